@@ -1,0 +1,1 @@
+"""Fin-LLM-Inference: forecasts at two speeds."""

@@ -1,0 +1,4 @@
+"""How hard to work: the degradation ladder.
+
+Reads measurements, gives the rung; touches no forecast.
+"""

@@ -1,0 +1,108 @@
+"""Documents, claims and evidence: what the slow path may read and what it may cite."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A text as published."""
+
+    document_id: str
+    """Hash of source, time and raw text."""
+    source: str
+    """Outlet, account or feed."""
+    ts_published: int
+    """By the source's clock, ns UTC."""
+    ts_recv: int
+    """When it reached us, ns UTC; for a recording without one, publication plus a declared delay."""
+    lang: str = ""
+    """ISO 639-1 where the source states it."""
+    text: str
+    symbols: tuple[str, ...] = ()
+    """Symbols that the source itself attached."""
+    author: str = ""
+    followers: int = 0
+    is_repost: bool = False
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a document or line was not admitted."""
+
+    place: str
+    """Document id, or file and line."""
+    ts_recv: int
+    reason: str
+    """One of a short list, such as `undated`, `future`, `too_long`, `exact_copy`."""
+    detail: str = ""
+
+
+class EvidenceKind(StrEnum):
+    """What a piece of evidence is."""
+
+    CLAIM = "claim"
+    OBSERVATION = "observation"
+    FACT = "fact"
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One citable thing."""
+
+    evidence_id: str
+    kind: EvidenceKind
+    instrument: str
+    ts_recv: int
+    """When we could first have known it."""
+    origin: str
+    """Independent source behind it; copies share one."""
+    document_id: str = ""
+    span: tuple[int, int] = (0, 0)
+    """Start and end of the quote in the document's canonical text, in characters."""
+    quote: str = ""
+    """Exactly that span."""
+    feature: str = ""
+    window_ns: int = 0
+    value: float = 0.0
+    unit: str = ""
+    z_score: float = 0.0
+    stance: float = 0.0
+    """-1 bearish to +1 bullish."""
+    novelty: float = 0.0
+    """0 = a copy, 1 = nothing like it before."""
+    credibility: float = 1.0
+    relevance: float = 0.0
+    event_type: str = ""
+    encoder: str = ""
+    """What turned the text into numbers, with its version."""
+
+
+class EvidenceNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """Narrative's word that something new matters for an instrument."""
+
+    notice_id: str
+    instrument: str
+    ts_recv: int
+    evidence_id: str
+    relevance: float
+    novelty: float
+    credibility: float
+    stance: float
+    burst: float
+    """Documents on this instrument in the last window, against their usual rate (1 = usual)."""
+    event_type: str = ""
+    conflict: float = 0.0
+    """0 to 1: how far text and book disagree, where known."""
+
+
+class EvidencePack(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a reasoner may cite for one question, as of one instant."""
+
+    pack_id: str
+    instrument: str
+    as_of: int
+    evidence: tuple[Evidence, ...]
+    """Most relevant first; ties by id."""
+    n_documents: int
+    """Documents on this instrument in the look-back window, copies counted once."""
+    n_copies: int
+    burst: float

@@ -1,0 +1,193 @@
+"""The two-speed protocol: questions, verdicts, outlooks, revisions, and the pure transition rule."""
+
+import math
+from enum import StrEnum
+
+import msgspec
+
+from finllm.domain.forecast import Cost, Forecast, Status
+
+
+class Action(StrEnum):
+    """What a verdict says about a forecast."""
+
+    CONFIRM = "confirm"
+    REFINE = "refine"
+    RETRACT = "retract"
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a forecast that the transition rule needs."""
+
+    forecast_id: str
+    epoch: int
+    version: int
+    status: Status
+    valid_until: int
+
+
+class Escalate(msgspec.Struct, frozen=True, kw_only=True):
+    """The gate's yes: ask the slow path about these standing forecasts."""
+
+    question_id: str
+    instrument: str
+    ts: int
+    notice_id: str
+    standing: tuple[Standing, ...]
+    """The forecasts asked about, shortest horizon first."""
+    deadline: int
+    """An answer after this is worth nothing."""
+    expected_gain: float
+    """Nats of log score, over all forecasts asked about and the outlook."""
+    reason: str
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """The gate's no."""
+
+    instrument: str
+    ts: int
+    notice_id: str
+    expected_gain: float
+    reason: str
+
+
+class Citation(msgspec.Struct, frozen=True, kw_only=True):
+    """One term of a verdict and the evidence behind it."""
+
+    evidence_id: str
+    shift: float
+    """Its share of the verdict's shift."""
+    log_scale: float
+    """Its share of ln k."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The slow path's answer about one forecast, relative to its base."""
+
+    verdict_id: str
+    question_id: str
+    forecast_id: str
+    epoch: int
+    base_version: int
+    reasoner: str
+    action: Action
+    shift: float
+    """Added to log(p_up / p_down) of the base; replaces the outlook's."""
+    vol_scale: float
+    """Scale of the base's deviations, k above zero; replaces the outlook's."""
+    citations: tuple[Citation, ...]
+    conflict: str = ""
+    """The conflict between signals, explained in a clause; empty if there is none."""
+    voided_by: tuple[str, ...] = ()
+    cost: Cost = Cost()
+
+
+class OutlookBand(msgspec.Struct, frozen=True, kw_only=True):
+    """An outlook's effect on horizons up to a limit."""
+
+    up_to_ns: int
+    shift: float
+    vol_scale: float
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """The slow path's standing opinion, applied by the edge to every later row until it decays."""
+
+    instrument: str
+    version: int
+    ts: int
+    """When it came into force."""
+    bands: tuple[OutlookBand, ...]
+    """Shortest first; the first band that reaches a horizon applies."""
+    half_life_ns: int
+    expires: int
+    """In force strictly before this instant."""
+    voided_by: tuple[str, ...] = ()
+    evidence_ids: tuple[str, ...] = ()
+
+    def at(self, horizon_ns: int, now: int) -> tuple[float, float]:
+        """Return (shift, volatility scale) for a horizon at an instant; (0, 1) once it is over."""
+        if not self.ts <= now < self.expires:
+            return 0.0, 1.0
+        fade = math.exp(-math.log(2.0) * (now - self.ts) / self.half_life_ns)
+        for band in self.bands:
+            if horizon_ns <= band.up_to_ns:
+                return band.shift * fade, math.exp(math.log(band.vol_scale) * fade)
+        return 0.0, 1.0
+
+
+class Applied(StrEnum):
+    """What became of a verdict."""
+
+    APPLIED = "applied"
+    SUPERSEDED = "superseded"
+    LATE = "late"
+    REFUSED = "refused"
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's record of what a verdict did."""
+
+    forecast_id: str
+    verdict_id: str
+    ts: int
+    version: int
+    """The version that stands after it."""
+    base_version: int
+    applied: Applied
+    reason: str
+    forecast: Forecast | None = None
+    """The new version, when applied."""
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """A forecast's end: the version standing at `valid_until`."""
+
+    forecast_id: str
+    ts: int
+    version: int
+    status: Status
+    """`final`, or `expired` if none was standing."""
+
+
+_TO_STATUS = {
+    Action.CONFIRM: Status.CONFIRMED,
+    Action.REFINE: Status.REFINED,
+    Action.RETRACT: Status.RETRACTED,
+}
+_OPEN = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
+
+
+def transition(standing: Standing, verdict: Verdict, now: int) -> tuple[Standing, Applied, str]:
+    """Return the standing after a verdict, what became of the verdict, and why. Pure.
+
+    A verdict applies if and only if it arrives before `valid_until`, its epoch and base version are
+    the standing ones, the forecast is open, and its numbers are usable. Anything else leaves the
+    standing exactly as it was.
+    """
+    if now >= standing.valid_until:
+        return standing, Applied.LATE, f"arrived {now - standing.valid_until} ns after expiry"
+    if (verdict.epoch, verdict.base_version) != (standing.epoch, standing.version):
+        asked = f"{verdict.epoch}.{verdict.base_version}"
+        return (
+            standing,
+            Applied.SUPERSEDED,
+            f"based on {asked}, {standing.epoch}.{standing.version} stands",
+        )
+    if standing.status not in _OPEN:
+        return standing, Applied.REFUSED, f"forecast is {standing.status}"
+    if not (
+        math.isfinite(verdict.shift) and math.isfinite(verdict.vol_scale) and verdict.vol_scale > 0
+    ):
+        return standing, Applied.REFUSED, "shift or volatility scale is not usable"
+    after = msgspec.structs.replace(
+        standing, version=standing.version + 1, status=_TO_STATUS[verdict.action]
+    )
+    return after, Applied.APPLIED, str(verdict.action)
+
+
+def close(standing: Standing, now: int) -> Closing:
+    """Return a forecast's closing record. Pure; the caller closes at or after `valid_until`."""
+    ended = Status.FINAL if standing.status in _OPEN else Status.EXPIRED
+    return Closing(forecast_id=standing.forecast_id, ts=now, version=standing.version, status=ended)

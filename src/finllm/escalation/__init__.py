@@ -1,0 +1,4 @@
+"""Is this worth a slow second look?
+
+Never calls a reasoner, sleeps, or sees the outcome of what it is deciding.
+"""

@@ -1,0 +1,1 @@
+"""Machinery that has never heard of markets: clocks, journals, kernels, processes, tallies."""

@@ -1,0 +1,58 @@
+"""Compiled kernels, and a cache for them that cannot go stale.
+
+numba notices an edit of the file that a kernel stands in, but not of a file whose kernels it calls.
+So the cache folder is named by a hash of every source of the package, numba's version and the CPU.
+"""
+
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from llvmlite import binding as llvm
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _fingerprint() -> str:
+    digest = blake2b(digest_size=12)
+    package = Path(__file__).parent.parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    for part in (numba.__version__, sys.version, platform.machine(), llvm.get_host_cpu_name()):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def cache_folder() -> Path:
+    """Return the folder for compiled kernels: under the home, else under the temporary folder."""
+    name = f"kernels-{_fingerprint()}"
+    for root in (Path.home() / ".cache" / "finllm", Path(tempfile.gettempdir()) / "finllm"):
+        if _writable(root / name):
+            return root / name
+    return Path(tempfile.mkdtemp(prefix="finllm-"))
+
+
+numba.config.CACHE_DIR = str(cache_folder())
+
+
+def kernel(function: F) -> F:
+    """Compile a function of scalars and arrays to machine code, cached, without the interpreter lock.
+
+    Strict floating point: no reassociation and no contraction, so the same inputs give the same bits.
+    """
+    return numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")(function)  # type: ignore[no-any-return]
