@@ -32,7 +32,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 0
     """Questions waiting in the slow path."""
     reasoner_failures: int = 0
-    """Failed or late answers in a row; the caller forgets old ones, or nobody would ever ask again."""
+    """Failed or late answers in a row; the caller forgets old ones, or none is ever asked again."""
     recording_ok: bool = True
     """Whether inputs and records are being kept."""
     feed_stale: bool = False
@@ -79,7 +79,7 @@ def _called(measures: Measures, settings: LadderSettings) -> Rung:
 
 
 def _calmer(settings: LadderSettings) -> LadderSettings:
-    """Return the thresholds that hold on the way up: a share of the backlog, and no failure at all."""
+    """Return the thresholds on the way up: a share of the backlog, and no failure at all."""
     return LadderSettings(
         backlog_no_explanation=int(settings.backlog_no_explanation * settings.calm_share),
         backlog_few=int(settings.backlog_few * settings.calm_share),

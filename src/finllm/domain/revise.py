@@ -8,18 +8,18 @@ from finllm.domain.tilt import tilt
 
 
 def tilted(forecast: Forecast, shift: float, vol_scale: float) -> tuple[Triple, Quantiles]:
-    """Return a forecast's base probabilities and quantiles after a tilt; the base itself at (0, 1)."""
+    """Return a forecast's base probabilities and quantiles after a tilt."""
     p, q = list(forecast.base), list(forecast.base_q)
     tilt(p, q, shift, vol_scale, forecast.tilt_c)
     return (p[0], p[1], p[2]), (q[0], q[1], q[2], q[3], q[4])
 
 
 def revised(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
-    """Return the next version of a forecast. Pure; whether the verdict applies is `transition`'s word.
+    """Return the next version of a forecast. Pure; whether a verdict applies is `transition`'s word.
 
     Confirm keeps what is emitted. Refine tilts the *base* by the verdict's shift and volatility
-    scale, which replace the outlook's. Retract emits the climatology that was known at issue; without
-    a reference it emits the base, and the status alone says that nobody stands behind it.
+    scale, which replace the outlook's. Retract emits the climatology that was known at issue; with
+    no reference it emits the base, and the status alone says that nobody stands behind it.
 
     Args:
         forecast: The standing version.

@@ -1,7 +1,7 @@
 """The gate: which notices are worth a slow second look, about which forecasts, and until when.
 
-Knows nothing of reasoners or outcomes. It is pure given what it was asked before: the same notices at
-the same instants give the same answers.
+Knows nothing of reasoners or outcomes. It is pure given what it was asked before: the same notices
+at the same instants give the same answers.
 """
 
 import math
@@ -123,7 +123,7 @@ class Gate:
         return sorted(kept, key=lambda f: (f.horizon_ns, f.forecast_id))
 
     def _is_in_flight(self, forecast: Forecast, now: int, p95_ns: int) -> bool:
-        """Return whether this very version was asked about and its answer is still to be expected."""
+        """Return whether this very version was asked about and its answer is still due."""
         asked = self._in_flight.get(forecast.forecast_id)
         if asked is None:
             return False
@@ -133,7 +133,7 @@ class Gate:
     def _expected_gain(
         self, notice: EvidenceNotice, asked: list[Forecast], now: int, latency: LatencyBelief
     ) -> float:
-        """Return the nats that an answer should gain: the notice's worth times the life it serves."""
+        """Return the nats that an answer should gain: the notice's worth times the life served."""
         s = self._settings
         answer = now + latency.p50_ns
         lives = s.gain_outlook
@@ -143,7 +143,7 @@ class Gate:
         return lives * self._worth(notice)
 
     def _worth(self, notice: EvidenceNotice) -> float:
-        """Return how much a notice promises, from 0 for a copy; 1 and a little for a perfect one."""
+        """Return how much a notice promises, from 0 for a copy up."""
         s = self._settings
         effect = (
             s.weight_plain

@@ -49,8 +49,8 @@ class LatencySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class LatencyBelief:
     """Running p50 and p95 of a reasoner's replies over a bounded window.
 
-    Starts with `n_prior` quantiles of the assumed lognormal in the window, so the first real replies
-    neither rule alone nor are ignored. Same observations, same belief.
+    Starts with `n_prior` quantiles of the assumed lognormal in the window, so the first real
+    replies neither rule alone nor are ignored. Same observations, same belief.
     """
 
     def __init__(self, settings: LatencySettings | None = None) -> None:

@@ -1,0 +1,161 @@
+"""The embedded reasoner: no language model, and never called one.
+
+A fitted, bounded fusion of what the narrative and the book measured. Same pack, same bytes.
+"""
+
+import math
+
+import msgspec
+
+from finllm.domain.evidence import Evidence, EvidencePack
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Action, Citation, Escalate, Verdict
+from finllm.domain.tilt import P_FLOOR
+from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read
+from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
+from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
+
+
+class EmbeddedReasoner:
+    """Judges by the fusion; confirms, refines or retracts by its bands' thresholds.
+
+    It confirms a forecast that already carries what the evidence calls for, refines one that does
+    not, and retracts one issued before a credible denial of what it may have rested on.
+    """
+
+    def __init__(self, weights: Weights | None = None) -> None:
+        self._weights = weights or load_weights()
+
+    @property
+    def name(self) -> str:
+        """Return the reasoner's id: `embedded:` and the weights' name."""
+        return f"embedded:{self._weights.name}"
+
+    def judge(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Return a verdict on each forecast, and the outlook. See `Reasoner`."""
+        w = self._weights
+        denial = self._denial(pack)
+        held = _without_taken_back(pack, denial)
+        readings = {b.name: read(held, b.memory_ns, w.directed) for b in w.bands}
+        fused: Fused = tuple((b, fuse(readings[b.name], b)) for b in w.bands)
+        cited = {band.name: citations for band, citations in fused}
+        verdicts = []
+        for forecast in forecasts:
+            band = w.band(forecast.horizon_ns)
+            verdicts.append(
+                self._retract(question, forecast, denial)
+                if denial is not None and forecast.ts_recv <= denial.ts_recv
+                else self._answer(question, forecast, band, cited[band.name], readings[band.name])
+            )
+        outlook = outlook_of(
+            pack.instrument,
+            fused,
+            reach_ns=_reach_ns(question, forecasts),
+            now=now,
+            version=outlook_version,
+            voided_by=w.voided_by,
+        )
+        if outlook is None and denial is not None:
+            outlook = withdrawn(
+                pack.instrument,
+                w.bands,
+                now=now,
+                version=outlook_version,
+                because=denial.evidence_id,
+            )
+        return Judgement(verdicts=tuple(verdicts), outlook=outlook)
+
+    def _denial(self, pack: EvidencePack) -> Evidence | None:
+        """Return the latest credible evidence that takes back something said before it, if any."""
+        w = self._weights
+        evidence = admissible(pack)
+        found = [
+            e
+            for e in evidence
+            if e.event_type in w.retract_events
+            and e.credibility * e.relevance >= w.retract_credibility
+            and any(_is_contrary(e, earlier) for earlier in evidence)
+        ]
+        return max(found, key=lambda e: (e.ts_recv, e.evidence_id), default=None)
+
+    def _retract(self, question: Escalate, forecast: Forecast, denial: Evidence) -> Verdict:
+        return verdict_of(
+            question,
+            forecast,
+            reasoner=self.name,
+            action=Action.RETRACT,
+            citations=(Citation(evidence_id=denial.evidence_id, shift=0.0, log_scale=0.0),),
+            conflict="what the forecast may have rested on has been taken back",
+        )
+
+    def _answer(
+        self,
+        question: Escalate,
+        forecast: Forecast,
+        band: BandWeights,
+        citations: tuple[Citation, ...],
+        reading: Reading,
+    ) -> Verdict:
+        shift, log_scale = sums(citations)
+        has_shift, has_log_scale = carried(forecast)
+        is_new = is_felt(band, shift - has_shift, log_scale - has_log_scale)
+        return verdict_of(
+            question,
+            forecast,
+            reasoner=self.name,
+            action=Action.REFINE if is_new else Action.CONFIRM,
+            citations=citations,
+            conflict=_conflict(reading),
+            voided_by=self._weights.voided_by,
+        )
+
+
+def carried(forecast: Forecast) -> tuple[float, float]:
+    """Return the (shift, ln k) by which what a forecast emits differs from its base already."""
+    if forecast.emitted == forecast.base and forecast.emitted_q == forecast.base_q:
+        return 0.0, 0.0
+    shift = _lean(forecast.emitted) - _lean(forecast.base)
+    base_width = forecast.base_q[3] - forecast.base_q[1]
+    width = forecast.emitted_q[3] - forecast.emitted_q[1]
+    if base_width <= 0.0 or width <= 0.0:
+        return shift, 0.0
+    return shift, math.log(width / base_width)
+
+
+def _lean(p: tuple[float, float, float]) -> float:
+    return math.log(max(p[2], P_FLOOR) / max(p[0], P_FLOOR))
+
+
+def _without_taken_back(pack: EvidencePack, denial: Evidence | None) -> EvidencePack:
+    """Return the pack less what a denial takes back."""
+    if denial is None:
+        return pack
+    held = tuple(e for e in pack.evidence if not _is_contrary(denial, e))
+    return msgspec.structs.replace(pack, evidence=held)
+
+
+def _is_contrary(denial: Evidence, earlier: Evidence) -> bool:
+    """Return whether evidence said, before a denial, something that the denial takes back."""
+    if earlier.ts_recv >= denial.ts_recv or not earlier.document_id:
+        return False
+    return earlier.event_type == "rumour" or earlier.stance * denial.stance < 0.0
+
+
+def _conflict(reading: Reading) -> str:
+    """Return the conflict between text and book in a clause; empty where they do not disagree."""
+    if min(abs(reading.lean), abs(reading.market)) < 0.1 or reading.lean * reading.market > 0.0:
+        return ""
+    text, book = ("up", "down") if reading.lean > 0.0 else ("down", "up")
+    return f"the text leans {text} while the market leans {book}"
+
+
+def _reach_ns(question: Escalate, forecasts: tuple[Forecast, ...]) -> int:
+    """Return the longest horizon asked about; for the outlook alone, the question's patience."""
+    return max((f.horizon_ns for f in forecasts), default=question.deadline - question.ts)

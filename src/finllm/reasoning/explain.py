@@ -1,0 +1,103 @@
+"""The trace of a verdict, written from exactly what the verdict cites, largest share first.
+
+Every number stands in a statement of its own with the field that it is, rounded as it is shown;
+every quote is the evidence's exact span. Fields: one of `Evidence`; `share.shift` and
+`share.log_scale` of the citation of that evidence; without an evidence id one of `Verdict`, or
+`before.` / `after.` and one of `p_down`, `p_flat`, `p_up`, `width_bps` of the emitted values.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.forecast import Forecast
+from finllm.domain.identity import content_id
+from finllm.domain.protocol import Action, Citation, Verdict
+from finllm.domain.trace import Statement, Trace
+
+_SAID: Final = {
+    Action.CONFIRM: "confirmed: the evidence asks for nothing that it does not carry already",
+    Action.REFINE: "refined",
+    Action.RETRACT: "retracted: climatology stands in its place",
+}
+
+
+def explain(verdict: Verdict, before: Forecast, after: Forecast, pack: EvidencePack) -> Trace:
+    """Return why a forecast went from one version to the next.
+
+    Args:
+        verdict: The verdict that was applied.
+        before: The version that it was about.
+        after: The version that it made.
+        pack: What it cites from. A citation that is not in it is struck, not described.
+
+    Returns:
+        The verdict's own figures and their effect, then the cited evidence, largest share first.
+    """
+    found = {evidence.evidence_id: evidence for evidence in pack.evidence}
+    statements = list(_figures(verdict, before, after))
+    for citation in sorted(verdict.citations, key=_size):
+        evidence = found.get(citation.evidence_id)
+        if evidence is not None:
+            statements.extend(_cited(evidence, citation))
+    return Trace(
+        trace_id=content_id("trace", verdict.verdict_id, after.version, statements),
+        forecast_id=after.forecast_id,
+        verdict_id=verdict.verdict_id,
+        version=after.version,
+        ts=after.ts_emit,
+        headline=_headline(verdict, after),
+        statements=tuple(statements),
+    )
+
+
+def _size(citation: Citation) -> tuple[float, str]:
+    return -abs(citation.shift) - abs(citation.log_scale), citation.evidence_id
+
+
+def _headline(verdict: Verdict, after: Forecast) -> str:
+    said = f"{after.instrument} {after.horizon} {_SAID[verdict.action]}"
+    return f"{said}; {verdict.conflict}" if verdict.conflict else said
+
+
+def _figures(verdict: Verdict, before: Forecast, after: Forecast) -> Iterator[Statement]:
+    """Yield the verdict's own numbers, and what they made of the forecast."""
+    yield _number("Shift of the log-odds of up against down: {}.", verdict.shift, "shift", "+.4f")
+    yield _number("Volatility scale: {}.", verdict.vol_scale, "vol_scale", ".4f")
+    for when, forecast in (("before", before), ("after", after)):
+        for name, p in zip(("down", "flat", "up"), forecast.emitted, strict=True):
+            yield _number(f"P({name}) {when}: {{}}.", p, f"{when}.p_{name}", ".4f")
+        width = forecast.emitted_q[3] - forecast.emitted_q[1]
+        yield _number(f"Interquartile range {when}: {{}} bps.", width, f"{when}.width_bps", ".2f")
+
+
+def _cited(evidence: Evidence, citation: Citation) -> Iterator[Statement]:
+    """Yield one citation's shares, then what the evidence is."""
+    ref = evidence.evidence_id
+    yield _number("Share of the shift: {}.", citation.shift, "share.shift", "+.4f", ref)
+    yield _number("Share of ln k: {}.", citation.log_scale, "share.log_scale", "+.4f", ref)
+    if evidence.kind is EvidenceKind.OBSERVATION:
+        about = f"{evidence.feature}: {{}} {evidence.unit}."
+        yield _number(about, evidence.value, "value", ".6g", ref)
+        yield _number("Against its recent past: z {}.", evidence.z_score, "z_score", "+.2f", ref)
+        return
+    if evidence.quote:
+        said = f"{evidence.origin}: \u201c{evidence.quote}\u201d"
+        yield Statement(text=said, evidence_id=ref, quote=evidence.quote)
+    if evidence.event_type:
+        yield Statement(text=f"Read as: {evidence.event_type}.", evidence_id=ref)
+    yield _number("Stance {}.", evidence.stance, "stance", "+.2f", ref)
+    yield _number("Novelty {}.", evidence.novelty, "novelty", ".2f", ref)
+    yield _number("Credibility {}.", evidence.credibility, "credibility", ".2f", ref)
+    yield _number("Relevance {}.", evidence.relevance, "relevance", ".2f", ref)
+
+
+def _number(text: str, value: float, field: str, form: str, evidence_id: str = "") -> Statement:
+    """Return a statement of one number, kept as it is shown."""
+    shown = format(value, form)
+    return Statement(
+        text=text.replace("{}", shown, 1),
+        evidence_id=evidence_id,
+        number=float(shown),
+        field=field,
+    )

@@ -1,0 +1,235 @@
+"""The fusion: how a pack's evidence adds up to a shift and a volatility scale, share by share.
+
+Every effect is a weight times a *measure* of the pack, and every measure is divided among the
+evidence behind it, so that a verdict's figures are exactly the sum of what it cites. The lab fits
+the weights on these very measures. Of a text only its numbers enter (stance, novelty, credibility,
+relevance, event type); nothing here reads a word.
+"""
+
+import math
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from finllm.domain.errors import ArtifactError
+from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.protocol import Citation
+from finllm.reasoning.reasoner import admissible, left_sum
+
+SHIPPED: Final = Path(__file__).parent / "weights" / "fusion.json"
+"""The weights that come with the package; `fusion.card.json` beside it says where they are from."""
+EVENT: Final = "event:"
+"""Prefix of the measures of an event type."""
+
+
+class BandWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fusion's weights for the horizons up to a limit."""
+
+    name: str
+    up_to_ns: int
+    memory_ns: int
+    """Age at which a piece of evidence counts half."""
+    shift: dict[str, float]
+    """Log-odds of up against down, per unit of a directed measure."""
+    scale: dict[str, float]
+    """ln k, per unit of an undirected measure."""
+    max_shift: float
+    max_log_scale: float
+    """Bounds of the sum; beyond them all terms shrink alike."""
+    least_shift: float
+    least_log_scale: float
+    """A forecast that is already within these of the answer is confirmed."""
+    half_life_ns: int
+    life_ns: int
+    """How the outlook fades and ends."""
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole fusion, as the lab writes it."""
+
+    name: str
+    bands: tuple[BandWeights, ...]
+    """Shortest first."""
+    directed: tuple[str, ...]
+    """Beginnings of the names of features whose sign says up or down."""
+    retract_events: tuple[str, ...]
+    """Event types that take back what was said before them."""
+    retract_credibility: float
+    """Least credibility x relevance of such an event for a retraction."""
+    voided_by: tuple[str, ...]
+
+    def band(self, reach_ns: int) -> BandWeights:
+        """Return the first band that reaches a horizon; the last one beyond them all."""
+        for band in self.bands:
+            if reach_ns <= band.up_to_ns:
+                return band
+        return self.bands[-1]
+
+
+def load_weights(path: Path = SHIPPED) -> Weights:
+    """Return a fusion from its JSON file.
+
+    Raises:
+        ArtifactError: If the file is missing or does not state a fusion.
+    """
+    try:
+        weights = msgspec.json.decode(path.read_bytes(), type=Weights)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ArtifactError(f"{path}: no usable fusion weights: {error}") from error
+    limits = [band.up_to_ns for band in weights.bands]
+    if not limits or limits != sorted(set(limits)):
+        raise ArtifactError(f"{path}: bands must be there and in rising order of up_to_ns")
+    return weights
+
+
+Shares = dict[str, list[float]]
+"""Measure -> its share of each piece of evidence; the sum of a list is the measure."""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one band's fusion sees in a pack."""
+
+    evidence: tuple[Evidence, ...]
+    trust: tuple[float, ...]
+    """Credibility x relevance x novelty x age, shared within an origin; 0 on observations."""
+    undirected: Shares
+    directed: Shares
+    lean: float
+    """Stance of the text, -1 to 1, shrunk by its amount."""
+    market: float
+    """What the directed observations say, -1 to 1."""
+
+
+def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Reading:
+    """Return the measures of a pack, each shared among its evidence.
+
+    Undirected: `breadth` = ln(1 + trust), `burst` = log of the burst, `stance` = size of the mean
+    stance, `dispersion` of the stances, `conflict` of text and book, `observation` = |z| beyond one
+    of what was observed, summed, and for each event type the trust that says so, as t / (1 + t).
+    Directed: `stance` = sum of trust x stance over 1 + trust, the same for each event type, and
+    `observation`.
+    """
+    evidence = admissible(pack)
+    trust = _trust(evidence, pack.as_of, memory_ns)
+    stance = [_held(e.stance, 1.0) for e in evidence]
+    marks = [_mark(e, directed) for e in evidence]
+    total = left_sum(trust)
+    text = [w / total if total > 0.0 else 0.0 for w in trust]
+    leans = [w * s / (1.0 + total) for w, s in zip(trust, stance, strict=True)]
+    lean, market = left_sum(leans), left_sum(marks)
+    middle = left_sum(w * s for w, s in zip(text, stance, strict=True))
+    spread = [w * (s - middle) ** 2 for w, s in zip(text, stance, strict=True)]
+    clash = math.sqrt(max(0.0, -lean * market))
+    excess = [_excess(e) for e in evidence]
+    undirected = {
+        "breadth": _spread_over(text, math.log1p(total)),
+        "burst": _spread_over(text, math.log(_between(pack.burst, 0.25, 20.0))),
+        "stance": _spread_over(_weights_of(leans), abs(lean)),
+        "dispersion": _spread_over(_weights_of(spread), math.sqrt(left_sum(spread))),
+        "conflict": _spread_over(_weights_of(marks), clash),
+        "observation": excess,
+    }
+    along = {"stance": leans, "observation": marks}
+    for event in sorted({e.event_type for e in evidence if e.event_type}):
+        of_it = [w * (e.event_type == event) for w, e in zip(trust, evidence, strict=True)]
+        amount = left_sum(of_it)
+        undirected[EVENT + event] = [w / (1.0 + amount) for w in of_it]
+        along[EVENT + event] = [w * s / (1.0 + amount) for w, s in zip(of_it, stance, strict=True)]
+    return Reading(
+        evidence=evidence,
+        trust=tuple(trust),
+        undirected=undirected,
+        directed=along,
+        lean=lean,
+        market=market,
+    )
+
+
+def fuse(reading: Reading, band: BandWeights) -> tuple[Citation, ...]:
+    """Return each piece of evidence's share of shift and ln k, largest first; ties by id.
+
+    A sum beyond a bound shrinks every term by the same factor. What has no share is not cited.
+    """
+    n = len(reading.evidence)
+    shifts = _bounded(_weighted(reading.directed, band.shift, n), band.max_shift)
+    scales = _bounded(_weighted(reading.undirected, band.scale, n), band.max_log_scale)
+    shares = [
+        Citation(evidence_id=e.evidence_id, shift=shift, log_scale=scale)
+        for e, shift, scale in zip(reading.evidence, shifts, scales, strict=True)
+        if shift != 0.0 or scale != 0.0
+    ]
+    return tuple(sorted(shares, key=lambda c: (-abs(c.shift) - abs(c.log_scale), c.evidence_id)))
+
+
+def _trust(evidence: tuple[Evidence, ...], as_of: int, memory_ns: int) -> list[float]:
+    """Return each text's weight; an origin's texts share what its best one would have alone."""
+    raw = [_alone(e, as_of, memory_ns) for e in evidence]
+    best: dict[str, float] = {}
+    total: dict[str, float] = {}
+    for e, w in zip(evidence, raw, strict=True):
+        best[e.origin] = max(best.get(e.origin, 0.0), w)
+        total[e.origin] = total.get(e.origin, 0.0) + w
+    return [
+        w * best[e.origin] / total[e.origin] if w > 0.0 else 0.0
+        for e, w in zip(evidence, raw, strict=True)
+    ]
+
+
+def _alone(e: Evidence, as_of: int, memory_ns: int) -> float:
+    if e.kind is EvidenceKind.OBSERVATION:
+        return 0.0
+    age = math.exp(-math.log(2.0) * (as_of - e.ts_recv) / memory_ns)
+    return _unit(e.credibility) * _unit(e.relevance) * _unit(e.novelty) * age
+
+
+def _mark(e: Evidence, directed: tuple[str, ...]) -> float:
+    """Return a directed observation as a number from -1 to 1; 0 for anything else."""
+    if e.kind is not EvidenceKind.OBSERVATION or not e.feature.startswith(directed):
+        return 0.0
+    return math.tanh(_held(e.z_score, 6.0) / 3.0)
+
+
+def _excess(e: Evidence) -> float:
+    """Return how far an observation is beyond one standard deviation, up to 5."""
+    if e.kind is not EvidenceKind.OBSERVATION:
+        return 0.0
+    return max(0.0, abs(_held(e.z_score, 6.0)) - 1.0)
+
+
+def _weighted(shares: Shares, weights: dict[str, float], n: int) -> list[float]:
+    terms = [0.0] * n
+    for measure in sorted(shares):
+        weight = weights.get(measure, 0.0)
+        if weight != 0.0:
+            for i, share in enumerate(shares[measure]):
+                terms[i] += weight * share
+    return terms
+
+
+def _bounded(terms: list[float], most: float) -> list[float]:
+    total = abs(left_sum(terms))
+    return terms if total <= most else [term * (most / total) for term in terms]
+
+
+def _weights_of(terms: list[float]) -> list[float]:
+    """Return the sizes of terms as weights that sum to one; all zero if the terms are."""
+    total = left_sum(abs(term) for term in terms)
+    return [abs(term) / total if total > 0.0 else 0.0 for term in terms]
+
+
+def _spread_over(weights: list[float], amount: float) -> list[float]:
+    return [w * amount for w in weights]
+
+
+def _between(x: float, low: float, high: float) -> float:
+    return min(high, max(low, x)) if math.isfinite(x) else 1.0
+
+
+def _held(x: float, most: float) -> float:
+    """Return x held to -most..most; what is not a number counts as 0."""
+    return min(most, max(-most, x)) if math.isfinite(x) else 0.0
+
+
+def _unit(x: float) -> float:
+    return max(0.0, _held(x, 1.0))

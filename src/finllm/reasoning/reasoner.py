@@ -1,0 +1,100 @@
+"""What a reasoner is: a forecast and its evidence in, a verdict that cites them and an outlook out.
+
+A reasoner is pure: it sees only what it is handed, and of that nothing received after the pack's
+as-of instant. Text in the evidence is never obeyed, whatever it says.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from finllm.domain.evidence import Evidence, EvidencePack
+from finllm.domain.forecast import Cost, Forecast
+from finllm.domain.identity import content_id
+from finllm.domain.protocol import Action, Citation, Escalate, Outlook, Verdict
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """A reasoner's whole answer to one question."""
+
+    verdicts: tuple[Verdict, ...]
+    """One per forecast, in the order in which they were handed in."""
+    outlook: Outlook | None
+    """The new standing opinion; None leaves the one in force alone."""
+
+
+class Reasoner(Protocol):
+    """Anything that answers a question of the gate. `tests/laws` holds what each must keep."""
+
+    @property
+    def name(self) -> str:
+        """Return the reasoner's id with its version, as it stands on every verdict."""
+        ...
+
+    def judge(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Return a verdict on each forecast, and the outlook.
+
+        Args:
+            question: The gate's question.
+            forecasts: The forecasts asked about, as they stand; none, for the outlook alone.
+            pack: What may be cited.
+            now: The instant of the answer, ns UTC.
+            outlook_version: The version that a new outlook gets.
+        """
+        ...
+
+
+def admissible(pack: EvidencePack) -> tuple[Evidence, ...]:
+    """Return the pack's evidence that was received by its as-of instant, in its order."""
+    return tuple(evidence for evidence in pack.evidence if evidence.ts_recv <= pack.as_of)
+
+
+def verdict_of(  # noqa: PLR0913 - a verdict has that many parts; all but two are keywords
+    question: Escalate,
+    forecast: Forecast,
+    *,
+    reasoner: str,
+    action: Action,
+    citations: tuple[Citation, ...] = (),
+    conflict: str = "",
+    voided_by: tuple[str, ...] = (),
+    cost: Cost | None = None,
+) -> Verdict:
+    """Return a verdict whose shift and ln k are exactly what its citations add up to."""
+    shift = left_sum(citation.shift for citation in citations)
+    log_scale = left_sum(citation.log_scale for citation in citations)
+    standing = (forecast.forecast_id, forecast.epoch, forecast.version)
+    return Verdict(
+        verdict_id=content_id(
+            "verdict", question.question_id, standing, reasoner, action, citations
+        ),
+        question_id=question.question_id,
+        forecast_id=forecast.forecast_id,
+        epoch=forecast.epoch,
+        base_version=forecast.version,
+        reasoner=reasoner,
+        action=action,
+        shift=shift,
+        vol_scale=math.exp(log_scale),
+        citations=citations,
+        conflict=conflict,
+        voided_by=voided_by,
+        cost=cost or Cost(),
+    )
+
+
+def left_sum(numbers: Iterable[float]) -> float:
+    """Return the sum from left to right."""
+    total = 0.0
+    for number in numbers:
+        total += number
+    return total

@@ -1,0 +1,91 @@
+"""The reasoner's double: plays what it was told to, for tests and for showing the plumbing."""
+
+import math
+from collections.abc import Callable, Mapping
+
+from finllm.domain.evidence import EvidencePack
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Action, Citation, Escalate, Outlook, OutlookBand
+from finllm.domain.units import NS_PER_DAY
+from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
+
+Play = Callable[[Escalate, tuple[Forecast, ...], EvidencePack, int, int], Judgement]
+
+
+class ScriptedReasoner:
+    """Answers with a function of the question and nothing else."""
+
+    def __init__(self, play: Play, name: str = "scripted-1") -> None:
+        self._play = play
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Return the reasoner's id."""
+        return self._name
+
+    @classmethod
+    def of(
+        cls, judgements: Mapping[str, Judgement], name: str = "scripted-1"
+    ) -> "ScriptedReasoner":
+        """Return a reasoner that plays given judgements by question id.
+
+        Raises:
+            KeyError: When asked a question that is not in the script.
+        """
+
+        def play(question: Escalate, *_: object) -> Judgement:
+            return judgements[question.question_id]
+
+        return cls(play, name)
+
+    @classmethod
+    def steady(
+        cls, action: Action, shift: float = 0.0, vol_scale: float = 1.0, name: str = "scripted-1"
+    ) -> "ScriptedReasoner":
+        """Return a reasoner that always says the same, citing the first admissible evidence.
+
+        Where there is none it confirms: what cannot be cited moves nothing.
+        """
+
+        def play(
+            question: Escalate,
+            forecasts: tuple[Forecast, ...],
+            pack: EvidencePack,
+            now: int,
+            outlook_version: int,
+        ) -> Judgement:
+            cited = tuple(
+                Citation(evidence_id=e.evidence_id, shift=shift, log_scale=math.log(vol_scale))
+                for e in admissible(pack)[:1]
+            )
+            said = action if cited else Action.CONFIRM
+            return Judgement(
+                verdicts=tuple(
+                    verdict_of(question, forecast, reasoner=name, action=said, citations=cited)
+                    for forecast in forecasts
+                ),
+                outlook=_outlook(pack, cited, now, outlook_version) if cited else None,
+            )
+
+        return cls(play, name)
+
+
+def _outlook(
+    pack: EvidencePack, cited: tuple[Citation, ...], now: int, outlook_version: int
+) -> Outlook:
+    """Return the cited shares as an outlook for every horizon, for a day."""
+    band = OutlookBand(
+        up_to_ns=365 * NS_PER_DAY,
+        shift=cited[0].shift,
+        vol_scale=math.exp(cited[0].log_scale),
+    )
+    return Outlook(
+        instrument=pack.instrument,
+        version=outlook_version,
+        ts=now,
+        bands=(band,),
+        half_life_ns=NS_PER_DAY // 4,
+        expires=now + NS_PER_DAY,
+        evidence_ids=(cited[0].evidence_id,),
+    )
