@@ -15,7 +15,7 @@ def tilted(forecast: Forecast, shift: float, vol_scale: float) -> tuple[Triple, 
 
 
 def revised(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
-    """Return the next version of a forecast. Pure; whether a verdict applies is `transition`'s word.
+    """Return the next version of a forecast. Pure; whether it applies is `transition`'s word.
 
     Confirm keeps what is emitted. Refine tilts the *base* by the verdict's shift and volatility
     scale, which replace the outlook's. Retract emits the climatology that was known at issue; with
