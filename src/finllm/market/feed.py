@@ -1,0 +1,490 @@
+"""Every book that a set of Binance feeds carries, rebuilt frame by frame.
+
+Knows which message belongs to which book and in which order its parts may be used; leaves numbers to
+`sequence`, levels to `book` and field names to `binance`. Frames are handed in: it opens no socket,
+reads no clock, and a frame of any content at all is used, held or dropped with a reason.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.instrument import Instrument
+from finllm.domain.market import VIEW_SIZE, Frame, Gap
+from finllm.domain.units import NS_PER_MS
+from finllm.market import binance
+from finllm.market.binance import Depth, Levels, Snapshot
+from finllm.market.book import (
+    BAD_PRICE,
+    BAD_SIZE,
+    MAX_LEVELS,
+    REASONS,
+    ROW,
+    Array,
+    Cell,
+    apply_diff,
+    apply_snapshot,
+    apply_touch,
+    apply_trade,
+    check_levels,
+    invalidate,
+    new_book,
+    restart,
+)
+from finllm.market.checks import BookChecks, TouchCheck
+from finllm.market.instruments import (
+    COIN_M,
+    ENOUGH_PRICES,
+    SPOT,
+    USDM,
+    InstrumentTable,
+    infer,
+    per_unit,
+)
+from finllm.market.offset import ClockOffset
+from finllm.market.sequence import Continuity, Step, connects
+from finllm.runtime.tally import Tally
+
+MAX_HELD: Final = 4_096
+"""Diffs held for one book while it waits for a snapshot; beyond that the oldest are dropped."""
+MAX_STRANGE: Final = 64
+"""Frames of an unlisted symbol held before its tick is guessed from whatever they showed."""
+MAX_INSTRUMENTS: Final = 4_096
+OFF_MARKET: Final = 0.2
+"""A snapshot whose best bid is this far from the touch belongs to another symbol."""
+
+NO_ROW: Final = -1
+
+
+class _Book:
+    """One instrument's book and everything that is kept beside it."""
+
+    __slots__ = (
+        "cells", "chain", "check", "held", "index", "instrument", "is_futures", "off_grid",
+        "per_price", "per_size", "trade_ms", "trade_number", "view",
+    )  # fmt: skip
+
+    def __init__(self, instrument: Instrument, index: int, cells: Array, check: TouchCheck) -> None:
+        self.instrument = instrument
+        self.index = index
+        self.cells = cells
+        self.view = cells[:VIEW_SIZE]
+        self.check = check
+        self.is_futures = instrument.venue != SPOT
+        self.chain = Continuity(is_futures=self.is_futures)
+        self.held: deque[tuple[Depth, Frame]] = deque()
+        self.per_price = per_unit(instrument.tick_size)
+        self.per_size = per_unit(instrument.lot_size)
+        self.trade_number = -1
+        self.trade_ms = 0
+        self.off_grid = 0
+
+
+class _Stranger:
+    """A symbol that no table lists, while its first frames are collected."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.prices: dict[str, None] = {}
+        self.sizes: dict[str, None] = {}
+
+    def hear(self, frame: Frame) -> bool:
+        """Hold a frame; return whether enough is known now."""
+        prices, sizes = binance.written_numbers(frame.payload)
+        self.frames.append(frame)
+        self.prices.update(dict.fromkeys(prices))
+        self.sizes.update(dict.fromkeys(sizes))
+        return len(self.prices) >= ENOUGH_PRICES or len(self.frames) >= MAX_STRANGE
+
+
+class _Source:
+    """One feed or tape: the books it carries by symbol, and its clock."""
+
+    __slots__ = ("futures", "offset", "snapshot", "spot", "symbols")
+
+    def __init__(self) -> None:
+        self.spot: dict[str, _Book] = {}
+        self.futures: dict[str, _Book] = {}
+        self.symbols: dict[bool, list[str]] = {False: [], True: []}
+        self.offset = ClockOffset()
+        self.snapshot: Frame | None = None
+        """An unnamed snapshot that came before any other frame."""
+
+
+class Market:
+    """Every book carried by a set of Binance feeds (spot, USD-M, COIN-M), rebuilt frame by frame.
+
+    A row is made by each applied diff while the book is valid, each new bookTicker and each trade.
+    Snapshots and mark prices are used but make no row. Every frame ends as used or dropped in the
+    tally, some only later (a diff that waits for a snapshot, a symbol that is not yet known): call
+    `finish` when the input ends.
+
+    Args:
+        tally: Where frames are counted.
+        table: Listed instruments; others are inferred from their first frames.
+        stale_after_ns: A silence longer than this puts STALE on the row that ends it.
+        check_every: Compare depth with bookTicker at every n-th diff of a book.
+        on_gap: Called with each Gap; without it they gather in `gaps`, for the caller to drain.
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        *,
+        table: InstrumentTable | None = None,
+        stale_after_ns: int = 5_000_000_000,
+        check_every: int = 50,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> None:
+        self.instruments: list[Instrument] = []
+        self.gaps: list[Gap] = []
+        self.checks = BookChecks()
+        self._tally = tally
+        self._table = table or InstrumentTable()
+        self._stale_after_ns = stale_after_ns
+        self._check_every = check_every
+        self._on_gap = on_gap or self.gaps.append
+        self._books: list[_Book] = []
+        self._by_name: dict[tuple[bool, str], _Book] = {}
+        self._strangers: dict[tuple[bool, str], _Stranger] = {}
+        self._sources: dict[int, _Source] = {}
+        self._levels = np.zeros((MAX_LEVELS, 2), dtype=np.float64)
+        self._routes: dict[bytes, Callable[[Frame, _Source], int]] = {
+            b"@book": self._touch,
+            b"@dept": self._depth,
+            b"@trad": self._trade,
+            b"@mark": self._mark,
+        }
+
+    def view(self, index: int) -> NDArray[np.int64]:
+        """Return an instrument's view, int64 [VIEW_SIZE], laid out as `BookView`; reused in place."""
+        return self._books[index].view
+
+    @property
+    def offsets(self) -> dict[int, ClockOffset]:
+        """Return the clock estimate of each source that has sent exchange times, by source index."""
+        return {i: s.offset for i, s in sorted(self._sources.items()) if s.offset.n}
+
+    def needs_snapshot(self, index: int) -> bool:
+        """Return whether an instrument's depth is unusable until a new snapshot comes."""
+        return not self._books[index].cells[Cell.VALID]
+
+    def push(self, frame: Frame) -> int:
+        """Take in one frame; never raises for its content.
+
+        Returns:
+            The index of the instrument whose view has a new row, else -1.
+        """
+        payload = frame.payload
+        source = self._sources.get(frame.source)
+        if source is None:
+            source = self._sources[frame.source] = _Source()
+        at = payload.find(b"@", 0, 64)
+        route = self._routes.get(payload[at : at + 5], self._other)
+        try:
+            if not payload.isascii():
+                payload.decode()
+            if len(payload) > binance.MAX_FRAME:
+                return self._drop("oversize", frame)
+            return route(frame, source)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._drop(binance.fault(error), frame)
+
+    def finish(self) -> None:
+        """Settle what was left open, once the input has ended; may be called again."""
+        for key in list(self._strangers):
+            self._settle(key)
+        for source in self._sources.values():
+            if source.snapshot is not None:
+                self._drop("unnamed_snapshot", source.snapshot)
+                source.snapshot = None
+        for book in self._books:
+            self._drop_held(book, "no_snapshot")
+            book.check.decide(at_end=True)
+
+    # -- one kind of message each ----------------------------------------------------------------
+
+    def _touch(self, frame: Frame, source: _Source) -> int:
+        event = binance.decode_touch(frame.payload).data
+        is_futures = event.kind != "" or event.pair != ""
+        books = source.futures if is_futures else source.spot
+        book = books.get(event.symbol) or self._meet(frame, source, event.symbol, is_futures)
+        if book is None:
+            return NO_ROW
+        code = apply_touch(
+            book.cells,
+            event.final,
+            frame.ts_recv,
+            self._when(frame, source, event.transact_ms, event.event_ms),
+            event.bid_px,
+            event.bid_sz,
+            event.ask_px,
+            event.ask_sz,
+            book.per_price,
+            book.per_size,
+        )
+        if book.check.pending:
+            book.check.decide()
+        return self._answer(code, book, frame)
+
+    def _trade(self, frame: Frame, source: _Source) -> int:
+        event = binance.decode_print(frame.payload).data
+        is_futures = event.spot_mark is None
+        books = source.futures if is_futures else source.spot
+        book = books.get(event.symbol) or self._meet(frame, source, event.symbol, is_futures)
+        if book is None:
+            return NO_ROW
+        if event.number <= book.trade_number and event.transact_ms <= book.trade_ms:
+            return self._drop("old_trade", frame)
+        code = apply_trade(
+            book.cells,
+            frame.ts_recv,
+            self._when(frame, source, event.transact_ms, event.event_ms),
+            event.price,
+            event.size,
+            -1 if event.is_buyer_maker else 1,
+            book.per_price,
+            book.per_size,
+        )
+        if code == ROW:
+            book.trade_number = event.number
+            book.trade_ms = event.transact_ms
+        return self._answer(code, book, frame)
+
+    def _depth(self, frame: Frame, source: _Source) -> int:
+        event = binance.decode_depth(frame.payload).data
+        is_futures = event.previous >= 0
+        books = source.futures if is_futures else source.spot
+        book = books.get(event.symbol) or self._meet(frame, source, event.symbol, is_futures)
+        if book is None:
+            return NO_ROW
+        n = self._load(event.bids, event.asks)
+        if n < 0:
+            return self._drop("too_many_levels", frame)
+        if event.final < event.first:
+            return self._drop("bad_fields", frame)
+        fault = check_levels(self._levels, n, book.per_price, book.per_size)
+        if fault:
+            return self._drop(REASONS[fault], frame)
+        last = book.chain.last
+        step = book.chain.judge(event.first, event.final, event.previous, event.event_ms)
+        if step is Step.OLD:
+            return self._drop("old_diff", frame)
+        if step is not Step.APPLY:
+            self._break(book, step, last, event.first, frame)
+        if not book.cells[Cell.VALID]:
+            self._hold(book, event, frame)
+            return NO_ROW
+        code = apply_diff(
+            book.cells,
+            self._levels,
+            len(event.bids),
+            n,
+            event.final,
+            frame.ts_recv,
+            self._when(frame, source, event.transact_ms or event.event_ms, event.event_ms),
+            book.per_price,
+            book.per_size,
+        )
+        book.check.on_diff()
+        return self._answer(code, book, frame)
+
+    def _mark(self, frame: Frame, source: _Source) -> int:
+        event = binance.decode_mark(frame.payload).data
+        book = source.futures.get(event.symbol) or self._meet(frame, source, event.symbol, True)
+        if book is None:
+            return NO_ROW
+        if not 0.0 < event.price < float("inf"):
+            return self._drop(REASONS[BAD_PRICE], frame)
+        self._when(frame, source, 0, event.event_ms)
+        book.cells[Cell.LAST_RECV] = frame.ts_recv
+        self._tally.used += 1
+        return NO_ROW
+
+    def _other(self, frame: Frame, source: _Source) -> int:
+        if b'"lastUpdateId"' not in frame.payload:
+            msgspec.json.decode(frame.payload)
+            return self._drop("unknown_stream", frame)
+        event = binance.decode_snapshot(frame.payload)
+        is_futures = event.event_ms > 0
+        symbols = [event.symbol] if event.symbol else source.symbols[is_futures]
+        if not event.symbol and not any(source.symbols.values()):
+            if source.snapshot is not None:
+                self._drop("unnamed_snapshot", source.snapshot)
+            source.snapshot = frame
+            return NO_ROW
+        if len(symbols) != 1:
+            return self._drop("unnamed_snapshot", frame)
+        books = source.futures if is_futures else source.spot
+        book = books.get(symbols[0]) or self._meet(frame, source, symbols[0], is_futures)
+        return NO_ROW if book is None else self._snapshot(frame, event, book)
+
+    # -- snapshots, gaps and what is held between them ---------------------------------------------
+
+    def _snapshot(self, frame: Frame, event: Snapshot, book: _Book) -> int:
+        if book.cells[Cell.VALID] and event.update <= book.chain.last:
+            return self._drop("stale_snapshot", frame)
+        rest = [
+            (diff, held)
+            for diff, held in book.held
+            if diff.final > event.update or (book.is_futures and diff.final == event.update)
+        ]
+        if rest:
+            first = rest[0][0]
+            is_joined = connects(first.first, first.final, first.previous, event.update)
+        else:
+            is_joined = book.chain.last <= event.update
+        if not is_joined:
+            return self._drop("stale_snapshot", frame)
+        if reason := self._replace(book, event):
+            return self._drop(reason, frame)
+        self._tally.used += 1
+        while len(book.held) > len(rest):
+            self._drop("before_snapshot", book.held.popleft()[1])
+        if not rest:
+            book.chain.restart_from(event.update)
+        self._catch_up(book)
+        return NO_ROW
+
+    def _replace(self, book: _Book, event: Snapshot) -> str:
+        """Put a snapshot in place of the depth; return why not, or an empty string."""
+        bids, asks = event.bids[::-1], event.asks[::-1]
+        n = self._load(bids, asks)
+        if n < 0:
+            return "too_many_levels"
+        touch = book.cells[Cell.TOUCH_BID_PX] / book.per_price
+        if touch and bids and not abs(bids[-1][0] / touch - 1.0) < OFF_MARKET:
+            return "snapshot_off_market"
+        code = apply_snapshot(
+            book.cells, self._levels, len(bids), n, event.update, book.per_price, book.per_size
+        )
+        return REASONS.get(code, "")
+
+    def _catch_up(self, book: _Book) -> None:
+        """Apply the diffs that were held back; they make no rows."""
+        while book.held:
+            diff, _ = book.held.popleft()
+            n = self._load(diff.bids, diff.asks)
+            apply_diff(
+                book.cells, self._levels, len(diff.bids), n, diff.final, 0, 0,
+                book.per_price, book.per_size,
+            )  # fmt: skip
+            book.check.on_diff()
+            self._tally.used += 1
+
+    def _hold(self, book: _Book, event: Depth, frame: Frame) -> None:
+        if len(book.held) == MAX_HELD:
+            self._drop("no_snapshot", book.held.popleft()[1])
+        book.held.append((event, frame))
+
+    def _drop_held(self, book: _Book, reason: str) -> None:
+        while book.held:
+            self._drop(reason, book.held.popleft()[1])
+
+    def _break(self, book: _Book, step: Step, last: int, first: int, frame: Frame) -> None:
+        if step is Step.RESTART:
+            restart(book.cells)
+        else:
+            invalidate(book.cells)
+        book.check.forget()
+        self._drop_held(book, "gap")
+        self._on_gap(
+            Gap(
+                venue=book.instrument.venue,
+                instrument=book.instrument.key,
+                ts_recv=frame.ts_recv,
+                from_sequence=last,
+                to_sequence=first,
+                reason=step.value,
+            )
+        )
+
+    # -- symbols -------------------------------------------------------------------------------------
+
+    def _meet(self, frame: Frame, source: _Source, symbol: str, is_futures: bool) -> _Book | None:  # noqa: FBT001 - part of a key
+        """Return the book of a symbol that is new to this source, or None if its frame was held."""
+        key = (is_futures, symbol)
+        book = self._by_name.get(key)
+        if book is None and key not in self._strangers:
+            if not symbol.replace("_", "").isalnum() or symbol != symbol.upper():
+                self._drop("bad_symbol", frame)
+                return None
+            if len(self._books) + len(self._strangers) >= MAX_INSTRUMENTS:
+                self._drop("too_many_symbols", frame)
+                return None
+            listed = self._table.find(_venue(is_futures, symbol), symbol)
+            if listed is None:
+                self._strangers[key] = _Stranger()
+            else:
+                book = self._open(listed)
+        if symbol not in source.symbols[is_futures]:
+            source.symbols[is_futures].append(symbol)
+        early, source.snapshot = source.snapshot, None
+        if book is not None:
+            (source.futures if is_futures else source.spot)[symbol] = book
+            if early is not None:
+                self._other(early, source)
+            return book
+        for held in (early, frame):
+            if held is not None and key in self._strangers and self._strangers[key].hear(held):
+                self._settle(key)
+        return None
+
+    def _settle(self, key: tuple[bool, str]) -> None:
+        """Open the book of an unlisted symbol from what its frames showed, and take those frames in."""
+        stranger = self._strangers.pop(key)
+        instrument = infer(_venue(*key), key[1], stranger.prices, stranger.sizes)
+        book = self._open(instrument)
+        self._tally.note("inferred_instrument", f"{instrument.key}: {instrument.source}")
+        for frame in stranger.frames:
+            self.push(frame)
+        book.cells[Cell.SEQ] = 0  # those rows were never handed out
+
+    def _open(self, instrument: Instrument) -> _Book:
+        cells = new_book(self._stale_after_ns)
+        check = TouchCheck(cells, self._check_every, self.checks)
+        book = _Book(instrument, len(self._books), cells, check)
+        self._books.append(book)
+        self.instruments.append(instrument)
+        self._by_name[(book.is_futures, instrument.symbol)] = book
+        return book
+
+    # -- small steps of every message ------------------------------------------------------------------
+
+    def _load(self, bids: Levels, asks: Levels) -> int:
+        """Copy levels into the kernels' array, bids first; return how many, or -1 if too many."""
+        levels = bids + asks
+        n = len(levels)
+        if n > MAX_LEVELS:
+            return -1
+        if n:
+            self._levels[:n] = levels
+        return n
+
+    @staticmethod
+    def _when(frame: Frame, source: _Source, transact_ms: int, event_ms: int) -> int:
+        """Return the event's exchange time, ns; where the message has none, our time less the offset."""
+        if event_ms:
+            source.offset.observe(frame.ts_recv, event_ms * NS_PER_MS)
+            return (transact_ms or event_ms) * NS_PER_MS
+        return frame.ts_recv - source.offset.median_ns
+
+    def _answer(self, code: int, book: _Book, frame: Frame) -> int:
+        if code != ROW:
+            return self._drop(REASONS[code], frame)
+        self._tally.used += 1
+        return book.index
+
+    def _drop(self, reason: str, frame: Frame) -> int:
+        self._tally.drop(reason, f"source {frame.source}, ts_recv {frame.ts_recv}")
+        return NO_ROW
+
+
+def _venue(is_futures: bool, symbol: str) -> str:  # noqa: FBT001 - part of a key
+    if not is_futures:
+        return SPOT
+    return COIN_M if "USD_" in symbol else USDM

@@ -1,0 +1,116 @@
+"""In which whole units each instrument's prices and sizes are kept, and how an unknown one is guessed.
+
+Only figures that could be checked are listed; any other symbol is inferred from the decimals that its
+own messages carry, and says so in `Instrument.source`.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from finllm.domain.instrument import Instrument
+
+SPOT: Final = "binance-spot"
+USDM: Final = "binance-usdm"
+COIN_M: Final = "binance-cm"
+US_EQUITY: Final = "us-equity"
+
+ENOUGH_PRICES: Final = 8
+"""Different prices that must have been seen before their decimals are taken for the tick."""
+MAX_DECIMALS: Final = 8
+
+_QUOTES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
+
+_SPOT_INFO: Final = "Binance GET /api/v3/exchangeInfo: PRICE_FILTER.tickSize, LOT_SIZE.stepSize"
+_USDM_INFO: Final = "Binance GET /fapi/v1/exchangeInfo: PRICE_FILTER.tickSize, LOT_SIZE.stepSize"
+_COIN_INFO: Final = (
+    "Binance GET /dapi/v1/exchangeInfo: PRICE_FILTER.tickSize, contractSize; sizes in contracts"
+)
+
+
+def _known(  # noqa: PLR0913 - one row of a table
+    venue: str, symbol: str, tick: float, lot: float, source: str, multiplier: float = 1.0
+) -> Instrument:
+    return Instrument(
+        venue=venue,
+        symbol=symbol,
+        tick_size=tick,
+        lot_size=lot,
+        contract_multiplier=multiplier,
+        quote="USD" if venue == COIN_M else "USDT",
+        source=source,
+    )
+
+
+KNOWN: Final = (
+    _known(SPOT, "BTCUSDT", 0.01, 0.00001, _SPOT_INFO),
+    _known(SPOT, "ETHUSDT", 0.01, 0.0001, _SPOT_INFO),
+    _known(USDM, "BTCUSDT", 0.1, 0.001, _USDM_INFO),
+    _known(USDM, "ETHUSDT", 0.01, 0.001, _USDM_INFO),
+    _known(COIN_M, "BTCUSD_PERP", 0.1, 1.0, _COIN_INFO, 100.0),
+    _known(COIN_M, "ETHUSD_PERP", 0.01, 1.0, _COIN_INFO, 10.0),
+)
+
+
+class InstrumentTable:
+    """Looks instruments up by venue and symbol.
+
+    Args:
+        extra: Instruments beside the known ones; one with the same key replaces the known one.
+    """
+
+    def __init__(self, extra: Iterable[Instrument] = ()) -> None:
+        self._rows = {instrument.key: instrument for instrument in (*KNOWN, *extra)}
+
+    def find(self, venue: str, symbol: str) -> Instrument | None:
+        """Return the instrument, or None if it is not listed."""
+        return self._rows.get(f"{venue}:{symbol}")
+
+
+def us_equity(symbol: str) -> Instrument:
+    """Return a US stock or fund as bars know it: the price unit is a hundredth of a cent."""
+    return Instrument(
+        venue=US_EQUITY,
+        symbol=symbol.upper(),
+        tick_size=0.0001,
+        lot_size=1.0,
+        source="sub-penny unit: split-adjusted prices are not whole cents",
+    )
+
+
+def per_unit(step: float) -> float:
+    """Return how many steps make one unit; exact where that is a whole number."""
+    inverse = 1.0 / step
+    return float(round(inverse)) if inverse >= 1.0 else inverse
+
+
+def decimals(text: str) -> int:
+    """Return how many decimals a number needs, trailing zeros aside; 0 for what is no plain decimal."""
+    whole, point, rest = text.partition(".")
+    if not point or not whole.isdigit() or not rest.isdigit():
+        return 0
+    return min(len(rest.rstrip("0")), MAX_DECIMALS)
+
+
+def _quote(symbol: str) -> str:
+    pair = symbol.partition("_")[0]
+    return next((quote for quote in _QUOTES if pair.endswith(quote)), "")
+
+
+def infer(venue: str, symbol: str, prices: Iterable[str], sizes: Iterable[str]) -> Instrument:
+    """Return an instrument whose tick and lot are the smallest decimal steps seen.
+
+    Args:
+        venue: The venue.
+        symbol: The venue's symbol.
+        prices: Prices as written in its first messages.
+        sizes: Sizes as written there.
+    """
+    prices, sizes = list(prices), list(sizes)
+    return Instrument(
+        venue=venue,
+        symbol=symbol,
+        tick_size=round(10.0 ** -max(map(decimals, prices), default=MAX_DECIMALS), MAX_DECIMALS),
+        lot_size=round(10.0 ** -max(map(decimals, sizes), default=MAX_DECIMALS), MAX_DECIMALS),
+        quote=_quote(symbol),
+        source=f"inferred from the decimals of {len(prices)} prices and {len(sizes)} sizes",
+    )
