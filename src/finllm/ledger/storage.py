@@ -1,0 +1,110 @@
+"""Where a ledger stands on disk: the lock, the database and the head, synced together."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from finllm.domain.errors import LedgerError, TamperedError
+from finllm.ledger import rows
+from finllm.ledger.head import EMPTY, Head, HeadFile, read_head
+from finllm.runtime.files import sync_folder
+
+
+class Storage:
+    """One writer's hold on a ledger's files.
+
+    Args:
+        folder: Where they are.
+        max_bytes: Size of the database at which the disk counts as full; None = the disk's own.
+
+    Raises:
+        LedgerError: If the folder holds no ledger, or another process writes it.
+        TamperedError: If database or head cannot be read, or the schema is not the ledger's.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int | None) -> None:
+        database, head = folder / rows.DB, folder / rows.HEAD
+        if not database.exists() and not head.exists():
+            raise LedgerError(f"{folder} holds no ledger")
+        self.folder = folder
+        with ExitStack() as undo:
+            self._lock = _lock(folder)
+            undo.callback(os.close, self._lock)
+            self.head_found = read_head(head)
+            self._head = HeadFile(head)
+            undo.callback(self._head.close)
+            try:
+                self.connection = rows.connect_for_writing(database, max_bytes)
+                undo.callback(self.connection.close)
+                self._check_schema()
+            except sqlite3.Error as why:
+                raise TamperedError(f"{database}: {why}") from why
+            self._close = undo.pop_all().close
+
+    @classmethod
+    def make(cls, folder: Path) -> None:
+        """Make an empty ledger's head; opening it makes the rest.
+
+        The head comes first: a crash between leaves a ledger of no entries, never entries whose
+        head is missing.
+
+        Raises:
+            LedgerError: If the folder holds a ledger already, or another process writes there.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+        try:
+            if (folder / rows.DB).exists():
+                raise LedgerError(f"{folder} holds a ledger already; open it, or use a new folder")
+            head = HeadFile(folder / rows.HEAD)
+            head.reset(EMPTY)
+            head.close()
+        finally:
+            os.close(lock)
+
+    def store(self, group: Sequence[rows.Entry], count: int, last_hash: bytes) -> None:
+        """Return once a group, and after it the head, is on the disk.
+
+        Raises:
+            sqlite3.Error: If the database did not take it; then nothing of it is stored.
+            OSError: If the head did not take it.
+        """
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.connection.executemany(rows.INSERT, group)
+            self.connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+        self._head.write(count, last_hash)
+
+    def settle(self, head: Head) -> None:
+        """Put on the disk what a crash left in the system's buffers, then the head over it."""
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        sync_folder(self.folder)
+        self._head.reset(head)
+
+    def close(self) -> None:
+        """Close everything and let go of the lock."""
+        self._close()
+
+    def _check_schema(self) -> None:
+        if self.head_found.count == 0 and rows.is_blank(self.connection):
+            rows.make_schema(self.connection)
+        if not rows.has_schema(self.connection):
+            raise TamperedError(f"{self.folder / rows.DB}: table or triggers are not the ledger's")
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor that holds the writer's lock; the system lets go of it when we die."""
+    descriptor = os.open(folder / rows.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as why:
+        os.close(descriptor)
+        raise LedgerError(f"{folder}: another process writes this ledger") from why
+    return descriptor
