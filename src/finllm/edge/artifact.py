@@ -1,0 +1,220 @@
+"""Model artifacts: a folder with `model.onnx` and `manifest.json`, loaded only if everything fits.
+
+The manifest says what the weights cannot: which feature spec they read, what is believed of each
+horizon before a single outcome of the day is known, how to learn from outcomes, and where it all
+came from. Knows nothing of training.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from finllm.domain.errors import ArtifactError
+from finllm.domain.forecast import Quantiles, Triple
+from finllm.domain.instrument import Horizon
+from finllm.domain.spec import FeatureSpec
+from finllm.edge.model import EdgeModel
+from finllm.edge.onnx import OnnxModel
+
+FORMAT: Final = 1
+MODEL_FILE: Final = "model.onnx"
+MANIFEST_FILE: Final = "manifest.json"
+
+SHIPPED: Final[Mapping[str, Path]] = MappingProxyType(
+    {name: Path(__file__).parent / "artifacts" / name for name in ("book", "bar")}
+)
+"""The artifacts in this package, by name."""
+
+
+class HorizonPrior(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is believed of one horizon before any outcome of the day."""
+
+    horizon: Horizon
+    tilt_c: float
+    """What ln k is worth in log-odds of a move (see `finllm.domain.tilt`)."""
+    climatology: Triple
+    """Class frequencies on the training tapes."""
+    climatology_q: Quantiles
+    """Return quantiles on the training tapes, in units of sigma * sqrt(horizon)."""
+    baseline_logit: tuple[float, float, float, float]
+    """Constant and slope of log(p_down / p_flat), then of log(p_up / p_flat), on the baseline column."""
+    ewma_scale: float
+    """Standard deviations of the EWMA baseline's law per sigma_ewma * sqrt(horizon)."""
+    move_offset: float = 0.0
+    """First calibration: added to the log-odds of a move."""
+    move_scale: float = 1.0
+    direction_scale: float = 1.0
+    """First calibration: multiplies log(p_up / p_down)."""
+    width_scale: float = 1.0
+    """First calibration: multiplies each quantile's deviation from the median."""
+
+
+class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How calibration and baselines learn from resolved outcomes."""
+
+    refit_ns: int
+    """Least time between two refits."""
+    grid_s: float
+    """Time between two forecasts on the grid: outcomes that overlap share their weight."""
+    prior_n: float
+    """Independent outcomes that the first calibration is worth."""
+    baseline_prior_n: float
+    """Independent outcomes that a baseline's prior is worth."""
+    half_life_n: float
+    """Independent outcomes after which one counts half in calibration; 0 = they never fade."""
+
+
+class RegimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the market counts as calm, active or stressed. See `finllm.edge.regime`."""
+
+    row_s: float
+    """Seconds that one row counts for; 0 = the time that really passed."""
+    fast_s: float
+    """Time constant of the fast volatility, also that of the EWMA baseline."""
+    slow_s: float
+    rise: tuple[float, float]
+    """Fast / slow ratios above which calm turns active, and active turns stressed."""
+    fall: tuple[float, float]
+    """Ratios below which active turns calm, and stressed turns active."""
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a model came from and what it is good for."""
+
+    data: tuple[str, ...]
+    licence_class: str
+    splits: str
+    scores: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about an artifact but the weights."""
+
+    format: int
+    name: str
+    version: str
+    """Name and a hash of everything else."""
+    spec_hash: str
+    columns: tuple[str, ...]
+    """Feature names in order, so that a mismatch can be named."""
+    sigma_column: str
+    """The feature that scales returns: bps per root second."""
+    baseline_column: str
+    """The feature of the logistic baseline: touch imbalance, or the last return on bars."""
+    priors: tuple[HorizonPrior, ...]
+    """One per horizon, shortest first."""
+    learning: Learning
+    regime: RegimeRule
+    card: Card
+    model_sha256: str
+
+    @property
+    def horizons(self) -> tuple[Horizon, ...]:
+        """Return the horizons served, shortest first."""
+        return tuple(prior.horizon for prior in self.priors)
+
+
+class Artifact:
+    """A loaded artifact: its manifest, the feature spec that it reads and the model behind it."""
+
+    def __init__(
+        self, manifest: Manifest, spec: FeatureSpec, model: EdgeModel, folder: Path
+    ) -> None:
+        self.manifest = manifest
+        self.spec = spec
+        self.model = model
+        self.folder = folder
+
+    @property
+    def version(self) -> str:
+        """Return the version that stands on every forecast."""
+        return self.manifest.version
+
+    @property
+    def horizons(self) -> tuple[Horizon, ...]:
+        """Return the horizons served, shortest first."""
+        return self.manifest.horizons
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return an artifact's manifest.
+
+    Raises:
+        ArtifactError: If it is missing, broken or of another format.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; an artifact needs a manifest") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: {error}; rebuild the artifact") from error
+    if manifest.format != FORMAT:
+        raise ArtifactError(f"{path}: format {manifest.format}, this version reads {FORMAT}")
+    return manifest
+
+
+def load_artifact(folder: Path, *, spec: FeatureSpec) -> Artifact:
+    """Load an artifact that is to serve rows of a feature spec.
+
+    Raises:
+        ArtifactError: If a file is missing or changed, or the artifact reads another spec; says what
+            differs.
+    """
+    manifest = read_manifest(folder)
+    _match(manifest, spec, folder)
+    path = folder / MODEL_FILE
+    try:
+        graph = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}") from error
+    found = sha256(graph).hexdigest()
+    if found != manifest.model_sha256:
+        raise ArtifactError(
+            f"{path}: sha256 is {found[:12]}..., the manifest says {manifest.model_sha256[:12]}...;"
+            " the file was changed after it was built"
+        )
+    model = OnnxModel(
+        graph,
+        n_features=len(spec),
+        spec_hash=manifest.spec_hash,
+        horizons=manifest.horizons,
+        version=manifest.version,
+    )
+    return Artifact(manifest, spec, model, folder)
+
+
+def _match(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
+    wanted, given = manifest.columns, tuple(spec.columns)
+    if wanted != given:
+        raise ArtifactError(
+            f"{folder}: reads other features than {spec.name}: {_differ(wanted, given)}"
+        )
+    if manifest.spec_hash != spec.hash:
+        raise ArtifactError(
+            f"{folder}: same column names, but the spec {spec.name} v{spec.version} has hash"
+            f" {spec.hash}, the artifact was built on {manifest.spec_hash} (a unit, window or source"
+            " differs)"
+        )
+    for name in (manifest.sigma_column, manifest.baseline_column):
+        if name not in spec.columns:
+            raise ArtifactError(f"{folder}: names the column {name!r}, which {spec.name} has not")
+    lengths = [horizon.nominal_s for horizon in manifest.horizons]
+    if not lengths or lengths != sorted(set(lengths)):
+        raise ArtifactError(
+            f"{folder}: horizons must be stated once each, shortest first: {lengths}"
+        )
+
+
+def _differ(wanted: tuple[str, ...], given: tuple[str, ...]) -> str:
+    missing = [name for name in wanted if name not in given]
+    extra = [name for name in given if name not in wanted]
+    if missing or extra:
+        return f"missing {missing}, not known to the model {extra}"
+    at = next(i for i, (a, b) in enumerate(zip(wanted, given, strict=True)) if a != b)
+    return f"column {at} is {given[at]!r}, the model expects {wanted[at]!r} there"

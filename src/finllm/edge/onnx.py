@@ -1,0 +1,95 @@
+"""An edge model that stands in an ONNX file and runs in ONNX Runtime, on one thread.
+
+The graph takes `rows` float32 [n, F] and gives `scores` float32 [n, 8 H]: for each horizon three
+logits, then five quantiles in units of sigma * sqrt(horizon). It standardises its own input. Use
+fp32 Gemm, MatMul, Conv or trees: dynamically quantised graphs answer otherwise in a batch than alone.
+"""
+
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.errors import ArtifactError
+from finllm.domain.instrument import Horizon
+from finllm.edge.model import RAW_WIDTH, finish, narrow
+
+N_WARM = 20
+"""Calls at load, so that the first forecast does not pay for lazy allocation."""
+
+
+class OnnxModel:
+    """A network served by ONNX Runtime: one thread, no spinning, warm.
+
+    Args:
+        graph: The ONNX file's bytes.
+        n_features: Columns of a row.
+        spec_hash: Hash of the feature spec that it reads.
+        horizons: Horizons served, in the order of the graph's output.
+        version: Name and content hash.
+
+    Raises:
+        ArtifactError: If the file is no graph, or its input or output has another shape.
+    """
+
+    def __init__(
+        self,
+        graph: bytes,
+        *,
+        n_features: int,
+        spec_hash: str,
+        horizons: tuple[Horizon, ...],
+        version: str,
+    ) -> None:
+        self.spec_hash = spec_hash
+        self.horizons = horizons
+        self.version = version
+        self._n_features = n_features
+        self._session = _open(graph)
+        _check(self._session, n_features, RAW_WIDTH * len(horizons))
+        for n in (1, 2):
+            for _ in range(N_WARM):
+                self.infer(np.zeros((n, n_features)))
+
+    def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return raw claims, float64 [n, H, 8], for rows float64 [n, F]. See `EdgeModel`."""
+        if rows.ndim != 2 or rows.shape[1] != self._n_features:
+            raise ArtifactError(
+                f"rows have shape {rows.shape}, the model reads [n, {self._n_features}]"
+            )
+        single = np.empty(rows.shape, dtype=np.float32)
+        narrow(rows, single)
+        raw = np.empty((len(rows), len(self.horizons), RAW_WIDTH))
+        if len(rows):
+            (scores,) = self._session.run(None, {"rows": single})
+            finish(scores.reshape(raw.shape), raw)
+        return raw
+
+
+def _open(graph: bytes):  # type: ignore[no-untyped-def]
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ArtifactError(f"ONNX Runtime cannot load the graph: {error}") from error
+
+
+def _check(session, n_features: int, width: int) -> None:  # type: ignore[no-untyped-def]
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if [i.name for i in inputs] != ["rows"] or len(outputs) != 1:
+        raise ArtifactError("the graph must have one input named 'rows' and one output")
+    if inputs[0].type != "tensor(float)" or outputs[0].type != "tensor(float)":
+        raise ArtifactError("the graph's input and output must be float32")
+    if inputs[0].shape[-1] != n_features:
+        raise ArtifactError(
+            f"the graph reads {inputs[0].shape[-1]} columns, the spec has {n_features}"
+        )
+    if outputs[0].shape[-1] != width:
+        raise ArtifactError(f"the graph gives {outputs[0].shape[-1]} numbers a row, not {width}")

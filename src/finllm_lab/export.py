@@ -1,0 +1,115 @@
+"""From fitted numbers to an artifact folder: an ONNX graph, a manifest, and nothing that varies.
+
+The graph is standardise, clip, bend (a feature and its absolute value), one fp32 Gemm. The same numbers
+give the same bytes, so training twice gives the same hash. Knows nothing of how the numbers came about.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.identity import content_id
+from finllm.edge.artifact import FORMAT, MANIFEST_FILE, MODEL_FILE, Manifest
+from finllm.edge.model import RAW_WIDTH
+
+OPSET: Final = 17
+CLIP: Final = 5.0
+"""Standardised features are clipped here: a wild input must not buy a wild claim."""
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """The fitted numbers of one pooled linear network over H horizons.
+
+    Scores are `features @ weights + bias`, where the features are the standardised, clipped columns
+    followed by their absolute values.
+    """
+
+    centre: NDArray[np.float64]
+    """float64 [F], subtracted."""
+    spread: NDArray[np.float64]
+    """float64 [F], divided by; above zero."""
+    weights: NDArray[np.float64]
+    """float64 [2 F, 8 H]: for each horizon three logits, then five quantiles."""
+    bias: NDArray[np.float64]
+    """float64 [8 H]."""
+
+
+def prior_network(
+    n_features: int, probabilities: NDArray[np.float64], quantiles: NDArray[np.float64]
+) -> Network:
+    """Return a network that says the same of every row: class frequencies and quantiles.
+
+    Args:
+        n_features: Columns of a row.
+        probabilities: float64 [H, 3].
+        quantiles: float64 [H, 5], scale-free.
+    """
+    bias = np.concatenate([np.log(probabilities), quantiles], axis=1).reshape(-1)
+    return Network(
+        centre=np.zeros(n_features),
+        spread=np.ones(n_features),
+        weights=np.zeros((2 * n_features, len(bias))),
+        bias=bias,
+    )
+
+
+def graph_of(network: Network) -> bytes:
+    """Return a network as ONNX bytes: `rows` float32 [n, F] to `scores` float32 [n, 8 H]."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    n_features, width = len(network.centre), len(network.bias)
+    constants = {
+        "centre": network.centre,
+        "gain": 1.0 / network.spread,
+        "low": np.array(-CLIP),
+        "high": np.array(CLIP),
+        "weights": network.weights,
+        "bias": network.bias,
+    }
+    nodes = [
+        helper.make_node("Sub", ["rows", "centre"], ["moved"]),
+        helper.make_node("Mul", ["moved", "gain"], ["scaled"]),
+        helper.make_node("Clip", ["scaled", "low", "high"], ["z"]),
+        helper.make_node("Abs", ["z"], ["size"]),
+        helper.make_node("Concat", ["z", "size"], ["bent"], axis=1),
+        helper.make_node("Gemm", ["bent", "weights", "bias"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "edge",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", n_features])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", width])],
+        [numpy_helper.from_array(v.astype(np.float32), name) for name, v in constants.items()],
+    )
+    model: Any = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version = 8
+    model.producer_name = ""
+    model.producer_version = ""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def write_artifact(folder: Path, manifest: Manifest, graph: bytes) -> Manifest:
+    """Write `model.onnx` and `manifest.json`; fill in format, hash and version.
+
+    Returns:
+        The manifest as written.
+    """
+    complete = msgspec.structs.replace(
+        manifest, format=FORMAT, model_sha256=sha256(graph).hexdigest(), version=""
+    )
+    version = f"{complete.name}-{content_id(complete)[:8]}"
+    complete = msgspec.structs.replace(complete, version=version)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).write_bytes(graph)
+    text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
+    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+    return complete
+
+
+def n_outputs(n_horizons: int) -> int:
+    """Return how many numbers a network gives per row."""
+    return RAW_WIDTH * n_horizons
