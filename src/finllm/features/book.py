@@ -1,0 +1,315 @@
+"""From book views to feature rows: one compiled call per event, constant memory, nothing allocated.
+
+Sums over windows are integers (lots, half-ticks), so a stream gives exactly what a recomputation
+from the list of events would; the columns are plain arithmetic on them. A row uses nothing but its
+own view and the views before it. Knows nothing of venues, of models, or of what a row is for.
+"""
+
+from math import log, log1p, sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.market import ROW_HEAD
+from finllm.domain.units import BPS
+from finllm.features.book_spec import BOOK_SPEC
+from finllm.features.book_state import (
+    ADDED,
+    ASK_PX,
+    ASK_SZ,
+    BID_PX,
+    BID_SZ,
+    COARSE,
+    COARSE_AT,
+    COARSE_NS,
+    CROSSED,
+    DEPTH,
+    EVENTS,
+    FINE,
+    FINE_AT,
+    FINE_NS,
+    FLAGS,
+    FLOW,
+    KIND,
+    LAST_MOVE,
+    LEVEL_DEPTH,
+    LEVELS_SEEN,
+    LOCKED,
+    MID2,
+    MLOFI,
+    MOVE,
+    N_ASKS,
+    N_BIDS,
+    N_ROWS,
+    NOW,
+    OFI,
+    RESTARTS,
+    SAMPLES,
+    SCALARS,
+    SEQ,
+    SMALLEST,
+    SQUARED,
+    START,
+    STEPS_BACK,
+    TRADES,
+    TS_EVENT,
+    TS_MOVE,
+    TS_RECV,
+    TS_TRADE,
+    TURNOVER,
+    VALID,
+    W_1S,
+    W_2S,
+    W_10S,
+    W_60S,
+    W_100MS,
+    W_500MS,
+    WARMING,
+    Floats,
+    Integers,
+    advance,
+    has_touch,
+    is_warm,
+    lots,
+    measure,
+    n_levels,
+    sample_volatility,
+    sigma_bps,
+)
+from finllm.features.windows import WIDTH, slide
+from finllm.runtime.kernels import kernel
+
+# Where each run of columns starts; the names are in the spec.
+_COLUMN: Final = BOOK_SPEC.columns
+OFI_AT: Final = _COLUMN["ofi_100ms"]
+MLOFI_AT: Final = _COLUMN["mlofi_500ms"]
+FLOW_AT: Final = _COLUMN["flow_500ms"]
+RATES_AT: Final = _COLUMN["trade_rate_2s"]
+RET_AT: Final = _COLUMN["ret_1s"]
+RV_AT: Final = _COLUMN["rv_1s"]
+SIGMA: Final = _COLUMN["sigma"]
+LAST_MOVE_AT: Final = _COLUMN["last_move_sign"]
+SINCE_AT: Final = _COLUMN["since_move"]
+TURNOVER_AT: Final = _COLUMN["turnover_10s"]
+SLOPE_AT: Final = _COLUMN["depth_slope"]
+NEED_TOUCH: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, SIGMA + 1, LAST_MOVE_AT + 1, SLOPE_AT, SLOPE_AT + 1)
+"""Columns that are 0 while a side of the book is missing."""
+
+
+class BookFeatures:
+    """The feature rows of one book.
+
+    Windows start afresh at a gap (a resyncing view after one that was not) and when the clock goes
+    back by more than 10 s; a smaller step back is taken as no time passing. Both are counted.
+    """
+
+    def __init__(self) -> None:
+        self._state = np.zeros((N_ROWS, WIDTH), np.int64)
+        self._ewma = np.zeros(2, np.float64)
+        self._head: NDArray[np.void] = np.zeros(1, ROW_HEAD)
+        self._fields = _as_integers(self._head)
+
+    def push(self, view: Integers, row: Floats, head: NDArray[np.void]) -> None:
+        """Write the feature row of one event.
+
+        Args:
+            view: int64 [VIEW_SIZE], the book after the event; read only.
+            row: float64 [len(BOOK_SPEC)], overwritten; always finite.
+            head: One `ROW_HEAD`, as an array of no dimension or of one element; overwritten.
+                Passing the same array each time saves making a new view of it (about 0.5 us).
+        """
+        if head is not self._head:
+            self._fields = _as_integers(head)
+            self._head = head
+        push_view(view, row, self._fields, self._state, self._ewma)
+
+    @property
+    def clock_steps_back(self) -> int:
+        """Return how often a view was older than the one before it."""
+        return int(self._state[SCALARS, STEPS_BACK])
+
+    @property
+    def restarts(self) -> int:
+        """Return how often the windows started afresh, the first start not counted."""
+        return int(self._state[SCALARS, RESTARTS])
+
+
+def _as_integers(head: NDArray[np.void]) -> Integers:
+    """Return a head's memory as int64 [6]: numba is slow to recognise structured arrays."""
+    return head.reshape(1).view(np.int64)
+
+
+@kernel
+def push_view(view: Integers, row: Floats, head: Integers, state: Integers, ewma: Floats) -> None:
+    """Write one feature row. See `BookFeatures.push`; `head` is the record as int64 [6]."""
+    now = advance(view, state)
+    sample_volatility(state, ewma, now)
+    measure(view, state, now)
+    slide(state, FINE_AT, FINE, now // FINE_NS, ADDED)
+    slide(state, COARSE_AT, COARSE, now // COARSE_NS, ADDED)
+    touch = has_touch(view)
+    _write_head(view, head, state)
+    mean = _mean_touch(state)
+    row[SIGMA] = sigma_bps(state, ewma)
+    _write_flows(row, state, mean)
+    _write_rates(row, state, mean)
+    _write_moves(row, state)
+    for column in NEED_TOUCH:
+        row[column] = 0.0
+    if touch:
+        _write_imbalance(view, row, state)
+        _write_slope(view, row)
+        _write_spread(view, row, state)
+
+
+@kernel
+def _write_head(view: Integers, head: Integers, state: Integers) -> None:
+    """Write the head: five int64, then flags and kind packed as little-endian int32."""
+    touch = has_touch(view)
+    bid = view[BID_PX] if touch else 0
+    ask = view[ASK_PX] if touch else 0
+    found = 0
+    if touch and bid > ask:
+        found |= CROSSED
+    if touch and bid == ask:
+        found |= LOCKED
+    if not is_warm(state):
+        found |= WARMING
+    flags = view[FLAGS] & 0x7FFFFFFF | found
+    if found != 0 or not touch:
+        flags &= ~VALID
+    head[0] = view[SEQ]
+    head[1] = view[TS_RECV]
+    head[2] = view[TS_EVENT]
+    head[3] = bid + ask
+    head[4] = ask - bid
+    head[5] = flags | ((view[KIND] & 0x7FFFFFFF) << 32)
+
+
+@kernel
+def _slog(x: float) -> float:
+    """Return sign(x) log(1 + |x|)."""
+    return log1p(x) if x >= 0.0 else -log1p(-x)
+
+
+@kernel
+def _mean_touch(state: Integers) -> float:
+    """Return the mean size of one touch queue over 10 s, in lots; 1 where none was seen."""
+    if state[W_10S, DEPTH] <= 0:
+        return 1.0
+    return float(state[W_10S, DEPTH]) / (2.0 * float(state[W_10S, SAMPLES]))
+
+
+@kernel
+def _write_flows(row: Floats, state: Integers, mean: float) -> None:
+    """Write order flow and trade flow over their windows."""
+    level = 1.0
+    if state[W_10S, LEVEL_DEPTH] > 0:
+        level = state[W_10S, LEVEL_DEPTH] / state[W_10S, LEVELS_SEEN]
+    row[OFI_AT] = _slog(state[W_100MS, OFI] / mean)
+    row[OFI_AT + 1] = _slog(state[W_500MS, OFI] / mean)
+    row[OFI_AT + 2] = _slog(state[W_2S, OFI] / mean)
+    row[OFI_AT + 3] = _slog(state[W_10S, OFI] / mean)
+    row[MLOFI_AT] = _slog(state[W_500MS, MLOFI] / level)
+    row[MLOFI_AT + 1] = _slog(state[W_2S, MLOFI] / level)
+    row[FLOW_AT] = _slog(state[W_500MS, FLOW] / mean)
+    row[FLOW_AT + 1] = _slog(state[W_2S, FLOW] / mean)
+    row[FLOW_AT + 2] = _slog(state[W_10S, FLOW] / mean)
+
+
+@kernel
+def _length_s(state: Integers, window_s: float) -> float:
+    """Return the part of a window that lies after the start, at least a fifth of it."""
+    passed = (state[SCALARS, NOW] - state[SCALARS, START]) / 1e9
+    return float(min(window_s, max(passed, 0.2 * window_s)))
+
+
+@kernel
+def _write_rates(row: Floats, state: Integers, mean: float) -> None:
+    """Write how often things happen, and how much is traded."""
+    row[RATES_AT] = log1p(state[W_2S, TRADES] / _length_s(state, 2.0))
+    row[RATES_AT + 1] = log1p(state[W_10S, TRADES] / _length_s(state, 10.0))
+    row[RATES_AT + 2] = log1p(state[W_500MS, EVENTS] / _length_s(state, 0.5))
+    row[RATES_AT + 3] = log1p(state[W_2S, EVENTS] / _length_s(state, 2.0))
+    row[TURNOVER_AT] = log1p(state[W_10S, TURNOVER] / mean)
+
+
+@kernel
+def _write_moves(row: Floats, state: Integers) -> None:
+    """Write returns, realised volatility, the last move, and the times since things happened."""
+    per_bps = BPS / max(state[SCALARS, MID2], 1)
+    row[RET_AT] = state[W_1S, MOVE] * per_bps
+    row[RET_AT + 1] = state[W_10S, MOVE] * per_bps
+    row[RV_AT] = sqrt(state[W_1S, SQUARED] / _length_s(state, 1.0)) * per_bps
+    row[RV_AT + 1] = sqrt(state[W_10S, SQUARED] / _length_s(state, 10.0)) * per_bps
+    row[RV_AT + 2] = sqrt(state[W_60S, SQUARED] / _length_s(state, 60.0)) * per_bps
+    move = state[SCALARS, LAST_MOVE]
+    row[LAST_MOVE_AT] = float(int(move > 0) - int(move < 0))
+    row[SINCE_AT] = _log_since(state, state[SCALARS, TS_MOVE])
+    row[SINCE_AT + 1] = _log_since(state, state[SCALARS, TS_TRADE])
+
+
+@kernel
+def _log_since(state: Integers, ts: int) -> float:
+    """Return the log of the seconds since `ts`, or since the start where that is later."""
+    passed = (state[SCALARS, NOW] - max(ts, state[SCALARS, START])) / 1e9
+    return log(min(max(passed, 1e-4), 60.0))
+
+
+@kernel
+def _imbalance(bid: int, ask: int) -> float:
+    return (bid - ask) / (bid + ask) if bid + ask > 0 else 0.0
+
+
+@kernel
+def _lots_to(view: Integers, sizes_at: int, n: int) -> int:
+    """Return the lots on the first n levels of a side."""
+    total = 0
+    for level in range(n):
+        total += lots(view[sizes_at + level])
+    return total
+
+
+@kernel
+def _write_imbalance(view: Integers, row: Floats, state: Integers) -> None:
+    """Write the imbalances of depth and the two looks at the touch queues."""
+    n_bids = n_levels(view, N_BIDS)
+    n_asks = n_levels(view, N_ASKS)
+    bid = lots(view[BID_SZ])
+    ask = lots(view[ASK_SZ])
+    row[0] = _imbalance(bid, ask)
+    column = 1
+    for depth in (3, 5, 10):
+        bids = _lots_to(view, BID_SZ, min(depth, n_bids))
+        row[column] = _imbalance(bids, _lots_to(view, ASK_SZ, min(depth, n_asks)))
+        column += 1
+    row[4] = log(bid / ask)
+    if state[W_10S, SMALLEST] > 0:
+        row[5] = log(min(bid, ask) * state[W_10S, SAMPLES] / state[W_10S, SMALLEST])
+
+
+@kernel
+def _write_slope(view: Integers, row: Floats) -> None:
+    """Write how much thicker a level of the book is than its touch."""
+    n_bids = n_levels(view, N_BIDS)
+    n_asks = n_levels(view, N_ASKS)
+    bid = float(lots(view[BID_SZ]))
+    ask = float(lots(view[ASK_SZ]))
+    bids = float(_lots_to(view, BID_SZ, n_bids))
+    asks = float(_lots_to(view, ASK_SZ, n_asks))
+    row[SLOPE_AT] = log(2.0 * (bids + asks) / ((n_bids + n_asks) * (bid + ask)))
+    row[SLOPE_AT + 1] = log(bids / (n_bids * bid)) - log(asks / (n_asks * ask))
+
+
+@kernel
+def _write_spread(view: Integers, row: Floats, state: Integers) -> None:
+    """Write the spread, and what is measured against it."""
+    spread = view[ASK_PX] - view[BID_PX]
+    at_least_one = float(max(spread, 1))
+    mid2 = float(view[ASK_PX] + view[BID_PX])
+    row[6] = row[0] * spread / mid2 * BPS
+    row[7] = log(at_least_one)
+    row[8] = 2.0 * spread / mid2 * BPS
+    row[SIGMA + 1] = log(row[SIGMA] / (at_least_one / mid2 * BPS))
+    row[LAST_MOVE_AT + 1] = log1p(abs(state[SCALARS, LAST_MOVE]) / at_least_one)
