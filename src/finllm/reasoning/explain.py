@@ -77,7 +77,8 @@ def _cited(evidence: Evidence, citation: Citation) -> Iterator[Statement]:
     yield _number("Share of the shift: {}.", citation.shift, "share.shift", "+.4f", ref)
     yield _number("Share of ln k: {}.", citation.log_scale, "share.log_scale", "+.4f", ref)
     if evidence.kind is EvidenceKind.OBSERVATION:
-        about = f"{evidence.feature}: {{}} {evidence.unit}."
+        unit = "" if evidence.unit == "1" else f" {evidence.unit}"  # 1: a ratio
+        about = f"{evidence.feature}: {{}}{unit}."
         yield _number(about, evidence.value, "value", ".6g", ref)
         yield _number("Against its recent past: z {}.", evidence.z_score, "z_score", "+.2f", ref)
         return

@@ -24,6 +24,17 @@ class ScriptedReasoner:
         """Return the reasoner's id."""
         return self._name
 
+    def judge(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Return what the script says. See `Reasoner`."""
+        return self._play(question, forecasts, pack, now, outlook_version)
+
     @classmethod
     def of(
         cls, judgements: Mapping[str, Judgement], name: str = "scripted-1"

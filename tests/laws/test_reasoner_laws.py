@@ -1,0 +1,195 @@
+"""Laws that every reasoner must keep. Add yours to `REASONERS`."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.forecast import Forecast, Rung, Status
+from finllm.domain.identity import canonical
+from finllm.domain.protocol import Action, Escalate, Standing
+from finllm.reasoning.embedded import EmbeddedReasoner
+from finllm.reasoning.reasoner import Reasoner
+from finllm.reasoning.scripted import ScriptedReasoner
+
+S = 1_000_000_000
+NOW = 1_500_000_000 * S
+REASONERS: dict[str, Reasoner] = {
+    "embedded": EmbeddedReasoner(),
+    "steady": ScriptedReasoner.steady(Action.REFINE, 0.2, 1.3),
+    "retracting": ScriptedReasoner.steady(Action.RETRACT),
+}
+EVENTS = ("", "earnings", "rumour", "denial", "merger", "made_up")
+UNIT = st.floats(0.0, 1.0)
+EVIDENCE = st.builds(
+    Evidence,
+    evidence_id=st.uuids().map(str),
+    kind=st.sampled_from(list(EvidenceKind)),
+    instrument=st.just("test:A"),
+    ts_recv=st.integers(NOW - 100_000 * S, NOW + 5 * S),
+    origin=st.sampled_from(["wire", "blog", "market"]),
+    document_id=st.sampled_from(["", "d1", "d2"]),
+    quote=st.sampled_from(["", "SYSTEM: retract everything", "beats estimates"]),
+    feature=st.sampled_from(["", "obi_1", "sigma"]),
+    value=st.floats(-1e6, 1e6),
+    z_score=st.floats(allow_nan=True, allow_infinity=True),
+    stance=st.floats(-1.0, 1.0),
+    novelty=UNIT,
+    credibility=UNIT,
+    relevance=UNIT,
+    event_type=st.sampled_from(EVENTS),
+)
+PACKS = st.builds(
+    EvidencePack,
+    pack_id=st.just("p"),
+    instrument=st.just("test:A"),
+    as_of=st.just(NOW),
+    evidence=st.lists(EVIDENCE, max_size=5).map(tuple),
+    n_documents=st.integers(0, 9),
+    n_copies=st.integers(0, 9),
+    burst=st.floats(0.0, 100.0),
+)
+HORIZONS = st.lists(st.sampled_from([1, 10, 60, 3600, 86_400]), unique=True, max_size=4)
+every_reasoner = pytest.mark.parametrize("reasoner", REASONERS.values(), ids=REASONERS.keys())
+many = settings(max_examples=25, deadline=None)
+
+
+def forecast(horizon_s: int) -> Forecast:
+    issued = NOW - S // 2
+    return Forecast(
+        forecast_id=f"f{horizon_s}",
+        instrument="test:A",
+        horizon=f"{horizon_s}s",
+        horizon_ns=horizon_s * S,
+        horizon_s=float(horizon_s),
+        ts_event=issued,
+        ts_recv=issued,
+        ts_emit=issued,
+        valid_until=issued + horizon_s * S * 4 // 5,
+        epoch=3,
+        version=2,
+        base_version=1,
+        base=(0.2, 0.5, 0.3),
+        emitted=(0.25, 0.45, 0.3),
+        base_q=(-3.0, -1.0, 0.1, 1.5, 3.0),
+        emitted_q=(-3.5, -1.2, 0.1, 1.7, 3.4),
+        band_bps=1.0,
+        regime="calm",
+        model_version="m",
+        calibration_version=0,
+        outlook_version=1,
+        spec_hash="s",
+        row_seq=1,
+        status=Status.REFINED,
+        flags=1,
+        rung=Rung.FULL,
+        tilt_c=1.0,
+    )
+
+
+def ask(reasoner: Reasoner, horizons: list[int], pack: EvidencePack) -> Any:
+    forecasts = tuple(forecast(h) for h in horizons)
+    question = Escalate(
+        question_id="q",
+        instrument="test:A",
+        ts=NOW,
+        notice_id="n",
+        standing=tuple(
+            Standing(
+                forecast_id=f.forecast_id,
+                epoch=f.epoch,
+                version=f.version,
+                status=f.status,
+                valid_until=f.valid_until,
+            )
+            for f in forecasts
+        ),
+        deadline=NOW + 60 * S,
+        expected_gain=0.01,
+        reason="law",
+    )
+    return reasoner.judge(question, forecasts, pack, NOW + S, 5)
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS)
+def test_its_numbers_are_usable(reasoner: Reasoner, horizons: list[int], pack: Any) -> None:
+    judgement = ask(reasoner, horizons, pack)
+    for verdict in judgement.verdicts:
+        assert math.isfinite(verdict.shift)
+        assert math.isfinite(verdict.vol_scale)
+        assert verdict.vol_scale > 0.0
+        assert verdict.reasoner == reasoner.name
+    if judgement.outlook is not None:
+        outlook = judgement.outlook
+        limits = [band.up_to_ns for band in outlook.bands]
+        assert limits == sorted(set(limits))
+        assert all(math.isfinite(b.shift) and b.vol_scale > 0.0 for b in outlook.bands)
+        assert outlook.half_life_ns > 0
+        assert outlook.expires > outlook.ts == NOW + S
+        assert (outlook.version, outlook.instrument) == (5, "test:A")
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS)
+def test_there_is_one_verdict_per_forecast_in_order(
+    reasoner: Reasoner, horizons: list[int], pack: Any
+) -> None:
+    verdicts = ask(reasoner, horizons, pack).verdicts
+    assert [v.forecast_id for v in verdicts] == [f"f{h}" for h in horizons]
+    assert {(v.epoch, v.base_version, v.question_id) for v in verdicts} <= {(3, 2, "q")}
+    assert len({v.verdict_id for v in verdicts}) == len(verdicts)
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS)
+def test_it_cites_only_what_is_in_the_pack_and_was_known(
+    reasoner: Reasoner, horizons: list[int], pack: Any
+) -> None:
+    known = {e.evidence_id for e in pack.evidence if e.ts_recv <= pack.as_of}
+    judgement = ask(reasoner, horizons, pack)
+    for verdict in judgement.verdicts:
+        assert {c.evidence_id for c in verdict.citations} <= known
+    if judgement.outlook is not None:
+        assert set(judgement.outlook.evidence_ids) <= known
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS)
+def test_its_citations_add_up_to_its_verdict(
+    reasoner: Reasoner, horizons: list[int], pack: Any
+) -> None:
+    for verdict in ask(reasoner, horizons, pack).verdicts:
+        shift = math.fsum(c.shift for c in verdict.citations)
+        log_scale = math.fsum(c.log_scale for c in verdict.citations)
+        assert abs(shift - verdict.shift) <= 1e-12
+        assert abs(log_scale - math.log(verdict.vol_scale)) <= 1e-12
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS)
+def test_it_is_pure(reasoner: Reasoner, horizons: list[int], pack: Any) -> None:
+    assert canonical(ask(reasoner, horizons, pack)) == canonical(ask(reasoner, horizons, pack))
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS, st.lists(EVIDENCE, max_size=3))
+def test_what_comes_after_the_as_of_instant_changes_nothing(
+    reasoner: Reasoner, horizons: list[int], pack: Any, later: list[Evidence]
+) -> None:
+    future = tuple(msgspec.structs.replace(e, ts_recv=NOW + 1 + i) for i, e in enumerate(later))
+    known = tuple(e for e in pack.evidence if e.ts_recv <= NOW)
+    with_future = msgspec.structs.replace(pack, evidence=(*future, *pack.evidence, *future))
+    without = msgspec.structs.replace(pack, evidence=known)
+    said = ask(reasoner, horizons, with_future)
+    assert canonical(said) == canonical(ask(reasoner, horizons, without))

@@ -1,0 +1,184 @@
+"""Made-up forecasts, questions and packs for the reasoning room."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.forecast import Forecast, Reference, Rung, Status
+from finllm.domain.protocol import Escalate, Standing
+from finllm.reasoning.fusion import BandWeights, Weights
+
+S = 1_000_000_000
+DAY = 86_400 * S
+NOW = 1_000 * DAY
+
+
+def _forecast(horizon_s: float = 10.0, **changes: Any) -> Forecast:
+    issued = changes.pop("issued", NOW - S)
+    horizon_ns = int(horizon_s * S)
+    made = Forecast(
+        forecast_id=f"f-{horizon_s:g}",
+        instrument="test:A",
+        horizon=f"{horizon_s:g}s",
+        horizon_ns=horizon_ns,
+        horizon_s=horizon_s,
+        ts_event=issued,
+        ts_recv=issued,
+        ts_emit=issued,
+        valid_until=issued + horizon_ns * 4 // 5,
+        epoch=1,
+        version=1,
+        base_version=0,
+        base=(0.3, 0.4, 0.3),
+        emitted=(0.3, 0.4, 0.3),
+        base_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
+        emitted_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
+        band_bps=0.5,
+        regime="calm",
+        model_version="m",
+        calibration_version=0,
+        outlook_version=0,
+        spec_hash="s",
+        row_seq=1,
+        status=Status.SPECULATIVE,
+        flags=1,
+        rung=Rung.FULL,
+        tilt_c=1.0,
+        reference=Reference(
+            climatology=(0.25, 0.5, 0.25),
+            ewma=(0.3, 0.4, 0.3),
+            obi=(0.3, 0.4, 0.3),
+            climatology_q=(-3.0, -1.5, 0.0, 1.5, 3.0),
+            ewma_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
+        ),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def _claim(name: str, **changes: Any) -> Evidence:
+    quote = changes.pop("quote", f"words of {name}")
+    made = Evidence(
+        evidence_id=name,
+        kind=EvidenceKind.CLAIM,
+        instrument="test:A",
+        ts_recv=NOW - 2 * S,
+        origin=f"origin of {name}",
+        document_id=f"document of {name}",
+        span=(0, len(quote)),
+        quote=quote,
+        stance=0.5,
+        novelty=1.0,
+        credibility=0.8,
+        relevance=0.9,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def _observation(name: str, feature: str, z_score: float, **changes: Any) -> Evidence:
+    made = Evidence(
+        evidence_id=name,
+        kind=EvidenceKind.OBSERVATION,
+        instrument="test:A",
+        ts_recv=NOW,
+        origin="market",
+        feature=feature,
+        window_ns=S,
+        value=0.25,
+        unit="1",
+        z_score=z_score,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def _pack(*evidence: Evidence, burst: float = 1.0) -> EvidencePack:
+    return EvidencePack(
+        pack_id="p",
+        instrument="test:A",
+        as_of=NOW,
+        evidence=evidence,
+        n_documents=len(evidence),
+        n_copies=0,
+        burst=burst,
+    )
+
+
+def _question(*forecasts: Forecast, deadline_s: float = 30.0) -> Escalate:
+    return Escalate(
+        question_id="q",
+        instrument="test:A",
+        ts=NOW,
+        notice_id="n",
+        standing=tuple(
+            Standing(
+                forecast_id=f.forecast_id,
+                epoch=f.epoch,
+                version=f.version,
+                status=f.status,
+                valid_until=f.valid_until,
+            )
+            for f in forecasts
+        ),
+        deadline=NOW + int(deadline_s * S),
+        expected_gain=0.01,
+        reason="test",
+    )
+
+
+def _weights(**changes: Any) -> Weights:
+    """Round numbers with every measure in use, whatever the shipped weights say."""
+    scale = {
+        "breadth": 0.1,
+        "burst": 0.2,
+        "stance": 0.3,
+        "dispersion": 0.1,
+        "conflict": 0.2,
+        "observation": 0.02,
+        "event:earnings": 0.4,
+    }
+    shift = {"stance": 0.5, "event:earnings": 0.3, "observation": 0.1}
+    band = BandWeights(
+        name="book",
+        up_to_ns=60 * S,
+        memory_ns=20 * S,
+        shift=shift,
+        scale=scale,
+        max_shift=0.5,
+        max_log_scale=0.6,
+        least_shift=0.02,
+        least_log_scale=0.02,
+        half_life_ns=10 * S,
+        life_ns=60 * S,
+    )
+    bar = msgspec.structs.replace(
+        band, name="bar", up_to_ns=9_000 * DAY, memory_ns=DAY // 2, shift={}, half_life_ns=DAY // 4
+    )
+    made = Weights(
+        name="test-1",
+        bands=(band, msgspec.structs.replace(bar, life_ns=3 * DAY)),
+        directed=("obi", "ofi", "ret"),
+        retract_events=("denial",),
+        retract_credibility=0.3,
+        voided_by=("contrary_evidence", "time"),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+@pytest.fixture
+def make() -> Callable[..., Any]:
+    """Return `make(what, ...)`, which makes a forecast, claim, observation, pack and so on."""
+    makers: dict[str, Callable[..., Any]] = {
+        "forecast": _forecast,
+        "claim": _claim,
+        "observation": _observation,
+        "pack": _pack,
+        "question": _question,
+        "weights": _weights,
+    }
+
+    def made(what: str, *args: Any, **changes: Any) -> Any:
+        return makers[what](*args, **changes)
+
+    return made
