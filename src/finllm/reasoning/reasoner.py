@@ -58,7 +58,7 @@ def admissible(pack: EvidencePack) -> tuple[Evidence, ...]:
     return tuple(evidence for evidence in pack.evidence if evidence.ts_recv <= pack.as_of)
 
 
-def verdict_of(  # noqa: PLR0913 - a verdict has that many parts; all but two are keywords
+def verdict_of(
     question: Escalate,
     forecast: Forecast,
     *,
