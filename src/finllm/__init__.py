@@ -1,1 +1,8 @@
-"""Fin-LLM-Inference: forecasts at two speeds."""
+"""Fin-LLM-Inference: forecasts at two speeds.
+
+The walk, room by room: a frame is decoded and applied to its book (`market`), becomes a row
+(`features`) and a calibrated forecast (`edge`); a document is admitted (`narrative`), put to the gate
+(`escalation`), and what is worth a second look is gathered and judged (`narrative`, `reasoning`); the
+`ledger` opens forecasts and revises them; `audit` scores the record; `control` says how hard to work;
+`app` wires all of it. Records of `domain` are the only doorways, `runtime` the machinery beneath.
+"""

@@ -1,1 +1,1 @@
-"""The workshop: tapes, labels, splits, training and export. May import finllm, never the reverse."""
+"""The workshop: tapes, labels, splits, training, export. May import finllm, never the reverse."""

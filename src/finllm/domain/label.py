@@ -1,5 +1,6 @@
 """The label rule: one pure function for lab, audit and live alike."""
 
+import math
 from typing import Final
 
 from finllm.domain.units import BPS
@@ -33,7 +34,7 @@ def band_bps(kind: str, *, spread_ticks: int, mid2: int, sigma: float, horizon_s
     if kind == "half_spread":
         return spread_ticks / mid2 * BPS
     if kind == "sigma":
-        return SIGMA_BAND * sigma * horizon_s**0.5
+        return SIGMA_BAND * sigma * math.sqrt(horizon_s)
     raise ValueError(f"a flat band is 'half_spread' or 'sigma', not {kind!r}")
 
 

@@ -13,7 +13,7 @@ P_FLOOR: Final = 1e-9
 """Probabilities are kept at least this far from 0, so that log-odds exist."""
 
 
-def tilt(p: Any, q: Any, s: float, k: float, c: float) -> None:  # noqa: ANN401 - numba compiles it on arrays
+def tilt(p: Any, q: Any, s: float, k: float, c: float) -> None:
     """Tilt one horizon's forecast in place. The identity at (s, k) = (0, 1).
 
     log(p_up / p_down) += s with p_flat held; then the log-odds of a move += c ln k with that ratio

@@ -1,0 +1,306 @@
+"""The command line: parse, call one function, render."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from finllm.domain.errors import FinllmError, InputError
+from finllm.domain.units import parse_instant
+
+if TYPE_CHECKING:
+    from finllm.app.records import Proof
+    from finllm.app.settings import Settings
+
+RUNS = Path("runs")
+app = typer.Typer(
+    name="finllm",
+    help="Forecasts at two speeds: the edge says first, the evidence confirms, refines or retracts.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ledger_app = typer.Typer(help="The append-only record.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file; every key has a default.", metavar="FILE"),
+]
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", help="Folder of the run. Default: the newest under ./runs.", metavar="RUN"
+    ),
+]
+
+err = Console(stderr=True)
+out = Console()
+
+
+def _print_json(record: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
+
+
+def _instant(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise InputError(
+            str(error), place=option, mend="Write 2024-08-08T23:58:00Z, or epoch nanoseconds."
+        ) from error
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *, show_version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> None:
+    if show_version:
+        out.print(f"finllm {version('fin-llm-inference')}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    *,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic market and newswire.")] = 7,
+    minutes: Annotated[float, typer.Option(help="Simulated minutes.")] = 10.0,
+    speed: Annotated[float, typer.Option(help="Times real time; 0 = as fast as possible.")] = 20.0,
+    run: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the run.", metavar="RUN")
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """See forecasts appear, refined and retracted: a synthetic market and newswire with known truth.
+
+    Needs no key, no network and no GPU. Shows about 30 seconds of live view, then the score table
+    against three baselines, then what to try next.
+    """
+    from finllm.app.demo import run_demo, show_demo
+
+    folder = _folder(run, "demo")
+    settings = _settings(config)
+    result = run_demo(settings, folder, seed=seed, minutes=minutes, speed=speed, quiet=json)
+    if json:
+        _print_json(result)
+    else:
+        show_demo(result, out)
+
+
+@app.command()
+def replay(
+    tapes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Frame tapes: lines of '<receive time> <JSON>', plain or gzip.",
+            metavar="[TAPE]...",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    bars: Annotated[
+        Path | None, typer.Option(help="Bars as CSV: minute, hour or day.", metavar="FILE")
+    ] = None,
+    documents: Annotated[
+        Path | None, typer.Option(help="Documents as JSON lines or CSV.", metavar="FILE")
+    ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="Only this symbol's bars; repeat for more.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Emit from this instant on; earlier input warms up.", metavar="T"
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Use nothing received at or after this.", metavar="T")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the run; default runs/replay-NNNN.", metavar="RUN"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Inference processes; 0 = in this one.", min=0, max=64)
+    ] = None,
+    chunk: Annotated[
+        int | None, typer.Option(help="Most frames taken at a time.", min=1, max=65536)
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Run the whole walk on recorded input, in virtual time, and keep the run.
+
+    The same input gives the same digest, whatever the chunk size, hash seed or worker count.
+
+    Example: finllm replay btc.ndjson.gz --documents news.jsonl --out runs/mine
+    """
+    from finllm.app.progress import replay_progress
+    from finllm.app.replay import Inputs
+    from finllm.app.replay import replay as replay_inputs
+    from finllm.app.view import show_summary
+
+    inputs = Inputs(
+        tapes=tuple(tapes or ()),
+        bars=bars,
+        documents=documents,
+        symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
+        since=_instant(since, "--from") or 0,
+        **({} if until is None else {"until": _instant(until, "--until") or 0}),
+    )
+    settings = _settings(config, workers=workers, chunk=chunk)
+    folder = _folder(run, "replay")
+    with replay_progress(err) as progress:
+        summary = replay_inputs(
+            inputs, settings, folder, progress=progress, on_failure=_recording_stopped
+        )
+    if json:
+        _print_json(summary)
+    else:
+        show_summary(summary, out)
+
+
+@app.command()
+def score(
+    run: Annotated[Path | None, typer.Argument(help="Folder of the run.", metavar="[RUN]")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Score a run: proper scores, skill against three baselines, calibration, refinement ledger.
+
+    Scores are losses: lower is better. Skill is 1 - score / baseline score: above 0 is better than the
+    baseline. Intervals are 95 %, by block bootstrap.
+    """
+    from finllm.app.recording import newest_run
+    from finllm.app.records import score_run
+    from finllm.audit.report import render
+
+    scores = score_run(run or newest_run(RUNS))
+    if json:
+        _print_json(scores)
+    else:
+        out.print(render(scores))
+
+
+@app.command()
+def explain(
+    forecast_id: Annotated[str, typer.Argument(help="A forecast's id, or the start of it.")],
+    *,
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    """Tell one forecast's story: what was said when, what changed it, and on which evidence."""
+    from finllm.app.recording import newest_run
+    from finllm.app.records import story
+    from finllm.app.view import show_story
+
+    told = story(run or newest_run(RUNS), forecast_id)
+    if json:
+        _print_json(told)
+    else:
+        show_story(told, out)
+
+
+@app.command("verify-trace")
+def verify_trace(
+    forecast_id: Annotated[
+        str, typer.Argument(help="A forecast's id, or the start of it.", show_default=False)
+    ] = "",
+    *,
+    every: Annotated[
+        Path | None, typer.Option("--all", help="Every trace of this run.", metavar="RUN")
+    ] = None,
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    """Prove traces from the records alone: numbers, quotes, citations, tilt and transition."""
+    from finllm.app.recording import newest_run
+    from finllm.app.records import verify_traces
+
+    if not forecast_id and every is None:
+        raise InputError(
+            "no forecast is named", place="verify-trace", mend="Give an ID or --all RUN."
+        )
+    proof = verify_traces(every or run or newest_run(RUNS), forecast_id)
+    _show_proof(proof, "traces", json=json)
+
+
+@ledger_app.command("verify")
+def ledger_verify(
+    run: Annotated[Path | None, typer.Argument(help="Folder of the run.", metavar="[RUN]")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Check every record against the hash chain, and the chain against its head kept apart."""
+    from finllm.app.recording import newest_run
+    from finllm.app.records import verify_ledger
+
+    _show_proof(verify_ledger(run or newest_run(RUNS)), "records", json=json)
+
+
+@app.command()
+def warm(*, json: Json = False) -> None:
+    """Compile the kernels for this machine, so that the first forecast does not wait for it."""
+    from finllm.app.warm import warm_up
+
+    took = warm_up(err)
+    if json:
+        _print_json(took)
+
+
+def _show_proof(proof: "Proof", what: str, *, json: bool) -> None:
+    if json:
+        _print_json(proof)
+    else:
+        from finllm.app.view import show_proof
+
+        show_proof(proof, what, out)
+    if not proof.ok:
+        raise typer.Exit(1)
+
+
+def _settings(
+    path: Path | None, *, workers: int | None = None, chunk: int | None = None
+) -> "Settings":
+    from finllm.app.settings import load_settings
+
+    settings = load_settings(path)
+    given = {k: v for k, v in (("workers", workers), ("chunk", chunk)) if v is not None}
+    return msgspec.structs.replace(settings, edge=msgspec.structs.replace(settings.edge, **given))
+
+
+def _folder(run: Path | None, prefix: str) -> Path:
+    from finllm.app.recording import new_run_folder
+
+    if run is None:
+        return new_run_folder(RUNS, prefix)
+    if run.exists() and any(run.iterdir()):
+        raise InputError("is not empty", place=str(run), mend="Name a new folder for the run.")
+    run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def _recording_stopped(why: str) -> None:
+    err.print(f"[bold red]Recording has stopped:[/] {why}. Forecasts go on; nothing more is kept.")
+
+
+def main() -> None:
+    """Run the command line; errors that teach go to standard error with exit status 2."""
+    try:
+        app()
+    except FinllmError as error:
+        err.print(f"[bold red]{type(error).__name__}[/] {error}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)

@@ -1,0 +1,364 @@
+"""The walk: from a frame, a bar or a document to forecasts, verdicts and revisions, in one order.
+
+A frame is decoded and applied to its book (`market`), pushed through the features (`features`), and
+its row is forecast (`edge`). On a grid the row becomes forecast records, which the ledger opens. A
+document is admitted (`narrative`); what is new in it is put to the gate (`escalation`); an escalated
+question gets its evidence gathered (`narrative`) and is judged (`reasoning`); when the answer's time
+has come, the ledger revises the forecasts asked about, and the edge adopts the outlook. Outcomes flow
+back to the edge between two rows.
+
+Rows of a chunk are inferred together, because a row's inference depends on nothing but the row.
+Everything else happens row by row in the order of receive times, so that the size of a chunk or the
+number of workers cannot change one emitted byte.
+"""
+
+import heapq
+from collections import Counter
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.app.emission import Emission
+from finllm.app.lane import Lane
+from finllm.app.recording import SERVED, Recorder
+from finllm.control.ladder import Measures, rung
+from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
+from finllm.domain.forecast import Forecast, Outcome, Rung
+from finllm.domain.instrument import Horizon
+from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
+from finllm.domain.protocol import Applied, Escalate
+from finllm.domain.revise import revised
+from finllm.domain.spec import FeatureSpec
+from finllm.edge.artifact import Artifact
+from finllm.edge.inference import Inference
+from finllm.escalation.gate import Gate
+from finllm.escalation.latency import LatencyBelief, LatencyModel
+from finllm.features.bars import BarFeatures, MarketLead
+from finllm.features.book import BookFeatures
+from finllm.ledger.store import Ledger
+from finllm.market.feed import Market
+from finllm.narrative.room import Narrative
+from finllm.reasoning.explain import explain
+from finllm.reasoning.reasoner import Judgement, Reasoner
+from finllm.runtime.tally import Tally
+
+LEAD = "us-equity:SPY"
+"""The instrument whose bars feed the market columns of the others."""
+_EPOCH = 1
+_DOCUMENT, _REPLY = 0, 1
+
+
+class Road(msgspec.Struct, frozen=True, kw_only=True):
+    """How one kind of market input becomes forecasts: its model, its grid and its gate."""
+
+    artifact: Artifact
+    spec: FeatureSpec
+    inference: Inference
+    grid_ns: int
+    gate: Gate
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pipeline is wired from."""
+
+    market: Market
+    book: Road
+    bar: Road
+    narrative: Narrative
+    reasoner: Reasoner
+    latency: LatencyModel
+    belief: LatencyBelief
+    ledger: Ledger
+    recorder: Recorder
+    documents: Tally
+    bars: Tally
+    explain: bool
+    chunk: int
+    emit_from: int
+    """Nothing is emitted for inputs received before this instant; they warm the state up."""
+    context: frozenset[str]
+    """Instruments that feed others' features but are not forecast."""
+
+
+class _Reply(msgspec.Struct, frozen=True, kw_only=True):
+    question: Escalate
+    forecasts: tuple[Forecast, ...]
+    pack: EvidencePack
+    judgement: Judgement
+
+
+class Pipeline:
+    """One process's walk over all its instruments.
+
+    Args:
+        parts: The rooms, wired.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.emission = Emission()
+        self.lanes: list[Lane] = []
+        self.counts: Counter[str] = Counter()
+        self.now = 0
+        self._by_key: dict[str, Lane] = {}
+        self._book_lanes: list[Lane] = []
+        self._book_features: list[BookFeatures] = []
+        self._bar_lanes: dict[str, Lane] = {}
+        self._bar_features: dict[str, BarFeatures] = {}
+        self._lead = MarketLead(LEAD)
+        self._agenda: list[tuple[int, int, int, Document | Refusal | _Reply]] = []
+        self._order = 0
+        self._waiting = 0
+        self._rung = Rung.FULL
+        self._gaps: list[tuple[int, Gap]] = []
+        n, book, bar = parts.chunk, parts.book.spec, parts.bar.spec
+        self._rows = {"book": np.zeros((n, len(book))), "bar": np.zeros((n, len(bar)))}
+        self._heads = np.zeros(n, dtype=ROW_HEAD)
+        self._who = [0] * n
+        self._served = np.zeros(n, dtype=SERVED)
+
+    # --- doors -------------------------------------------------------------------------------
+
+    def push(self, frame: Frame) -> NDArray[np.void] | None:
+        """Take one frame; return its forecast row, shape [1], or None if it made none.
+
+        The row is reused by the instrument's next row: copy what is to be kept.
+        """
+        return self.feed([frame])
+
+    @property
+    def book_horizons(self) -> tuple[Horizon, ...]:
+        """Return the horizons of a forecast row made from frames, in its order."""
+        return self._parts.book.artifact.horizons
+
+    def feed(self, chunk: list[Frame]) -> NDArray[np.void] | None:
+        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row."""
+        parts = self._parts
+        parts.recorder.frames(chunk)
+        rows, n = self._rows["book"], 0
+        for frame in chunk:
+            index = parts.market.push(frame)
+            if parts.market.gaps:
+                self._gaps += ((n, gap) for gap in parts.market.gaps)
+                parts.market.gaps.clear()
+            if index < 0:
+                continue
+            while index >= len(self._book_lanes):
+                self._add_book_lane()
+            features = self._book_features[index]
+            features.push(parts.market.view(index), rows[n], self._heads[n : n + 1])
+            self._who[n] = self._book_lanes[index].index
+            n += 1
+        served = self._serve(parts.book, rows[:n])
+        self._tell_gaps(n)
+        if chunk:
+            self.advance(chunk[-1].ts_recv)
+        return served
+
+    def feed_bars(self, chunk: list[Bar]) -> None:
+        """Take bars in order of receipt, at most `chunk` of them."""
+        parts = self._parts
+        rows, n = self._rows["bar"], 0
+        for bar in chunk:
+            parts.recorder.bar(bar)
+            lane = self._bar_lane(bar.instrument)
+            self._bar_features[bar.instrument].push(bar, rows[n], self._heads[n : n + 1])
+            parts.bars.used += 1
+            if lane is not None:
+                self._who[n] = lane.index
+                n += 1
+        self._serve(parts.bar, rows[:n])
+        if chunk:
+            self.advance(chunk[-1].ts_recv)
+
+    def expect(self, document: Document | Refusal, ts: int) -> None:
+        """Put a document, or the record of one that could not be read, on the agenda for `ts`."""
+        self._put(ts, _DOCUMENT, document)
+
+    def advance(self, now: int) -> None:
+        """Let time pass: whatever is due by `now` happens, in order."""
+        while self._agenda and self._agenda[0][0] <= now:
+            ts, _, _, event = heapq.heappop(self._agenda)
+            self.now = max(self.now, ts)
+            if isinstance(event, _Reply):
+                self._answer(event)
+            elif isinstance(event, Refusal):
+                self._append(event)
+            else:
+                self._admit(event)
+        self.now = max(self.now, now)
+
+    def finish(self) -> None:
+        """Close what has expired, commit, and record the ledger's head."""
+        for closing in self._parts.ledger.close_due(self.now):
+            self.emission.record(self.now, closing)
+        self._parts.ledger.commit()
+        head = self._parts.ledger.head
+        self._parts.recorder.head(head.count, head.hash)
+
+    # --- the fast path -----------------------------------------------------------------------
+
+    def _add_book_lane(self) -> None:
+        key = self._parts.market.instruments[len(self._book_lanes)].key
+        self._book_features.append(BookFeatures())
+        self._book_lanes.append(self._add_lane(key, self._parts.book))
+
+    def _bar_lane(self, key: str) -> Lane | None:
+        if key not in self._bar_features:
+            self._bar_features[key] = BarFeatures(self._lead)
+            if key not in self._parts.context:
+                self._bar_lanes[key] = self._add_lane(key, self._parts.bar)
+        return self._bar_lanes.get(key)
+
+    def _add_lane(self, key: str, road: Road) -> Lane:
+        lane = Lane(len(self.lanes), key, road.artifact, road.spec, road.grid_ns)
+        self.lanes.append(lane)
+        return lane
+
+    def _serve(self, road: Road, rows: NDArray[np.float64]) -> NDArray[np.void] | None:
+        n = len(rows)
+        if n == 0:
+            return None
+        raw = road.inference.infer(rows)
+        step = self._step_bar if road is self._parts.bar else self._step
+        lane = self.lanes[self._who[0]]
+        for i in range(n):
+            lane = self.lanes[self._who[i]]
+            self._tell_gaps(i)
+            self.advance(int(self._heads[i]["ts_recv"]))
+            step(lane, i, rows[i], raw[i])
+            out = lane.out[0]
+            self._served[i] = (
+                lane.index, out["seq"], out["ts_emit"], out["calibration_version"], out["outlook_version"],
+            )  # fmt: skip
+        self._parts.recorder.rows(self._served[:n])
+        return lane.out
+
+    def _tell_gaps(self, before_row: int) -> None:
+        while self._gaps and self._gaps[0][0] <= before_row:
+            _, gap = self._gaps.pop(0)
+            self.advance(gap.ts_recv)
+            self._append(gap)
+            self.counts["gaps"] += 1
+
+    def _step(self, lane: Lane, i: int, row: NDArray[np.float64], raw: NDArray[np.float64]) -> None:
+        self._settled(lane.settle(self.now))
+        self._emit_row(lane, i, row, raw)
+
+    def _step_bar(
+        self, lane: Lane, i: int, row: NDArray[np.float64], raw: NDArray[np.float64]
+    ) -> None:
+        self._settled(lane.settle_bar(self._heads[i]))
+        self._emit_row(lane, i, row, raw)
+
+    def _settled(self, settled: list[tuple[Forecast, Outcome]]) -> None:
+        for forecast, outcome in settled:
+            if forecast.ts_emit >= self._parts.emit_from:
+                self._append(outcome)
+
+    def _emit_row(
+        self, lane: Lane, i: int, row: NDArray[np.float64], raw: NDArray[np.float64]
+    ) -> None:
+        if lane.instrument not in self._by_key:
+            self._by_key[lane.instrument] = lane
+            self._parts.narrative.watch(lane.instrument)
+        out = lane.forecast(self._heads[i : i + 1], row, raw)
+        is_live = self.now >= self._parts.emit_from
+        if is_live:
+            self.emission.row(self.now, out)
+        if not lane.is_due():
+            return
+        for forecast in lane.records(_EPOCH, self._next_rung()):
+            if is_live:
+                self._parts.ledger.open_forecast(forecast)
+                self.emission.record(self.now, forecast)
+                self.counts["forecasts"] += 1
+        for closing in self._parts.ledger.close_due(self.now):
+            self.emission.record(self.now, closing)
+
+    def _next_rung(self) -> Rung:
+        self._rung = rung(Measures(backlog=self._waiting), self._rung)
+        return self._rung
+
+    # --- the slow path -----------------------------------------------------------------------
+
+    def _put(self, ts: int, kind: int, event: Document | Refusal | _Reply) -> None:
+        self._order += 1
+        heapq.heappush(self._agenda, (ts, kind, self._order, event))
+
+    def _append(self, record: msgspec.Struct) -> None:
+        if self.now >= self._parts.emit_from:
+            self._parts.ledger.append(record)
+            self.emission.record(self.now, record)
+
+    def _keep(self, document: Document) -> None:
+        """Keep a document that packs may cite later, also while the state is only being warmed up."""
+        self._parts.ledger.append(document)
+        if self.now >= self._parts.emit_from:
+            self.emission.record(self.now, document)
+
+    def _admit(self, document: Document) -> None:
+        parts = self._parts
+        parts.recorder.document(document)
+        admission = parts.narrative.admit(document, self.now)
+        if admission.refusal is not None:
+            parts.documents.drop(admission.refusal.reason, admission.refusal.place)
+            self._append(admission.refusal)
+            return
+        parts.documents.used += 1
+        if admission.notices:
+            self._keep(document)
+        for notice in admission.notices:
+            self._notify(notice)
+
+    def _notify(self, notice: EvidenceNotice) -> None:
+        if self.now < self._parts.emit_from:
+            return
+        lane = self._by_key[notice.instrument]
+        road = self._parts.bar if notice.instrument in self._bar_lanes else self._parts.book
+        standing = lane.asked_about(self.now)
+        answer = road.gate.decide(notice, standing, self.now, self._parts.belief)
+        self._append(notice)
+        self._append(answer)
+        self._parts.recorder.choice(answer)
+        if isinstance(answer, Escalate):
+            self.counts["escalated"] += 1
+            self._ask(lane, answer, standing)
+        else:
+            self.counts["held"] += 1
+
+    def _ask(self, lane: Lane, question: Escalate, standing: tuple[Forecast, ...]) -> None:
+        parts = self._parts
+        wanted = {s.forecast_id for s in question.standing}
+        forecasts = tuple(f for f in standing if f.forecast_id in wanted)
+        seen = lane.observer.observations(lane.row, self.now) if lane.head[0]["seq"] else ()
+        pack = parts.narrative.gather(lane.instrument, self.now, seen)
+        lane.outlook_version += 1
+        thinking = parts.latency.draw(question.question_id)
+        came = self.now + thinking
+        judgement = parts.reasoner.judge(question, forecasts, pack, came, lane.outlook_version)
+        self._append(pack)
+        self._waiting += 1
+        reply = _Reply(question=question, forecasts=forecasts, pack=pack, judgement=judgement)
+        self._put(came, _REPLY, reply)
+
+    def _answer(self, reply: _Reply) -> None:
+        parts, question = self._parts, reply.question
+        self._waiting -= 1
+        parts.belief.observe(self.now - question.ts)
+        parts.recorder.reply(question.question_id, question.ts, self.now, "answer")
+        lane = self._by_key[question.instrument]
+        for before, verdict in zip(reply.forecasts, reply.judgement.verdicts, strict=True):
+            self._append(verdict)
+            revision = parts.ledger.revise(verdict, self.now, revised)
+            self.emission.record(self.now, revision)
+            self.counts[str(revision.applied)] += 1
+            if revision.applied is Applied.APPLIED and revision.forecast is not None:
+                lane.revise(revision.forecast)
+                if parts.explain:
+                    self._append(explain(verdict, before, revision.forecast, reply.pack))
+        if reply.judgement.outlook is not None:
+            self._append(reply.judgement.outlook)
+            lane.adopt(reply.judgement.outlook)
+            self.counts["outlooks"] += 1

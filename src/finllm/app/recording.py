@@ -1,0 +1,184 @@
+"""A run's folder: its ledger, its journal of inputs and choices, and its summary.
+
+RUN/
+  run.json           what was read, used, dropped; the digest; where the inputs were
+  ledger/            every record that was emitted
+  journal/           the order of inputs, and every scheduling choice
+    frames-0-*.txt   raw frames, when they came from a live source and not from a tape
+    documents-*.jsonl  documents in order of receipt, likewise; both can be replayed
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.errors import InputError
+from finllm.domain.evidence import Document
+from finllm.domain.identity import canonical
+from finllm.domain.market import Bar, Frame
+from finllm.runtime.files import SegmentedFile
+from finllm.runtime.journal import Journal, LineJournal
+
+
+class Input(IntEnum):
+    """Kinds of journal entry: inputs in the order they were used, and choices."""
+
+    FRAMES = 1
+    """uint16 source indices of one chunk of frames."""
+    BAR = 2
+    DOCUMENT = 3
+    ROWS = 4
+    """`SERVED` entries of one chunk."""
+    CHOICE = 5
+    """The gate's answer."""
+    REPLY = 6
+    """Question id, when it was asked, when its answer came, and how it ended."""
+    HEAD = 7
+    """The ledger's count and hash."""
+
+
+SERVED = np.dtype(
+    [
+        ("lane", np.int32),
+        ("seq", np.int64),
+        ("ts_emit", np.int64),
+        ("calibration_version", np.int32),
+        ("outlook_version", np.int32),
+    ]
+)
+"""What was in force when a row was served."""
+
+
+def new_run_folder(root: Path, prefix: str) -> Path:
+    """Create and return the next free folder `root/prefix-0001`, `-0002`, and so on."""
+    root.mkdir(parents=True, exist_ok=True)
+    taken = [int(p.name.rsplit("-", 1)[1]) for p in root.glob(f"{prefix}-[0-9][0-9][0-9][0-9]")]
+    folder = root / f"{prefix}-{max(taken, default=0) + 1:04d}"
+    folder.mkdir()
+    return folder
+
+
+def check_run_folder(folder: Path) -> Path:
+    """Return a run's folder, having seen that it is one.
+
+    Raises:
+        InputError: If there is no run in the folder.
+    """
+    if not (folder / "ledger").is_dir():
+        raise InputError(
+            "holds no run", place=str(folder), mend="Name a folder that replay or demo wrote."
+        )
+    return folder
+
+
+def newest_run(root: Path) -> Path:
+    """Return the run that was last written under `root`.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = [p.parent for p in root.glob("*/ledger")]
+    if not found:
+        raise InputError("holds no run yet", place=str(root), mend="Run 'finllm demo' first.")
+    return max(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
+
+
+class Recorder:
+    """Writes one run's journal; nothing here decides anything.
+
+    Args:
+        folder: The run's folder.
+        keep_frames: Whether to keep raw frames and documents: needed when they come from no file.
+        on_failure: Called once with the reason if recording has to stop, such as on a full disk.
+    """
+
+    def __init__(
+        self, folder: Path, *, keep_frames: bool, on_failure: Callable[[str], None] | None = None
+    ) -> None:
+        self._folder = folder / "journal"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._on_failure = on_failure
+        self._journal = Journal.create(self._folder, name="run", on_failure=on_failure)
+        self._keep = keep_frames
+        self._lines: dict[int, LineJournal] = {}
+        self._documents = (
+            SegmentedFile(self._folder, "documents", ".jsonl", on_failure=on_failure)
+            if keep_frames
+            else None
+        )
+
+    @property
+    def failed(self) -> str | None:
+        """Return why recording stopped, or None while it goes on."""
+        return self._journal.failed
+
+    def frames(self, chunk: list[Frame]) -> None:
+        """Record the order of a chunk of frames, and the frames themselves if they are kept."""
+        self._journal.append(
+            Input.FRAMES, np.array([frame.source for frame in chunk], dtype=np.uint16).tobytes()
+        )
+        if self._keep:
+            for frame in chunk:
+                self._line(frame.source).append(frame.ts_recv, frame.payload)
+
+    def _line(self, source: int) -> LineJournal:
+        if source not in self._lines:
+            self._lines[source] = LineJournal.create(
+                self._folder, source=f"frames-{source}", on_failure=self._on_failure
+            )
+        return self._lines[source]
+
+    def bar(self, bar: Bar) -> None:
+        """Record a bar before it is used."""
+        self._journal.append(Input.BAR, canonical(bar))
+
+    def document(self, document: Document) -> None:
+        """Record a document before it is used."""
+        self._journal.append(Input.DOCUMENT, canonical(document))
+        if self._documents is not None:
+            self._documents.add(_line_of(document))
+
+    def choice(self, record: object) -> None:
+        """Record the gate's answer."""
+        self._journal.append(Input.CHOICE, canonical(record))
+
+    def reply(self, question_id: str, asked: int, came: int, end: str) -> None:
+        """Record how a request to the reasoner ended."""
+        self._journal.append(Input.REPLY, canonical((question_id, asked, came, end)))
+
+    def rows(self, served: NDArray[np.void]) -> None:
+        """Record what was in force for each served row (dtype `SERVED`)."""
+        self._journal.append(Input.ROWS, served.tobytes())
+
+    def head(self, count: int, digest: str) -> None:
+        """Record the ledger's head, so that an older copy of the ledger is noticed."""
+        self._journal.append(Input.HEAD, canonical((count, digest)))
+
+    def close(self) -> None:
+        """Hand everything to the operating system and close."""
+        for line in self._lines.values():
+            line.close()
+        if self._documents is not None:
+            self._documents.close()
+        self._journal.sync()
+        self._journal.close()
+
+
+def _line_of(document: Document) -> bytes:
+    """Return a document as one JSON line, in the form that `read_documents` takes."""
+    line = {
+        "source": document.source,
+        "ts_published_ns": document.ts_published,
+        "ts_recv_ns": document.ts_recv,
+        "lang": document.lang,
+        "text": document.text,
+        "symbols": document.symbols,
+        "author": document.author,
+        "followers": document.followers,
+        "is_repost": document.is_repost,
+    }
+    return msgspec.json.encode(line) + b"\n"

@@ -1,0 +1,140 @@
+"""Settings: one TOML file, `FINLLM_*` overrides, parsed once. The only reader of the environment.
+
+A misspelt key stops the start and names the nearest right one. Every value has a default, so an empty
+file is a good file. An override is named by section and key: `FINLLM_RECORD__GRID_MS=50`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from finllm.domain.errors import SettingsError
+from finllm.escalation.gate import GateSettings
+from finllm.escalation.latency import LatencySettings
+from finllm.narrative.room import NarrativeSettings
+
+_PREFIX = "FINLLM_"
+
+
+class RecordSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a forecast row becomes a `Forecast` record."""
+
+    grid_ms: int = 100
+    """Least time between two records of one instrument, unless flags, regime or outlook change."""
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which models serve, and how."""
+
+    book_artifact: str = ""
+    """Folder of the order-book model; empty = the one that ships."""
+    bar_artifact: str = ""
+    """Folder of the bar model; empty = the one that ships."""
+    workers: int = 0
+    """Inference processes; 0 = in this process."""
+    chunk: int = 512
+    """Most frames taken at a time; a digest does not depend on it."""
+
+
+class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The slow path's paths."""
+
+    explain: bool = True
+    """Write traces. Off changes no forecast."""
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How records are kept."""
+
+    group: int = 500
+    """Records per commit; each commit is synced."""
+
+
+class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How recorded documents without a receive time are dated."""
+
+    delay_s: float = 2.0
+    """Declared delay from publication to receipt."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set, by room."""
+
+    record: RecordSettings = RecordSettings()
+    edge: EdgeSettings = EdgeSettings()
+    narrative: NarrativeSettings = NarrativeSettings()
+    documents: DocumentSettings = DocumentSettings()
+    escalation: GateSettings = GateSettings()
+    latency: LatencySettings = LatencySettings()
+    """How long a reply takes on a bare tape, and what the gate believes at first."""
+    reasoning: ReasoningSettings = ReasoningSettings()
+    ledger: LedgerSettings = LedgerSettings()
+
+
+def _fields(section: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field for field in msgspec.structs.fields(section)}
+
+
+def _check_key(key: str, known: Mapping[str, Any], place: str) -> None:
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(known))}."
+    raise SettingsError(f"unknown key {key!r}", place=place, mend=hint)
+
+
+def _check_keys(table: Mapping[str, Any], place: str) -> None:
+    sections = _fields(Settings)
+    for name, section in table.items():
+        _check_key(name, sections, place)
+        if not isinstance(section, Mapping):
+            raise SettingsError(
+                f"{name!r} is a section, not a value", place=place, mend=f"Write [{name}] above it."
+            )
+        for key in section:
+            _check_key(key, _fields(sections[name].type), f"{place} [{name}]")
+
+
+def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    table: dict[str, dict[str, str]] = {}
+    for name, value in sorted(environment.items()):
+        if name.startswith(_PREFIX) and "__" in name:
+            section, key = name.removeprefix(_PREFIX).lower().split("__", 1)
+            table.setdefault(section, {})[key] = value
+    return table
+
+
+def _convert(table: Mapping[str, Any], place: str) -> Settings:
+    try:
+        return msgspec.convert(table, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(str(error), place=place, mend="Mend the value.") from error
+
+
+def load_settings(path: Path | None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings file, then the overrides.
+
+    Args:
+        path: TOML file, or None for the defaults alone.
+        environment: Variables to take overrides from; the process's own when None.
+
+    Raises:
+        SettingsError: If the file cannot be read, or a key or value is not known.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(str(error), place=str(path), mend="Mend the file.") from error
+        _check_keys(table, str(path))
+    extra = _overrides(os.environ if environment is None else environment)
+    _check_keys(extra, "environment FINLLM_*")
+    for section, values in extra.items():
+        table[section] = {**table.get(section, {}), **values}
+    return _convert(table, str(path) if path else "environment FINLLM_*")

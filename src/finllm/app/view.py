@@ -1,0 +1,146 @@
+"""What a person sees: summaries, stories and proofs as text. Renders; decides nothing."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from finllm.app.records import Proof, Story
+from finllm.domain.forecast import Forecast, Triple
+from finllm.domain.units import NS_PER_MS, iso
+
+if TYPE_CHECKING:
+    from finllm.app.replay import Intake, Summary
+
+_LABELS = ("down", "flat", "up")
+_COLOURS = ("red", "white", "green")
+
+
+def bar(p: Triple, width: int = 24) -> Text:
+    """Return probabilities as one coloured bar: red down, white flat, green up."""
+    down, up = round(p[0] * width), round(p[2] * width)
+    text = Text()
+    for n, colour in zip((down, max(0, width - down - up), up), _COLOURS, strict=True):
+        text.append("█" * n, style=colour if colour != "white" else "grey50")
+    return text
+
+
+def numbers(p: Triple) -> str:
+    """Return probabilities as `down 0.31  flat 0.40  up 0.29`."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in zip(_LABELS, p, strict=True))
+
+
+def show_summary(summary: "Summary", console: Console) -> None:
+    """Print what a replay read, dropped, served and said."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, intake in (("frames", summary.frames), ("bars", summary.bars)):
+        if intake.read:
+            table.add_row(name, _intake(intake))
+    documents = summary.documents
+    if documents.read:
+        refused = ", ".join(f"{n:,} {why}" for why, n in documents.refused.items())
+        text = f"{documents.read:,} read, {documents.admitted:,} admitted; refused: {refused or 'none'}"
+        table.add_row("documents", text)
+    if summary.book_checks.done:
+        equal, done = summary.book_checks.equal, summary.book_checks.done
+        table.add_row("book checks", f"{equal:,} of {done:,} equal to the venue's own touch")
+    table.add_row("gaps", f"{summary.gaps:,}")
+    table.add_row("forecasts", f"{summary.forecasts:,} records from {summary.rows:,} rows")
+    r = summary.revisions
+    table.add_row(
+        "revisions",
+        f"{r.applied:,} applied, {r.superseded:,} superseded, {r.late:,} late, {r.refused:,} refused; "
+        f"gate: {summary.escalated:,} escalated, {summary.held:,} held",
+    )
+    for key, offset in summary.clock_offset_ms.items():
+        table.add_row("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)")
+    table.add_row("speed", f"{summary.speed_x:,.0f} x real time ({summary.wall_s:.1f} s)")
+    table.add_row("recording", summary.recording)
+    table.add_row("digest", summary.digest)
+    table.add_row("run", summary.run)
+    console.print(table)
+    for name, place in {**summary.frames.places, **summary.bars.places, **documents.places}.items():
+        console.print(f"  first [bold]{escape(name)}[/]: {escape(place)}", highlight=False)
+    console.print(f"\nNext: finllm score {summary.run}", highlight=False)
+
+
+def _intake(intake: "Intake") -> str:
+    parts = [f"{intake.read:,} read, {intake.used:,} used"]
+    parts += [f"dropped {n:,} {why}" for why, n in intake.dropped.items()]
+    parts += [f"noted {n:,} {what}" for what, n in intake.noted.items()]
+    return "; ".join(parts)
+
+
+def show_proof(proof: Proof, what: str, console: Console) -> None:
+    """Print whether a check holds, and the first failures."""
+    if proof.ok:
+        console.print(f"[green]holds[/]: {proof.checked:,} {what} checked")
+        return
+    console.print(
+        f"[bold red]does not hold[/]: {len(proof.failures):,} failures in {proof.checked:,} {what}"
+    )
+    for failure in proof.failures[:20]:
+        console.print(f"  {escape(failure.id)}: {escape(failure.why)}", highlight=False)
+
+
+def show_story(story: Story, console: Console) -> None:
+    """Print one forecast's versions in order, each with its why."""
+    first = story.first
+    console.print(
+        f"[bold]{escape(first.instrument)}[/] {first.horizon} ahead, issued {iso(first.ts_emit)}, "
+        f"valid until {iso(first.valid_until)}",
+        highlight=False,
+    )
+    console.print(
+        f"flat band ±{first.band_bps:.4f} bps, regime {first.regime}, model {first.model_version}, "
+        f"row {first.row_seq}, id {first.forecast_id}",
+        highlight=False,
+        style="dim",
+    )
+    _version(first, "version 1, the edge's", console)
+    verdicts = {v.verdict_id: v for v in story.verdicts}
+    traces = {t.verdict_id: t for t in story.traces}
+    for revision in story.revisions:
+        after = f"+{(revision.ts - first.ts_emit) / NS_PER_MS:,.1f} ms"
+        verdict = verdicts[revision.verdict_id]
+        if revision.forecast is None:
+            console.print(f"{after}: {verdict.action} was {revision.applied}: {revision.reason}")
+            continue
+        _version(
+            revision.forecast, f"version {revision.version}, {after}: {verdict.action}", console
+        )
+        trace = traces.get(revision.verdict_id)
+        if trace is not None:
+            console.print(f"  [italic]{escape(trace.headline)}[/]", highlight=False)
+            for statement in trace.statements:
+                console.print(f"   - {escape(statement.text)}", highlight=False)
+    _ending(story, console)
+
+
+def _version(forecast: Forecast, title: str, console: Console) -> None:
+    line = Text(f"{title:<44} ")
+    line.append_text(bar(forecast.emitted))
+    line.append(f"  {numbers(forecast.emitted)}")
+    console.print(line, soft_wrap=True)
+
+
+def _ending(story: Story, console: Console) -> None:
+    if story.closing is not None:
+        console.print(
+            f"ended as [bold]{story.closing.status}[/] at version {story.closing.version}"
+        )
+    outcome = story.outcome
+    if outcome is None:
+        console.print("outcome: not resolved in this run")
+    elif outcome.label < 0:
+        console.print(f"outcome: void, {outcome.void}")
+    else:
+        console.print(
+            f"outcome: [bold]{_LABELS[outcome.label]}[/], {outcome.return_bps:+.3f} bps, "
+            f"known at {iso(outcome.ts_resolved)}",
+            highlight=False,
+        )
