@@ -1,1 +1,1 @@
-"""Does the record hold up? Proper scores, skill against baselines, checked traces. Changes nothing."""
+"""Does the record hold up? Scores, skill against baselines, checked traces. Changes nothing."""

@@ -1,0 +1,241 @@
+"""Score rows: one group of forecasts, every stage, against every baseline, with how sure it is."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.audit import calibration, intervals, rules
+from finllm.audit.inforce import Scored
+from finllm.audit.intervals import Blocks, Draw, finding_of
+from finllm.audit.rules import Floats, Ints
+from finllm.audit.sample import Sample
+from finllm.audit.scorecard import (
+    ALL,
+    SWITCHED,
+    Against,
+    FindingAgainst,
+    Interval,
+    IntervalAgainst,
+    Row,
+    Stage,
+)
+from finllm.domain.identity import content_id
+from finllm.domain.units import NS_PER_MIN
+
+SWITCH_NS: Final = 10 * NS_PER_MIN
+"""How long after a change of regime rows count as switched."""
+BASELINES: Final = ("climatology", "ewma", "obi")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of one instrument (or all), horizon and regime (or all), in order of time."""
+
+    rows: Ints
+    instrument: str
+    horizon: tuple[str, float]
+    regime: str
+
+
+def score_rows(scored: Scored, resamples: int, seed: int) -> tuple[Row, ...]:
+    """Return the rows of every instrument, horizon and regime, and of everything pooled."""
+    rows: list[Row] = []
+    is_switched = _switched(scored.sample)
+    for where in _places(scored.sample):
+        rows += _score_group(scored, where, resamples, seed)
+        for part in _regimes(scored.sample, where, is_switched):
+            if len(part.rows) == len(where.rows):
+                same = [r for r in rows[-3:] if r.regime == ALL]
+                rows += [_renamed(row, part.regime) for row in same]
+            else:
+                rows += _score_group(scored, part, resamples, seed)
+    return tuple(rows)
+
+
+def _places(sample: Sample) -> list[_Group]:
+    """Return a group for each instrument and horizon that occurs, and one pooled by horizon."""
+    places = []
+    horizons = sorted(range(len(sample.horizons)), key=lambda h: sample.horizons[h][1])
+    names = sorted(range(len(sample.instruments)), key=lambda i: sample.instruments[i])
+    for horizon in horizons:
+        at = sample.horizon == horizon
+        pooled = np.flatnonzero(at)
+        places.append(_Group(pooled, ALL, sample.horizons[horizon], ALL))
+        for instrument in names:
+            rows = np.flatnonzero(at & (sample.instrument == instrument))
+            name = sample.instruments[instrument]
+            places.append(_Group(rows, name, sample.horizons[horizon], ALL))
+    return [place for place in places if len(place.rows)]
+
+
+def _regimes(sample: Sample, where: _Group, is_switched: NDArray[np.bool_]) -> list[_Group]:
+    parts = [
+        (name, where.rows[sample.regime[where.rows] == code])
+        for code, name in enumerate(sample.regimes)
+    ]
+    parts.append((SWITCHED, where.rows[is_switched[where.rows]]))
+    return [
+        _Group(rows, where.instrument, where.horizon, name) for name, rows in parts if len(rows)
+    ]
+
+
+def _switched(sample: Sample) -> NDArray[np.bool_]:
+    """Return which rows came within ten minutes after a change of their instrument's regime."""
+    is_switched = np.zeros(len(sample), np.bool_)
+    for instrument in np.unique(sample.instrument):
+        rows = np.flatnonzero(sample.instrument == instrument)
+        changed = np.flatnonzero(np.diff(sample.regime[rows])) + 1
+        if not len(changed):
+            continue
+        ts, switches = sample.ts_recv[rows], sample.ts_recv[rows[changed]]
+        last = np.searchsorted(switches, ts, side="right") - 1
+        is_switched[rows] = (last >= 0) & (ts - switches[last] < SWITCH_NS)
+    return is_switched
+
+
+def _renamed(row: Row, regime: str) -> Row:
+    return msgspec.structs.replace(row, regime=regime)
+
+
+def _score_group(scored: Scored, group: _Group, resamples: int, seed: int) -> list[Row]:
+    sample, rows = scored.sample, group.rows
+    ts = sample.ts_recv[rows]
+    step = intervals.typical_step_ns(ts, sample.instrument[rows])
+    blocks = intervals.blocks_of(ts, int(sample.horizon_ns[rows].max()), step)
+    n_disjoint = _disjoint(sample, rows)
+    name = content_id(seed, group.instrument, group.horizon, group.regime)
+    draw = intervals.Draw(resamples, np.random.default_rng(int(name, 16)))
+    return [_score_stage(scored, group, stage, (blocks, n_disjoint), draw) for stage in Stage]
+
+
+def _disjoint(sample: Sample, rows: Ints) -> int:
+    total = 0
+    for instrument in np.unique(sample.instrument[rows]):
+        own = rows[sample.instrument[rows] == instrument]
+        total += intervals.disjoint(sample.ts_recv[own], sample.ts_end[own])
+    return total
+
+
+def _score_stage(
+    scored: Scored,
+    group: _Group,
+    stage: Stage,
+    extent: tuple[Blocks, int],
+    draw: Draw,
+) -> Row:
+    sample, rows, losses = scored.sample, group.rows, scored.stages[stage]
+    blocks, n_disjoint = extent
+    label, value, p = sample.label[rows], sample.return_bps[rows], losses.p[rows]
+    log = losses.log[rows]
+    baseline = scored.baseline_log[rows]
+    cells = blocks.sums(np.column_stack([np.ones(len(rows)), log, baseline]))
+    totals = intervals.resample(cells, draw)
+    n_eff = intervals.effective_n(n_disjoint, float(log.var()), totals[:, 1] / totals[:, 0], blocks)
+    bins = calibration.bins_of(p, n_eff)
+    gaps = calibration.gap_columns(p, label, bins, blocks)
+    ece = float(calibration.expected_error(gaps.sum(axis=0), float(len(rows))))
+    gap_draws = intervals.resample(np.column_stack([cells[:, :1], gaps]), draw)
+    ece_draws = calibration.expected_error(gap_draws[:, 1:], gap_draws[:, 0])
+    perfect, perfect_95 = calibration.perfect_error(p, bins, n_eff, draw.rng)
+    reliability, resolution = calibration.murphy_parts(p, label, bins)
+    ic, ic_t = _information(p[:, 2] - p[:, 0], value, blocks)
+    spans, p_values = _against(cells, totals, blocks)
+    said = p.argmax(axis=1)
+    return Row(
+        instrument=group.instrument,
+        horizon=group.horizon[0],
+        horizon_s=group.horizon[1],
+        regime=group.regime,
+        stage=stage,
+        n=len(rows),
+        n_eff=n_eff,
+        log_score=float(log.mean()),
+        rps=float(losses.rps[rows].mean()),
+        crps=float(losses.crps[rows].mean()),
+        brier=float(losses.brier[rows].mean()),
+        reliability=reliability,
+        resolution=resolution,
+        ece=ece,
+        ece_bins=bins.n_bins,
+        ece_perfect=perfect,
+        ece_perfect_95=perfect_95,
+        ece_interval=calibration.error_interval(ece, ece_draws, blocks.n_blocks),
+        skill=Against(**_skills(log, baseline, BASELINES)),
+        interval=IntervalAgainst(**dict(zip(BASELINES, spans, strict=True))),
+        p_value=Against(**dict(zip(BASELINES, p_values, strict=True))),
+        finding=FindingAgainst(
+            **{
+                name: finding_of(span, p_value)
+                for name, span, p_value in zip(BASELINES, spans, p_values, strict=True)
+            }
+        ),
+        skill_crps=Against(**_skills(losses.crps[rows], scored.baseline_crps[rows], BASELINES[:2])),
+        skill_hindsight=_hindsight(log, label),
+        coverage_80=float(losses.covered[rows].mean()),
+        width_80_bps=float(losses.width[rows].mean()),
+        pit=calibration.pit_shares(losses.q[rows], value),
+        mcc=rules.matthews(said, label),
+        macro_f1=rules.macro_f1(said, label),
+        ic=ic,
+        ic_t=ic_t,
+        n_blocks=blocks.n_blocks,
+        block_s=blocks.block_s,
+        tentative=blocks.is_tentative,
+    )
+
+
+def _skills(loss: Floats, baseline: Floats, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Return 1 - mean loss / mean baseline loss by baseline; None where the baseline never errs."""
+    means = baseline.mean(axis=0).tolist()
+    own = float(loss.mean())
+    return {
+        name: 1.0 - own / mean if mean > 0.0 else None
+        for name, mean in zip(names, means, strict=True)
+    }
+
+
+def _against(
+    cells: Floats, totals: Floats, blocks: Blocks
+) -> tuple[list[Interval | None], list[float | None]]:
+    """Return, for each baseline, the interval of the skill and the p-value of no difference.
+
+    Args:
+        cells: float64 [n_cells, 5]: count, own log score, three baselines' log scores.
+        totals: The same, resampled, [resamples, 5].
+        blocks: Where the cells lie.
+    """
+    spans: list[Interval | None] = []
+    p_values: list[float | None] = []
+    for column in range(2, 5):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            skill = 1.0 - totals[:, 1] / totals[:, column]
+        spans.append(intervals.percentile_interval(skill, blocks.n_blocks))
+        difference = cells[:, column] - cells[:, 1]
+        p_values.append(intervals.diebold_mariano(difference, cells[:, 0]))
+    return spans, p_values
+
+
+def _hindsight(log: Floats, label: Ints) -> float | None:
+    """Return the skill against the entropy of the sample's own label frequencies."""
+    rate = np.bincount(label, minlength=3) / len(label)
+    entropy = float(-(rate[rate > 0] * np.log(rate[rate > 0])).sum())
+    return 1.0 - float(log.mean()) / entropy if entropy > 0.0 else None
+
+
+def _information(
+    signal: Floats, value: Floats, blocks: Blocks
+) -> tuple[float | None, float | None]:
+    """Return the correlation of signal and return, and its slope's t by Newey & West on cells."""
+    own, moved = signal - signal.mean(), value - value.mean()
+    power, spread = float(own @ own), float(moved @ moved)
+    if power <= 1e-18 * len(own) or spread <= 0.0:
+        return None, None
+    product = float(own @ moved)
+    residual = own * (moved - product / power * own)
+    sums = blocks.sums(residual[:, None])[:, 0]
+    variance = intervals.hac_variance(sums, intervals.lags_of(blocks.n_cells))
+    t = product / np.sqrt(variance) if variance > 0.0 and blocks.n_blocks >= 2 else None
+    return product / np.sqrt(power * spread), None if t is None else float(t)

@@ -1,0 +1,338 @@
+"""Traces and revisions checked from records alone: no clock, no model, no store.
+
+A trace holds when every number in it equals its evidence up to displayed rounding, every quote is
+an exact span of the document, and everything cited lay in the pack, which held nothing from later
+than its as-of time. A revision holds when the domain's pure rules, replayed on the standing version,
+give the same transition and the same numbers.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Applied, Revision, Standing, Verdict, transition
+from finllm.domain.revise import revised, tilted
+from finllm.domain.trace import Statement, Trace
+
+_NUMBER: Final = re.compile(r"[-+\u2212]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_QUOTED: Final = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
+_UNIT: Final = re.compile(r"\s*(%|percent|per cent|ns|us|ms|s|min|h|d)\b|\s*(%)")
+_SCALES: Final = {
+    "%": (0.01,),
+    "percent": (0.01,),
+    "per cent": (0.01,),
+    "ns": (1.0, 1e-9),
+    "us": (1e3, 1e-6),
+    "ms": (1e6, 1e-3),
+    "s": (1e9, 1.0),
+    "min": (6e10, 60.0),
+    "h": (3.6e12, 3600.0),
+    "d": (8.64e13, 86400.0),
+}
+"""What a unit behind a number may multiply it by: fields in ns, then fields in seconds."""
+_SAME: Final = 1e-9
+"""Numbers recomputed on another machine may differ in the last bits."""
+
+
+class _Token(msgspec.Struct, frozen=True):
+    """A number as written in a text."""
+
+    value: float
+    half_step: float
+    """Half of the last displayed digit."""
+    scales: tuple[float, ...]
+
+    def shows(self, number: float) -> bool:
+        """Return whether a number, rounded as displayed, gives this token in some unit."""
+        if not math.isfinite(number):
+            return False
+        return any(
+            abs(self.value * scale - number)
+            <= self.half_step * scale * (1.0 + _SAME) + _SAME * abs(number)
+            for scale in self.scales
+        )
+
+
+def check_trace(
+    trace: Trace,
+    verdict: Verdict,
+    before: Forecast | None,
+    pack: EvidencePack,
+    texts: Mapping[str, str],
+) -> list[str]:
+    """Return what does not hold in a trace; empty means that all of it does. Pure.
+
+    Args:
+        trace: The why of one revision.
+        verdict: The verdict that it explains.
+        before: The version that the verdict was about; None where it is not at hand.
+        pack: What the reasoner was allowed to cite.
+        texts: Canonical text by document id.
+    """
+    found = {item.evidence_id: item for item in pack.evidence}
+    failures = [
+        *_check_identity(trace, verdict, before, pack),
+        *_check_citations(verdict, found),
+        *_check_evidence(_used(trace, verdict, found), pack, texts),
+    ]
+    names = _names(trace, verdict, before, pack)
+    figures = [*_numbers(verdict), *_numbers(pack), *_after(verdict, before)]
+    failures += _check_headline(trace.headline, names, figures)
+    for place, statement in enumerate(trace.statements, start=1):
+        why = _check_statement(statement, verdict, before, pack, names)
+        failures += [f"statement {place}: {reason}" for reason in why]
+    return failures
+
+
+def check_revision(revision: Revision, before: Forecast, verdict: Verdict) -> list[str]:
+    """Return what does not hold in a revision; empty means that all of it does. Pure.
+
+    Args:
+        revision: The record of what the verdict did.
+        before: The version that stood when it arrived.
+        verdict: The verdict.
+    """
+    failures = _check_names(revision, before, verdict)
+    standing = Standing(
+        forecast_id=before.forecast_id,
+        epoch=before.epoch,
+        version=before.version,
+        status=before.status,
+        valid_until=before.valid_until,
+    )
+    after, applied, _ = transition(standing, verdict, revision.ts)
+    if revision.applied is not applied:
+        failures.append(f"recorded as {revision.applied}, the transition rule says {applied}")
+    if revision.version != after.version:
+        failures.append(f"version {revision.version} stands, the rule says {after.version}")
+    if revision.applied is not Applied.APPLIED:
+        if revision.forecast is not None:
+            failures.append(f"{revision.applied}, yet it carries a new version")
+        return failures
+    if revision.forecast is None:
+        return [*failures, "applied, yet it carries no new version"]
+    wanted = revised(before, verdict, revision.ts)
+    return [*failures, *_differences(revision.forecast, wanted)]
+
+
+def _check_names(revision: Revision, before: Forecast, verdict: Verdict) -> list[str]:
+    pairs = (
+        ("forecast_id", revision.forecast_id, before.forecast_id),
+        ("forecast_id of the verdict", verdict.forecast_id, before.forecast_id),
+        ("verdict_id", revision.verdict_id, verdict.verdict_id),
+        ("base_version", revision.base_version, verdict.base_version),
+    )
+    return [f"{name} is {is_!r}, not {was!r}" for name, is_, was in pairs if is_ != was]
+
+
+def _differences(given: Forecast, wanted: Forecast) -> Iterator[str]:
+    """Yield each field in which a new version is not what the rules give."""
+    for name in Forecast.__struct_fields__:
+        is_, should = getattr(given, name), getattr(wanted, name)
+        if not _same(is_, should):
+            yield f"{name} of version {given.version} is {is_!r}, recomputed {should!r}"
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_SAME, abs_tol=_SAME)
+    return one == other
+
+
+def _check_identity(
+    trace: Trace, verdict: Verdict, before: Forecast | None, pack: EvidencePack
+) -> Iterator[str]:
+    """Yield where trace, verdict, forecast and pack are not about the same thing."""
+    if trace.verdict_id != verdict.verdict_id:
+        yield f"explains verdict {trace.verdict_id}, not {verdict.verdict_id}"
+    if trace.forecast_id != verdict.forecast_id:
+        yield f"is about forecast {trace.forecast_id}, the verdict about {verdict.forecast_id}"
+    if trace.version != verdict.base_version + 1:
+        yield f"version {trace.version} does not follow version {verdict.base_version}"
+    if pack.as_of > trace.ts:
+        yield f"the pack is as of {pack.as_of}, after the trace at {trace.ts}"
+    if before is None:
+        return
+    if before.forecast_id != verdict.forecast_id:
+        yield f"the verdict is about {verdict.forecast_id}, not {before.forecast_id}"
+    if before.instrument != pack.instrument:
+        yield f"the pack is about {pack.instrument}, the forecast about {before.instrument}"
+
+
+def _check_citations(verdict: Verdict, found: Mapping[str, Evidence]) -> Iterator[str]:
+    for citation in verdict.citations:
+        if citation.evidence_id not in found:
+            yield f"the verdict cites {citation.evidence_id}, which is not in the pack"
+
+
+def _used(trace: Trace, verdict: Verdict, found: Mapping[str, Evidence]) -> list[Evidence]:
+    """Return the evidence that the trace or the verdict points to, each once."""
+    ids = [statement.evidence_id for statement in trace.statements]
+    ids += [citation.evidence_id for citation in verdict.citations]
+    return [found[name] for name in dict.fromkeys(ids) if name in found]
+
+
+def _check_evidence(
+    used: Iterable[Evidence], pack: EvidencePack, texts: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield evidence from after the as-of time, and quotes that are not their span."""
+    for item in used:
+        if item.ts_recv > pack.as_of:
+            yield f"{item.evidence_id} was received at {item.ts_recv}, after {pack.as_of}"
+        if not item.document_id or (item.kind is not EvidenceKind.CLAIM and not item.quote):
+            continue
+        text = texts.get(item.document_id)
+        start, end = item.span
+        if text is None:
+            yield f"document {item.document_id} behind {item.evidence_id} is not at hand"
+        elif not 0 <= start <= end <= len(text) or text[start:end] != item.quote:
+            yield f"the quote of {item.evidence_id} is not at {start} to {end} of its document"
+
+
+def _check_headline(headline: str, names: list[str], figures: list[float]) -> Iterator[str]:
+    for token in _tokens(_without(headline, names)):
+        if not any(token.shows(figure) for figure in figures):
+            yield f"headline: {token.value:g} is no figure of the verdict, forecast or pack"
+
+
+def _check_statement(
+    statement: Statement,
+    verdict: Verdict,
+    before: Forecast | None,
+    pack: EvidencePack,
+    names: list[str],
+) -> Iterator[str]:
+    item = next((e for e in pack.evidence if e.evidence_id == statement.evidence_id), None)
+    if statement.evidence_id and item is None:
+        yield f"cites {statement.evidence_id}, which is not in the pack"
+        return
+    text = statement.text
+    if statement.quote:
+        yield from _check_quote(statement, item)
+        text = text.replace(statement.quote, " ")
+    for passage in _QUOTED.findall(text):
+        if passage[1:-1].strip():
+            yield f"quotes {passage}, which is not its listed quote"
+    tokens = _tokens(_without(text, names))
+    yield from _check_number(statement, tokens, _sources(item, verdict, before, pack))
+
+
+def _check_quote(statement: Statement, item: Evidence | None) -> Iterator[str]:
+    if item is None:
+        yield "has a quote without evidence"
+    elif statement.quote not in item.quote:
+        yield f"its quote is not a span of the quote of {item.evidence_id}"
+    if statement.quote not in statement.text:
+        yield "its quote does not stand in its text"
+
+
+def _check_number(
+    statement: Statement, tokens: list[_Token], sources: list[object]
+) -> Iterator[str]:
+    """Yield where the listed number is not its field, or the text shows any other number."""
+    if statement.number is None:
+        for token in tokens:
+            yield f"{token.value:g} in the text is not listed as its number"
+        return
+    values = [value for source in sources for value in _field(source, statement.field)]
+    shown = [token for token in tokens if token.shows(statement.number)]
+    if not values:
+        yield f"{statement.field!r} is no field of its evidence or verdict"
+    elif not any(token.shows(value) for token in shown for value in values):
+        yield f"{statement.number:g} is not its {statement.field} ({values[0]:g}) as displayed"
+    for token in tokens:
+        if token not in shown:
+            yield f"{token.value:g} in the text is not listed as its number"
+
+
+def _sources(
+    item: Evidence | None, verdict: Verdict, before: Forecast | None, pack: EvidencePack
+) -> list[object]:
+    """Return the records that a statement's number may be a field of."""
+    if item is None:
+        return [source for source in (verdict, before, pack) if source is not None]
+    cited = [c for c in verdict.citations if c.evidence_id == item.evidence_id]
+    return [item, *cited]
+
+
+def _field(source: object, path: str) -> list[float]:
+    """Return the number at a dotted path, such as `cost.tokens` or `base.2`; none if it is none."""
+    value: object = source
+    for part in path.split("."):
+        if isinstance(value, tuple) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            value = getattr(value, part, None) if part and not part.startswith("_") else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return []
+    return [float(value)]
+
+
+def _numbers(record: msgspec.Struct) -> list[float]:
+    """Return every number on a record and the lengths of its tuples, records inside included."""
+    found: list[float] = []
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        parts = value if isinstance(value, tuple) else (value,)
+        found += [float(part) for part in parts if isinstance(part, int | float)]
+        if isinstance(value, tuple):
+            found.append(float(len(value)))
+        if isinstance(value, msgspec.Struct):
+            found += _numbers(value)
+    return found
+
+
+def _after(verdict: Verdict, before: Forecast | None) -> list[float]:
+    """Return the figures of the forecast before the verdict and after it."""
+    if before is None:
+        return []
+    figures = _numbers(before)
+    if verdict.vol_scale > 0.0 and math.isfinite(verdict.shift):
+        p, q = tilted(before, verdict.shift, verdict.vol_scale)
+        figures += [*p, *q]
+    if before.reference is not None:
+        figures += _numbers(before.reference)
+    return figures
+
+
+def _names(
+    trace: Trace, verdict: Verdict, before: Forecast | None, pack: EvidencePack
+) -> list[str]:
+    """Return the names that may hold digits and are no figures, longest first."""
+    names = {trace.trace_id, trace.forecast_id, trace.verdict_id, verdict.reasoner}
+    names |= {pack.pack_id, pack.instrument, pack.instrument.partition(":")[2]}
+    for item in pack.evidence:
+        names |= {item.evidence_id, item.document_id, item.feature, item.origin}
+        names |= {item.event_type, item.encoder, item.instrument}
+    if before is not None:
+        names |= {before.horizon, before.regime, before.model_version}
+    return sorted((name for name in names if name), key=lambda name: (-len(name), name))
+
+
+def _without(text: str, names: list[str]) -> str:
+    """Return a text with known names taken out where they stand as whole words."""
+    for name in names:
+        if name in text:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
+    return text
+
+
+def _tokens(text: str) -> list[_Token]:
+    """Return the numbers written in a text, with the rounding and the unit that they show."""
+    tokens = []
+    for match in _NUMBER.finditer(text):
+        written = match.group().replace(",", "").replace("\u2212", "-")
+        mantissa, _, exponent = written.lower().partition("e")
+        places = len(mantissa.partition(".")[2])
+        half_step = 0.5 * 10.0 ** (int(exponent or 0) - places)
+        unit = _UNIT.match(text, match.end())
+        scales = _SCALES[(unit.group(1) or unit.group(2))] if unit else ()
+        tokens.append(_Token(float(written), half_step, (1.0, *scales)))
+    return tokens
