@@ -1,0 +1,233 @@
+"""Canonical form: what a text says once its disguises are taken off. Knows nothing of meaning.
+
+Everything downstream (copies, links, stance, quotes) reads the canonical form; what was changed is
+counted, because honest text needs few changes. Every pass is linear in the text's length.
+"""
+
+import html
+import re
+import unicodedata
+from typing import Final
+
+import msgspec
+
+MAX_PASSES: Final = 6
+"""Nesting of disguises (an escape inside a wide letter inside an escape) that is followed."""
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many characters or pieces each step changed."""
+
+    nfkc: int = 0
+    """Characters with another compatibility form, such as wide or mathematical letters."""
+    invisible: int = 0
+    """Zero-width and other format characters, lone surrogates."""
+    bidi: int = 0
+    """Characters that turn the direction of writing."""
+    control: int = 0
+    confusable: int = 0
+    """Letters of another script that pass for Latin ones."""
+    marks: int = 0
+    """Combining marks stacked on Latin letters."""
+    html: int = 0
+    """Tags, comments, hidden blocks and entities."""
+    urls: int = 0
+
+    @property
+    def disguises(self) -> int:
+        """Return the changes that honest text has no use for."""
+        return self.invisible + self.bidi + self.control + self.confusable + self.marks
+
+
+class Canonical(msgspec.Struct, frozen=True, kw_only=True):
+    """A text in canonical form."""
+
+    text: str
+    changes: Changes
+
+
+def _table(pairs: str) -> dict[str, str]:
+    return {pair[0]: pair[1] for pair in pairs.split()}
+
+
+# Look-alikes of Latin letters, from Unicode's confusables list (UTS 39), the common ones.
+CONFUSABLES: Final = _table(
+    "\u0430a \u0435e \u043eo \u0440p \u0441c \u0443y \u0445x \u0456i \u0458j \u0455s \u04bbh "
+    "\u0501d \u051bq \u051dw \u0410A \u0412B \u0415E \u0417Z \u041aK \u041cM \u041dH \u041eO "
+    "\u0420P \u0421C \u0422T \u0423Y \u0425X \u0406I \u0408J \u0405S \u0501d \u050cG \u051aQ "
+    "\u051cW \u043ak \u043cm \u0432b \u043dh \u0442t \u0433r \u0475v \u0474V "
+    "\u03b1a \u03b5e \u03b9i \u03bdv \u03bfo \u03c1p \u03c5u \u03c7x \u03bak \u03c4t \u03b7n "
+    "\u0391A \u0392B \u0395E \u0396Z \u0397H \u0399I \u039aK \u039cM \u039dN \u039fO \u03a1P "
+    "\u03a4T \u03a5Y \u03a7X \u0251a \u0261g \u0131i \u026ai \u1d0fo \u1d04c \u1d1cu \u1d20v "
+    "\u0585o \u0578n \u057du \u0570h \u0566q \u0581g \u01c0l \u04cfl \u04c0I \u2113l \u0269i "
+    "\u13a0D \u13a1R \u13a2T \u13aaA \u13b3W \u13b7M \u13bbH \u13bfZ \u13c0G \u13cbE \u13ceP "
+    "\u13dfC \u13a9Y \u13ddK"
+)
+_PUNCTUATION: Final = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-",
+     "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2044": "/"}
+)  # fmt: skip
+
+_TAGS = (
+    "a|abbr|article|b|blockquote|body|br|button|center|code|div|em|figure|font|footer|form|h[1-6]|"
+    "head|header|hr|html|i|iframe|img|input|li|link|meta|nav|noscript|object|ol|p|pre|s|script|"
+    "section|small|span|strong|style|sub|sup|svg|table|tbody|td|template|th|thead|title|tr|u|ul|video"
+)
+_TAG = re.compile(rf"</?(?:{_TAGS})\b[^<>]*>", re.IGNORECASE)
+_RESIDUE = re.compile(
+    r"\b(?:span|div|p|a)\s+(?:class|href|style|rel|target)=\"[^\"<>]{0,300}\"+\s*>", re.IGNORECASE
+)
+_BLOCK = re.compile(
+    r"<!--|<(script|style|template|noscript|head)\b[^<>]*>"
+    r"|<([a-z][a-z0-9]*)\b[^<>]*(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0)[^<>]*>",
+    re.IGNORECASE,
+)
+_AMPS = re.compile(r"&(?:amp;|#38;|#x26;){2,}", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+_URL = re.compile(
+    r"(?:https?|ftp)://(?:www\.[ ]?)?[^\s<>\"]*|\bwww\.[^\s<>\"]+|\bpic\.twitter\.com/\w+",
+    re.IGNORECASE,
+)
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd]")
+_JOINED = re.compile("[\ufe00-\ufe0f]|(?<=[\u2600-\u27bf\U0001f000-\U0001faff])\u200d")
+"""Variation selectors and joiners inside emoji: honest, so dropped without being counted."""
+_MARKS = re.compile("(?<=[A-Za-z])[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u20d0-\u20f0]+")
+_WORD = re.compile(r"[^\W\d_]+")
+_LATIN = re.compile(r"[A-Za-z]")
+_PARAGRAPH = re.compile(r"[^\S\n]*\n[^\S\n]*(?:\n\s*)+")
+_SPACES = re.compile(r"[^\S\n]+")
+
+
+class _Count:
+    """Changes while they are being counted."""
+
+    def __init__(self) -> None:
+        self.of = dict.fromkeys(Changes.__struct_fields__, 0)
+
+    def sub(self, pattern: re.Pattern[str], to: str, text: str, name: str) -> str:
+        text, n = pattern.subn(to, text)
+        self.of[name] += n
+        return text
+
+
+def canonicalise(raw: str) -> Canonical:
+    """Return a text's canonical form and what was changed.
+
+    Steps, until nothing changes: NFKC; invisible, direction and control characters; entities; tags
+    and hidden blocks; look-alike letters. Then URLs and white space: a blank line stays
+    one, all other white space becomes one blank.
+    """
+    count = _Count()
+    text = raw
+    for _ in range(MAX_PASSES):
+        before = text
+        text = _unmask(text, count)
+        text = _unhtml(text, count)
+        if text == before:
+            break
+    else:
+        text = text.replace("&", " ").replace("<", " ")
+    text = count.sub(_URL, " ", text, "urls")
+    return Canonical(text=_tidy(text), changes=Changes(**count.of))
+
+
+def _unmask(text: str, count: _Count) -> str:
+    text = count.sub(_CONTROL, " ", text, "control")
+    if text.isascii():
+        return text
+    text = _compatible(text, count)
+    text = count.sub(_BIDI, "", text, "bidi")
+    text = _visible(text, count)
+    text = count.sub(_MARKS, "", text, "marks")
+    return _latin(text.translate(_PUNCTUATION), count)
+
+
+def _compatible(text: str, count: _Count) -> str:
+    if unicodedata.is_normalized("NFKC", text):
+        return text
+    odd = [c for c in set(text) if not c.isascii() and not unicodedata.is_normalized("NFKC", c)]
+    count.of["nfkc"] += sum(map(text.count, odd))
+    return unicodedata.normalize("NFKC", text)
+
+
+def _visible(text: str, count: _Count) -> str:
+    """Drop format characters and lone surrogates, wherever Unicode has them."""
+    text = _JOINED.sub("", text)
+    odd = {c for c in set(text) if unicodedata.category(c) in ("Cf", "Cs", "Co")}
+    odd |= {c for c in "\u034f\u115f\u1160\u3164" if c in text}
+    if not odd:
+        return text
+    count.of["invisible"] += sum(map(text.count, odd))
+    return text.translate(dict.fromkeys(map(ord, odd)))
+
+
+def _latin(text: str, count: _Count) -> str:
+    """Rewrite look-alikes in words that mix scripts, and in whole-look-alike words of Latin texts."""
+    n_latin = len(_LATIN.findall(text))
+    mostly_latin = 2 * n_latin > sum(map(len, _WORD.findall(text)))
+
+    def rewrite(match: re.Match[str]) -> str:
+        word = match.group()
+        if word.isascii():
+            return word
+        fakes = sum(c in CONFUSABLES for c in word)
+        mixed = _LATIN.search(word) is not None
+        if not fakes or not (mixed or (mostly_latin and fakes == len(word))):
+            return word
+        count.of["confusable"] += fakes
+        return "".join(CONFUSABLES.get(c, c) for c in word)
+
+    return _WORD.sub(rewrite, text)
+
+
+def _unhtml(text: str, count: _Count) -> str:
+    if "&" in text:
+        text = _AMPS.sub("&amp;", text)
+        n = len(_ENTITY.findall(text))
+        if n:
+            count.of["html"] += n
+            text = html.unescape(text)
+    if "<" in text:
+        text = _drop_blocks(text, count)
+        text = count.sub(_TAG, " ", text, "html")
+    if '">' in text:
+        text = count.sub(_RESIDUE, " ", text, "html")
+    return text
+
+
+def _drop_blocks(text: str, count: _Count) -> str:
+    """Drop comments, scripts and hidden elements with their content, in one pass."""
+    kept, at = [], 0
+    unclosed: set[str] = set()
+    while match := _BLOCK.search(text, at):
+        name = (match.group(1) or match.group(2) or "--").lower()
+        end = None if name in unclosed else _closing(name).search(text, match.end())
+        kept.append(text[at : match.start()])
+        if end is None:
+            unclosed.add(name)  # do not look for it again: that would be quadratic
+        at = end.end() if end else match.end()
+        count.of["html"] += 1
+    kept.append(text[at:])
+    return " ".join(kept)
+
+
+def _closing(name: str) -> re.Pattern[str]:
+    return re.compile("-->" if name == "--" else rf"</{re.escape(name)}\s*>", re.IGNORECASE)
+
+
+def _tidy(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2029", "\n\n")
+    text = _PARAGRAPH.sub("\x00", text).replace("\n", " ")
+    return (
+        _SPACES.sub(" ", text)
+        .replace(" \x00", "\x00")
+        .replace("\x00 ", "\x00")
+        .replace("\x00", "\n\n")
+        .strip()
+    )
+
+
+def canonical_text(raw: str) -> str:
+    """Return a text's canonical form alone."""
+    return canonicalise(raw).text

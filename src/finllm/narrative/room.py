@@ -1,0 +1,429 @@
+"""The narrative room: admits documents once, says what is new, and gathers what may be cited.
+
+As-of law: everything about a document (its copies, novelty, credibility, links) is settled when it is
+admitted, from what was received before it, and never revised. So a pack as of an instant is the same
+bytes whatever was admitted later.
+"""
+
+from itertools import pairwise
+
+import msgspec
+
+from finllm.domain.errors import SettingsError
+from finllm.domain.evidence import (
+    Document,
+    Evidence,
+    EvidenceKind,
+    EvidenceNotice,
+    EvidencePack,
+    Refusal,
+)
+from finllm.domain.identity import content_id
+from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
+from finllm.narrative.canonical import Canonical, Changes, canonicalise
+from finllm.narrative.claims import event_type, strongest_sentence
+from finllm.narrative.copies import (
+    Copies,
+    Match,
+    Reading,
+    Recent,
+    Signature,
+    exact_hash,
+    read_for_copies,
+)
+from finllm.narrative.credibility import Senders, credibility
+from finllm.narrative.linking import Link, Linker
+from finllm.narrative.memory import Arrivals, Texts, Timeline
+from finllm.narrative.stance import StanceHead, load_stance_head
+from finllm.runtime.tally import Tally
+
+
+class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the room reads, remembers and gathers."""
+
+    look_back_ns: int = NS_PER_DAY
+    """How far back a pack reaches."""
+    pack_size: int = 12
+    """Most claims in a pack."""
+    burst_window_ns: int = NS_PER_HOUR
+    """The window whose count of documents is held against the usual rate."""
+    burst_windows: int = 24
+    """Earlier windows that say what is usual."""
+    copy_window_ns: int = 2 * NS_PER_DAY
+    """An older text is history: what repeats it is new again."""
+    near_copy: float = 0.6
+    """Least similarity (Jaccard, character 5-grams) of a near copy."""
+    originals: int = 16_384
+    """First appearances that copies are looked for among."""
+    recent: int = 64
+    """Documents of an instrument that novelty is measured against."""
+    least_relevance: float = 0.15
+    """A document less relevant than this does not count for an instrument."""
+    clock_skew_ns: int = NS_PER_MIN
+    """How far ahead of ours a source's clock may be."""
+    longest_text: int = 1_000_000
+    """Characters; longer texts are refused."""
+    read_chars: int = 20_000
+    """Characters of a canonical text that are read; quotes come from them."""
+    keep: int = 1_024
+    """Most claims per instrument that can be seen from any instant."""
+    retention_ns: int = 7 * NS_PER_DAY
+    """How long claims are kept."""
+    most_chars: int = 64_000_000
+    """Characters of text kept for quotes, over all documents."""
+    prior: float = 0.6
+    """Credibility of a source that nothing is known of."""
+    source_priors: dict[str, float] = {}
+    """Credibility of sources that something is known of."""
+
+    def __post_init__(self) -> None:
+        """Check what one field says against another.
+
+        Raises:
+            SettingsError: If they do not fit.
+        """
+        reach = max(self.look_back_ns, (self.burst_windows + 2) * self.burst_window_ns)
+        if self.retention_ns < reach:
+            raise SettingsError(
+                f"{self.retention_ns} is shorter than what a pack looks back on ({reach})",
+                place="narrative.retention_ns",
+                mend="Raise it, or lower look_back_ns, burst_window_ns or burst_windows.",
+            )
+        _at_least_one(self, "pack_size", "burst_window_ns", "burst_windows", "originals", "recent")
+        _at_least_one(self, "look_back_ns", "longest_text", "read_chars", "keep", "most_chars")
+
+
+def _at_least_one(settings: NarrativeSettings, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise SettingsError("is below 1", place=f"narrative.{name}", mend="Write 1 or more.")
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a document."""
+
+    notices: tuple[EvidenceNotice, ...] = ()
+    """One per instrument that it says something new about, by instrument key."""
+    refusal: Refusal | None = None
+    copy_of: str = ""
+    """The first document that said this; empty if this one did."""
+    changed: Changes = Changes()
+    """What canonical form took away."""
+
+
+class _Read(msgspec.Struct, frozen=True, kw_only=True):
+    """A document as read, before anything is remembered of it."""
+
+    document: Document
+    text: str
+    changed: Changes
+    reading: Reading
+    name: bytes
+    signature: Signature
+    match: Match
+
+
+class _Watched:
+    """What is remembered about one instrument."""
+
+    def __init__(self, settings: NarrativeSettings) -> None:
+        keep, retain = settings.keep, settings.retention_ns
+        self.claims: Timeline[Evidence] = Timeline(visible=keep, retain_ns=retain)
+        self.copies: Timeline[None] = Timeline(visible=keep, retain_ns=retain)
+        self.arrivals = Arrivals(
+            quantum_ns=max(1, settings.burst_window_ns // 256), retain_ns=retain
+        )
+        self.recent = Recent(settings.recent)
+
+
+class Narrative:
+    """The room.
+
+    Args:
+        settings: How it reads, remembers and gathers.
+        stance: The stance head; None = the one that ships.
+
+    Raises:
+        ArtifactError: If the shipped head cannot be loaded.
+    """
+
+    def __init__(self, *, settings: NarrativeSettings, stance: StanceHead | None = None) -> None:
+        self._settings = settings
+        self._stance = stance or load_stance_head()
+        self._linker = Linker()
+        self._copies = Copies(
+            capacity=settings.originals, near=settings.near_copy, window_ns=settings.copy_window_ns
+        )
+        self._first: list[tuple[str, str, frozenset[str]]] = [("", "", frozenset())] * (
+            settings.originals
+        )
+        """By slot of the copies' ring: document, origin, instruments it made evidence for."""
+        self._senders = Senders()
+        self._watched: dict[str, _Watched] = {}
+        self._texts = Texts(settings.most_chars)
+        self._started = -1
+        self._latest = -1
+        self.tally = Tally()
+
+    def watch(self, instrument: str, *, aliases: tuple[str, ...] = ()) -> None:
+        """Link documents to an instrument from now on.
+
+        Args:
+            instrument: Key, such as `binance-usdm:BTCUSDT` or `us-equity:AAPL`.
+            aliases: Further names by which texts call it.
+        """
+        self._linker.watch(instrument, aliases)
+        self._watched.setdefault(instrument, _Watched(self._settings))
+
+    # --- admitting -----------------------------------------------------------------------------
+
+    def admit(self, document: Document, now: int) -> Admission:
+        """Take in one document and say what is new in it.
+
+        Args:
+            document: As received; documents come in order of receipt.
+            now: The present instant; a document cannot be admitted before it was received.
+
+        Returns:
+            Notices about watched instruments, or the refusal with its reason: `future` (received
+            after now, or published too far ahead of its receipt), `out_of_order`, `too_long`,
+            `not_utf8`, `empty_text`.
+        """
+        self.tally.read += 1
+        reason, detail = self._objection(document, now)
+        form = Canonical(text="", changes=Changes()) if reason else canonicalise(document.text)
+        if not reason and not form.text:
+            reason, detail = "empty_text", "nothing is left of it in canonical form"
+        if reason:
+            return self._refuse(document, reason, detail)
+        self._latest = document.ts_recv
+        self._started = document.ts_recv if self._started < 0 else self._started
+        self.tally.used += 1
+        return self._take_in(self._read(document, form))
+
+    def _objection(self, document: Document, now: int) -> tuple[str, str]:
+        s = self._settings
+        if document.ts_recv > now:
+            return "future", f"received {document.ts_recv - now} ns after now"
+        if document.ts_published > document.ts_recv + s.clock_skew_ns:
+            return (
+                "future",
+                f"published {document.ts_published - document.ts_recv} ns after receipt",
+            )
+        if document.ts_recv < self._latest:
+            return (
+                "out_of_order",
+                f"received {self._latest - document.ts_recv} ns before the last one",
+            )
+        if len(document.text) > s.longest_text:
+            return "too_long", f"{len(document.text)} characters, at most {s.longest_text}"
+        return ("", "") if _is_utf8(document) else ("not_utf8", "holds half a surrogate pair")
+
+    def _refuse(self, document: Document, reason: str, detail: str) -> Admission:
+        self.tally.drop(reason, document.document_id)
+        refusal = Refusal(
+            place=document.document_id, ts_recv=document.ts_recv, reason=reason, detail=detail
+        )
+        return Admission(refusal=refusal)
+
+    def _read(self, document: Document, form: Canonical) -> _Read:
+        text = form.text[: self._settings.read_chars].rstrip()
+        reading = read_for_copies(text)
+        name, now = exact_hash(reading), document.ts_recv
+        match = self._copies.exact(name, now)
+        if match.is_copy:
+            signature = self._copies.signature_in(match.slot)
+        else:
+            signature = self._copies.sign(reading)
+            match = self._copies.near(reading, signature, now)
+        return _Read(
+            document=document,
+            text=text,
+            changed=form.changes,
+            reading=reading,
+            name=name,
+            signature=signature,
+            match=match,
+        )
+
+    def _take_in(self, read: _Read) -> Admission:
+        document, match = read.document, read.match
+        sender = _sender(document)
+        links = [
+            link
+            for link in self._linker.link(read.text, document.symbols)
+            if link.relevance >= self._settings.least_relevance
+        ]
+        if match.is_copy:
+            first_id, origin, told = self._first[match.slot]
+            self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
+            copy_of = first_id
+        else:
+            origin = self._first[match.slot][1] if match.slot >= 0 else sender
+            told, copy_of = frozenset[str](), ""
+        belief = credibility(
+            document,
+            read.text,
+            read.changed,
+            prior=self._settings.source_priors.get(document.source, self._settings.prior),
+            originality=self._senders.originality(sender),
+        )
+        self._senders.count(sender, is_copy=match.is_copy)
+        for link in links:
+            if link.instrument in told:
+                self._count_copy(link.instrument, document.ts_recv)
+        news = [link for link in links if link.instrument not in told]
+        notices = self._notices(read, news, origin, belief)
+        self._remember(read, origin, told | {link.instrument for link in news})
+        if not links:
+            self.tally.note("unrelated")
+        return Admission(notices=notices, copy_of=copy_of, changed=read.changed)
+
+    def _remember(self, read: _Read, origin: str, told: frozenset[str]) -> None:
+        slot = read.match.slot
+        first_id = read.document.document_id
+        if read.match.is_copy:
+            first_id = self._first[slot][0]
+        else:
+            slot = self._copies.add(read.name, read.reading, read.signature, read.document.ts_recv)
+        self._first[slot] = (first_id, origin, told)
+
+    def _count_copy(self, instrument: str, ts: int) -> None:
+        retired = self._watched[instrument].copies.append(ts, None)
+        self._retire("copies", retired)
+
+    def _notices(
+        self, read: _Read, news: list[Link], origin: str, belief: float
+    ) -> tuple[EvidenceNotice, ...]:
+        if not news:
+            return ()
+        self._retire("texts", self._texts.keep(read.document.document_id, read.text))
+        names = tuple(sorted({span for link in news for span in link.spans}))
+        stance = self._stance.judge(read.text, names).value
+        claims = [self._claim(read, link, origin, (stance, belief)) for link in news]
+        return tuple(self._announce(claim, read.signature) for claim in claims)
+
+    def _claim(self, read: _Read, link: Link, origin: str, judged: tuple[float, float]) -> Evidence:
+        start, end = strongest_sentence(read.text, link.spans)
+        quote = read.text[start:end]
+        kind = event_type(quote)
+        recent = self._watched[link.instrument].recent
+        return Evidence(
+            evidence_id=content_id(read.document.document_id, link.instrument, start, end),
+            kind=EvidenceKind.CLAIM,
+            instrument=link.instrument,
+            ts_recv=read.document.ts_recv,
+            origin=origin,
+            document_id=read.document.document_id,
+            span=(start, end),
+            quote=quote,
+            stance=judged[0],
+            novelty=1.0 - recent.similarity(read.signature),
+            credibility=judged[1],
+            relevance=link.relevance,
+            event_type=kind if kind != "other" else event_type(read.text),
+            encoder=self._stance.name,
+        )
+
+    def _announce(self, claim: Evidence, signature: Signature) -> EvidenceNotice:
+        watched = self._watched[claim.instrument]
+        watched.recent.add(signature)
+        self._retire("claims", watched.claims.append(claim.ts_recv, claim))
+        watched.arrivals.add(claim.ts_recv)
+        return EvidenceNotice(
+            notice_id=content_id("notice", claim.evidence_id),
+            instrument=claim.instrument,
+            ts_recv=claim.ts_recv,
+            evidence_id=claim.evidence_id,
+            relevance=claim.relevance,
+            novelty=claim.novelty,
+            credibility=claim.credibility,
+            stance=claim.stance,
+            burst=self._burst(watched, claim.ts_recv),
+            event_type=claim.event_type,
+        )
+
+    def _retire(self, what: str, n: int) -> None:
+        if n:
+            self.tally.noted[f"retired_{what}"] += n
+
+    # --- gathering -----------------------------------------------------------------------------
+
+    def gather(
+        self, instrument: str, as_of: int, observations: tuple[Evidence, ...] = ()
+    ) -> EvidencePack:
+        """Return what may be cited about an instrument as of an instant.
+
+        Args:
+            instrument: A watched instrument's key.
+            as_of: Nothing received later is in the pack, or had any part in it.
+            observations: What the book or the bars show, of this instrument and received by then;
+                others are left out and counted.
+
+        Raises:
+            InputError: If memory no longer holds what was admissible at that instant.
+        """
+        watched = self._watched.get(instrument) or _Watched(self._settings)
+        since = as_of - self._settings.look_back_ns
+        claims = watched.claims.between(since, as_of)
+        n_copies = watched.copies.count(since, as_of)
+        chosen = sorted(claims, key=_weightiest)[: self._settings.pack_size]
+        seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
+        if len(seen) < len(observations):
+            self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
+        evidence = tuple(sorted([*chosen, *seen], key=lambda e: (-e.relevance, e.evidence_id)))
+        burst = self._burst(watched, as_of)
+        ids = tuple(e.evidence_id for e in evidence)
+        return EvidencePack(
+            pack_id=content_id("pack", instrument, as_of, ids, len(claims), n_copies, burst),
+            instrument=instrument,
+            as_of=as_of,
+            evidence=evidence,
+            n_documents=len(claims),
+            n_copies=n_copies,
+            burst=burst,
+        )
+
+    def _burst(self, watched: _Watched, as_of: int) -> float:
+        """Return (documents in the last window + 1) / (usual number + 1); copies do not count.
+
+        Usual is the mean of the earlier windows that the room has lived through, without their
+        busiest eighth, so that one busy hour does not hide the next. 1 while there is none.
+        """
+        s = self._settings
+        lived = (as_of - s.burst_window_ns - self._started) // s.burst_window_ns
+        n_windows = min(s.burst_windows, lived) if self._started >= 0 else 0
+        if n_windows < 1:
+            return 1.0
+        edges = [as_of - i * s.burst_window_ns for i in range(n_windows + 2)]
+        before = [watched.arrivals.before(edge) for edge in edges]
+        counts = [late - early for late, early in pairwise(before)]
+        usual = sorted(counts[1:])[: n_windows - n_windows // 8]
+        return (counts[0] + 1) / (sum(usual) / len(usual) + 1.0)
+
+    def text(self, document_id: str) -> str:
+        """Return a document's canonical text, as far as it was read; evidence spans point into it.
+
+        Raises:
+            InputError: If the document made no evidence, or its text has been retired.
+        """
+        return self._texts[document_id]
+
+
+def _weightiest(evidence: Evidence) -> tuple[float, int, str]:
+    """Order claims by what they are worth, then the newest, then by id."""
+    worth = evidence.relevance * evidence.credibility * (0.25 + 0.75 * evidence.novelty)
+    return -worth, -evidence.ts_recv, evidence.evidence_id
+
+
+def _sender(document: Document) -> str:
+    return f"{document.source}/{document.author}" if document.author else document.source
+
+
+def _is_utf8(document: Document) -> bool:
+    try:
+        for text in (document.text, document.source, document.author, *document.symbols):
+            text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
