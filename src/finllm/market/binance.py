@@ -171,7 +171,5 @@ def written_numbers(payload: bytes) -> tuple[list[str], list[str]]:
         return [], []
     if "B" in body:
         return [str(body["b"]), str(body["a"])], [str(body["B"]), str(body["A"])]
-    levels = [
-        level for side in ("b", "a", "bids", "asks") for level in body.get(side, ())
-    ]
+    levels = [level for side in ("b", "a", "bids", "asks") for level in body.get(side, ())]
     return [str(px) for px, _ in levels], [str(sz) for _, sz in levels]

@@ -56,7 +56,6 @@ class Cell(IntEnum):
     HELD_TOUCH = VIEW_SIZE + 14
     """Receive time since which only old touches came; 0 = the last one was new."""
 
-
     N_TOUCHES = VIEW_SIZE + 15
     """Touches ever remembered in the ring."""
 
