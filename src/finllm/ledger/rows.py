@@ -57,7 +57,10 @@ def connect_for_writing(path: Path, max_bytes: int | None) -> sqlite3.Connection
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """Open a database that may be written meanwhile; nothing in it is changed."""
+    """Open a database that may be written meanwhile; nothing in it is changed.
+
+    SQLite keeps a work file beside it while it reads, so the folder has to be writable.
+    """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0
     )

@@ -1,7 +1,11 @@
 """Verification: is what is stored what was written? Changes nothing."""
 
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -124,8 +128,9 @@ def verify(folder: Path, *, anchors: tuple[Anchor, ...] = ()) -> Verification:
     check = _Check(head, anchors)
     check.failures += first
     try:
-        for entry in _snapshot(path, check.failures):
-            check.take(entry)
+        with _readable(path) as database:
+            for entry in _snapshot(database, check.failures):
+                check.take(entry)
     except (sqlite3.Error, UnicodeDecodeError) as why:
         check.failures.append(Failure(rows.DB, str(why)))
     check.end()
@@ -141,10 +146,23 @@ def verify(folder: Path, *, anchors: tuple[Anchor, ...] = ()) -> Verification:
     )
 
 
-def _snapshot(path: Path, failures: list[Failure]) -> Iterator[tuple[object, ...]]:
-    """Yield all entries of one consistent state, noting what is wrong with the database itself."""
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """Yield the database, or a copy of it where the folder is read-only, as archives are."""
     if not path.exists():
         raise sqlite3.DatabaseError(f"{path} is missing")
+    if os.access(path.parent, os.W_OK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+        for part in (path, path.with_name(path.name + "-wal")):
+            if part.exists():
+                shutil.copyfile(part, Path(folder) / part.name)
+        yield Path(folder) / path.name
+
+
+def _snapshot(path: Path, failures: list[Failure]) -> Iterator[tuple[object, ...]]:
+    """Yield all entries of one consistent state, noting what is wrong with the database itself."""
     connection = rows.connect_for_reading(path)
     try:
         connection.execute("BEGIN")
