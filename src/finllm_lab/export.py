@@ -1,7 +1,8 @@
 """From fitted numbers to an artifact folder: an ONNX graph, a manifest, and nothing that varies.
 
-The graph is standardise, clip, bend (a feature and its absolute value), one fp32 Gemm. The same numbers
-give the same bytes, so training twice gives the same hash. Knows nothing of how the numbers came about.
+The graph is standardise, clip, bend (a feature and its absolute value), one fp32 Gemm. The same
+numbers give the same bytes, so training twice gives the same hash. Knows nothing of how the numbers
+came about.
 """
 
 from hashlib import sha256

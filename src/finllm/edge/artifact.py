@@ -41,7 +41,8 @@ class HorizonPrior(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     climatology_q: Quantiles
     """Return quantiles on the training tapes, in units of sigma * sqrt(horizon)."""
     baseline_logit: tuple[float, float, float, float]
-    """Constant and slope of log(p_down / p_flat), then of log(p_up / p_flat), on the baseline column."""
+    """Constant and slope of log(p_down / p_flat), then of log(p_up / p_flat), on the baseline
+    column."""
     ewma_scale: float
     """Standard deviations of the EWMA baseline's law per sigma_ewma * sqrt(horizon)."""
     move_offset: float = 0.0
@@ -163,8 +164,8 @@ def load_artifact(folder: Path, *, spec: FeatureSpec) -> Artifact:
     """Load an artifact that is to serve rows of a feature spec.
 
     Raises:
-        ArtifactError: If a file is missing or changed, or the artifact reads another spec; says what
-            differs.
+        ArtifactError: If a file is missing or changed, or the artifact reads another spec; says
+            what differs.
     """
     manifest = read_manifest(folder)
     _match(manifest, spec, folder)
@@ -198,8 +199,8 @@ def _match(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
     if manifest.spec_hash != spec.hash:
         raise ArtifactError(
             f"{folder}: same column names, but the spec {spec.name} v{spec.version} has hash"
-            f" {spec.hash}, the artifact was built on {manifest.spec_hash} (a unit, window or source"
-            " differs)"
+            f" {spec.hash}, the artifact was built on {manifest.spec_hash} (a unit, window or"
+            " source differs)"
         )
     for name in (manifest.sigma_column, manifest.baseline_column):
         if name not in spec.columns:

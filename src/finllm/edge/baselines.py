@@ -1,12 +1,12 @@
 """The three references that every claim is measured against, refitted as outcomes resolve.
 
-Climatology (class frequencies, expanding; empirical quantiles of the last 4,096 returns), a zero-mean
-normal law on an exponentially weighted volatility, and a logistic on touch imbalance alone (on bars on
-the last return). Each starts from the artifact's prior and is refitted on labels resolved by then:
-a static reference would flatter any model that adapts. Knows nothing of the model.
+Climatology (class frequencies, expanding; empirical quantiles of the last 4,096 returns), a
+zero-mean normal law on an exponentially weighted volatility, and a logistic on touch imbalance alone
+(on bars on the last return). Each starts from the artifact's prior and is refitted on labels resolved
+by then: a static reference would flatter any model that adapts. Knows nothing of the model.
 
 Source:
-    `docs` on scoring: prequential baselines; Dawid (1984), "The prequential approach".
+    Dawid (1984), "Statistical theory: the prequential approach".
 """
 
 import math

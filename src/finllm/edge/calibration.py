@@ -2,11 +2,11 @@
 
 With m the raw log-odds of a move and d the raw log(p_up / p_down), the calibrated claim has
 m' = offset + scale m and d' = direction d; each quantile's deviation from the median is multiplied
-by a width. Offset and scale are Platt's two parameters, found by penalised likelihood: Gaussian priors
-at the artifact's first values, worth a stated number of independent outcomes; overlapping outcomes
-share their weight and older ones fade. Width is the factor with the least pinball loss. Every applied
-refit is a new version; a claim names the version it was made under. Knows nothing of outlooks:
-learning from tilted claims would unlearn them.
+by a width. Offset and scale are Platt's two parameters, found by penalised likelihood: Gaussian
+priors at the artifact's first values, worth a stated number of independent outcomes; overlapping
+outcomes share their weight and older ones fade. Width is the factor with the least pinball loss.
+Every applied refit is a new version; a claim names the version it was made under. Knows nothing of
+outlooks: learning from tilted claims would unlearn them.
 
 Source:
     Platt (1999), "Probabilistic outputs for support vector machines"; Koenker & Bassett (1978).

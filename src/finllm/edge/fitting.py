@@ -8,18 +8,22 @@ import math
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finllm.runtime.kernels import kernel
 
 N_STEPS: Final = 25
+Doubles = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
 LONGEST_STEP: Final = 2.0
 """Largest change of a parameter in one Newton step: keeps near-separable data from flying off."""
 GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @kernel
-def solve(matrix, vector):  # type: ignore[no-untyped-def]
-    """Solve a small positive definite system in place by Gaussian elimination; `vector` becomes x."""
+def solve(matrix: Doubles, vector: Doubles) -> None:
+    """Solve a small positive definite system in place by elimination; `vector` becomes x."""
     n = vector.shape[0]
     for i in range(n):
         for j in range(i + 1, n):
@@ -35,7 +39,7 @@ def solve(matrix, vector):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _step(matrix, vector, theta):  # type: ignore[no-untyped-def]
+def _step(matrix: Doubles, vector: Doubles, theta: Doubles) -> float:
     solve(matrix, vector)
     longest = 0.0
     for i in range(theta.shape[0]):
@@ -47,7 +51,33 @@ def _step(matrix, vector, theta):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fit_three_way(x, y, weight, prior, strength, theta):  # type: ignore[no-untyped-def]
+def _add_three_way(
+    x: float, y: float, weight: float, theta: Doubles, gradient: Doubles, curve: Doubles
+) -> None:
+    down = math.exp(min(30.0, theta[0] + theta[1] * x))
+    up = math.exp(min(30.0, theta[2] + theta[3] * x))
+    total = 1.0 + down + up
+    down /= total
+    up /= total
+    miss_down = weight * (down - (1.0 if y == 0.0 else 0.0))
+    miss_up = weight * (up - (1.0 if y == 2.0 else 0.0))
+    gradient[0] += miss_down
+    gradient[1] += miss_down * x
+    gradient[2] += miss_up
+    gradient[3] += miss_up * x
+    for a in range(2):
+        for b in range(2):
+            power = weight * (1.0 if a + b == 0 else (x if a + b == 1 else x * x))
+            curve[a, b] += down * (1.0 - down) * power
+            curve[2 + a, 2 + b] += up * (1.0 - up) * power
+            curve[a, 2 + b] -= down * up * power
+            curve[2 + a, b] -= down * up * power
+
+
+@kernel
+def fit_three_way(
+    x: Singles, y: Singles, weight: float, prior: Doubles, strength: float, theta: Doubles
+) -> None:
     """Fit log(p_down / p_flat) = t0 + t1 x and log(p_up / p_flat) = t2 + t3 x by Newton's method.
 
     Args:
@@ -72,33 +102,15 @@ def fit_three_way(x, y, weight, prior, strength, theta):  # type: ignore[no-unty
             gradient[j] = precision * (theta[j] - prior[j])
             curve[j, j] = precision
         for i in range(n):
-            down = math.exp(min(30.0, theta[0] + theta[1] * x[i]))
-            up = math.exp(min(30.0, theta[2] + theta[3] * x[i]))
-            total = 1.0 + down + up
-            down /= total
-            up /= total
-            miss_down = weight * (down - (1.0 if y[i] == 0.0 else 0.0))
-            miss_up = weight * (up - (1.0 if y[i] == 2.0 else 0.0))
-            gradient[0] += miss_down
-            gradient[1] += miss_down * x[i]
-            gradient[2] += miss_up
-            gradient[3] += miss_up * x[i]
-            own_down = weight * down * (1.0 - down)
-            own_up = weight * up * (1.0 - up)
-            cross = -weight * down * up
-            for a in range(2):
-                for b in range(2):
-                    power = 1.0 if a + b == 0 else (x[i] if a + b == 1 else x[i] * x[i])
-                    curve[a, b] += own_down * power
-                    curve[2 + a, 2 + b] += own_up * power
-                    curve[a, 2 + b] += cross * power
-                    curve[2 + a, b] += cross * power
+            _add_three_way(np.float64(x[i]), y[i], weight, theta, gradient, curve)
         if _step(curve, gradient, theta) < 1e-7:
             break
 
 
 @kernel
-def fit_line(x, hit, weight, prior, strength, theta):  # type: ignore[no-untyped-def]
+def fit_line(
+    x: Doubles, hit: Doubles, weight: Doubles, prior: Doubles, strength: float, theta: Doubles
+) -> None:
     """Fit log-odds(hit) = t0 + t1 x (or t0 x alone, if theta has one entry) by Newton's method.
 
     Args:
@@ -140,7 +152,7 @@ def fit_line(x, hit, weight, prior, strength, theta):  # type: ignore[no-untyped
 
 
 @kernel
-def pinball(returns, quantiles, weight, scale):  # type: ignore[no-untyped-def]
+def pinball(returns: Singles, quantiles: Singles, weight: Doubles, scale: float) -> float:
     """Return the weighted pinball loss of quantiles whose spread about the median is scaled.
 
     Args:
@@ -160,7 +172,9 @@ def pinball(returns, quantiles, weight, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fit_width(returns, quantiles, weight, prior, strength):  # type: ignore[no-untyped-def]
+def fit_width(
+    returns: Singles, quantiles: Singles, weight: Doubles, prior: float, strength: float
+) -> float:
     """Return the scale about the median that loses least, drawn to `prior`, in [0.3, 3].
 
     The loss is counted in units of its own mean at the prior scale, so that `strength` reads as
@@ -189,11 +203,12 @@ def fit_width(returns, quantiles, weight, prior, strength):  # type: ignore[no-u
 
 
 P_LEAST: Final = 0.005
-"""Least probability of a normal law's class: returns come in ticks, so its tails are not to be believed."""
+"""Least probability of a normal law's class: returns come in ticks, so its tails
+are not to be believed."""
 
 
 @kernel
-def normal_tail(band, deviation):  # type: ignore[no-untyped-def]
+def normal_tail(band: float, deviation: float) -> float:
     """Return P(return >= band) under a zero-mean normal law, floored to leave each class 0.5 %."""
     if deviation <= 0.0:
         return P_LEAST
@@ -202,7 +217,7 @@ def normal_tail(band, deviation):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _class_loss(label, band, unit, scale):  # type: ignore[no-untyped-def]
+def _class_loss(label: Singles, band: Singles, unit: Singles, scale: float) -> float:
     total = 0.0
     for i in range(label.shape[0]):
         tail = normal_tail(np.float64(band[i]), scale * unit[i])
@@ -211,7 +226,9 @@ def _class_loss(label, band, unit, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fit_deviation(label, band, unit, weight, prior, strength):  # type: ignore[no-untyped-def]
+def fit_deviation(
+    label: Singles, band: Singles, unit: Singles, weight: float, prior: float, strength: float
+) -> float:
     """Return the factor on the unit deviations that makes the labels likeliest under a normal law.
 
     Args:

@@ -1,12 +1,13 @@
 """Where inference runs: in this process, or spread over workers. The same bits either way.
 
-A worker is `python -m finllm.edge.inference <artifact folder>`; requests are the rows' bytes, answers
-the claims'. A model is pure per row, so rows may be split at will. Knows nothing of instruments.
+A worker is `python -m finllm.edge.inference <artifact folder>`; requests are the rows' bytes,
+answers the claims'. A model is pure per row, so rows may be split at will. Knows nothing of
+instruments.
 """
 
 import sys
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.close()
 
-    def __enter__(self) -> "WorkerPool":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ serves quiet and wild instruments alike. Knows nothing of calibration, outlooks 
 """
 
 import math
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ P_LEAST: Final = 1e-6
 
 
 class EdgeModel(Protocol):
-    """A model that the edge can serve. Pure per row: no state, no chance, no dependence on the batch."""
+    """A model that the edge can serve. Pure per row: no state, no chance, any batch."""
 
     spec_hash: str
     """Hash of the feature spec that it reads."""
@@ -78,7 +78,7 @@ class ConstantModel:
 
 
 @kernel
-def narrow(rows, out):  # type: ignore[no-untyped-def]
+def narrow(rows: NDArray[np.float64], out: NDArray[np.float32]) -> None:
     """Copy float64 rows into float32, row by row; NaN marks a row with a non-finite feature."""
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
@@ -87,7 +87,29 @@ def narrow(rows, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def finish(scores, raw):  # type: ignore[no-untyped-def]
+def _share(scores: Any, raw: Any) -> None:
+    top = np.float64(max(scores[0], scores[1], scores[2]))
+    total = 0.0
+    for j in range(3):
+        raw[j] = max(math.exp(np.float64(scores[j]) - top), P_LEAST)
+        total += raw[j]
+    for j in range(3):
+        raw[j] /= total
+
+
+@kernel
+def _order(scores: Any, raw: Any) -> None:
+    for j in range(3, 8):
+        value = np.float64(scores[j])
+        at = j
+        while at > 3 and raw[at - 1] > value:
+            raw[at] = raw[at - 1]
+            at -= 1
+        raw[at] = value
+
+
+@kernel
+def finish(scores: NDArray[np.float32], raw: NDArray[np.float64]) -> None:
     """Turn a network's scores into raw claims: soft-max in float64, quantiles put in order.
 
     Done here, scalar by scalar, and not in the graph, so that a batch cannot change a bit.
@@ -98,21 +120,8 @@ def finish(scores, raw):  # type: ignore[no-untyped-def]
     """
     for i in range(scores.shape[0]):
         for h in range(scores.shape[1]):
-            top = max(scores[i, h, 0], max(scores[i, h, 1], scores[i, h, 2]))
-            total = 0.0
-            for j in range(3):
-                weight = max(math.exp(np.float64(scores[i, h, j]) - top), P_LEAST)
-                raw[i, h, j] = weight
-                total += weight
-            for j in range(3):
-                raw[i, h, j] /= total
-            for j in range(3, 8):
-                value = np.float64(scores[i, h, j])
-                at = j
-                while at > 3 and raw[i, h, at - 1] > value:
-                    raw[i, h, at] = raw[i, h, at - 1]
-                    at -= 1
-                raw[i, h, at] = value
+            _share(scores[i, h], raw[i, h])
+            _order(scores[i, h], raw[i, h])
             for j in range(8):
                 if not math.isfinite(scores[i, h, j]):
                     raw[i, h, :] = math.nan

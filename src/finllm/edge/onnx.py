@@ -2,9 +2,9 @@
 
 The graph takes `rows` float32 [n, F] and gives `scores` float32 [n, 8 H]: for each horizon three
 logits, then five quantiles in units of sigma * sqrt(horizon). It standardises its own input. Use
-fp32 Gemm, MatMul, Conv or trees: dynamically quantised graphs answer otherwise in a batch than alone.
+fp32 Gemm, MatMul, Conv or trees: dynamically quantised graphs answer otherwise in a batch than
+alone.
 """
-
 
 import numpy as np
 from numpy.typing import NDArray

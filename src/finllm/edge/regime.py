@@ -40,7 +40,13 @@ def motion_of(rule: RegimeRule) -> NDArray[np.float64]:
 
 
 @kernel
-def watch(ts, mid2, is_good, motion, marks):  # type: ignore[no-untyped-def]
+def watch(
+    ts: int,
+    mid2: int,
+    is_good: bool,  # noqa: FBT001 - a kernel
+    motion: NDArray[np.float64],
+    marks: NDArray[np.int64],
+) -> None:
     """Take in one row's mid and time; update volatilities, their ratio and the regime.
 
     Args:

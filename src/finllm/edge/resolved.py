@@ -1,8 +1,8 @@
-"""What became of the last few thousand forecasts: the bounded memory that baselines and calibration share.
+"""What became of the last few thousand forecasts: a memory that baselines and calibration share.
 
-One ring per horizon, float32, 4,096 outcomes (about 200 kB a horizon once the first outcome is in). On
-a 100 ms grid that is the last seven minutes; on hourly bars over two years. Knows nothing of what is
-fitted on it.
+One ring per horizon, float32, 4,096 outcomes (about 200 kB a horizon once the first outcome is in).
+On a 100 ms grid that is the last seven minutes; on hourly bars over two years. Knows nothing of what
+is fitted on it.
 """
 
 from typing import Final
@@ -14,8 +14,8 @@ CAPACITY: Final = 4096
 """Outcomes kept per horizon."""
 
 LABEL, COLUMN, RETURN, SCALE, BAND, MOVE, DIRECTION, QUANTILE = 0, 1, 2, 3, 4, 5, 6, 7
-"""Offsets into one remembered outcome: label; baseline column; return, sigma_ewma * sqrt(horizon) and
-band in bps; raw log-odds of a move; raw log(p_up / p_down); from 7 on five raw quantiles in bps."""
+"""Offsets into one remembered outcome: label; baseline column; return, sigma_ewma * sqrt(horizon) and band
+in bps; raw log-odds of a move; raw log(p_up / p_down); from 7 on five raw quantiles in bps."""
 WIDTH: Final = 12
 
 
@@ -42,7 +42,7 @@ class Resolved:
         self.seen[horizon] += 1
 
     def ring(self, horizon: int) -> tuple[NDArray[np.float32], int, int]:
-        """Return a horizon's ring [capacity, 12], how many of its rows count, and the newest's index."""
+        """Return a horizon's ring [capacity, 12], how many rows count, and the newest's index."""
         if self._rings is None:
             return np.zeros((0, WIDTH), dtype=np.float32), 0, 0
         seen, capacity = int(self.seen[horizon]), self._shape[1]

@@ -1,8 +1,8 @@
-"""One instrument's edge: from a feature row and a raw claim to a forecast row, and from there to a record.
+"""One instrument's edge: from a feature row and a raw claim to a forecast row, thence to a record.
 
-The order is model, calibration, tilt, in one kernel that also keeps the regime. The session holds the
-standing outlook and learns from outcomes between rows, never inside one. It knows its artifact and its
-instrument; it reads no clock (the caller stamps `ts_emit`) and never sees a future row.
+The order is model, calibration, tilt, in one kernel that also keeps the regime. The session holds
+the standing outlook and learns from outcomes between rows, never inside one. It knows its artifact
+and its instrument; it reads no clock (the caller stamps `ts_emit`) and never sees a future row.
 """
 
 import math
@@ -33,6 +33,7 @@ GOOD: Final = int(Flag.VALID)
 BAD: Final = int(~(Flag.VALID | Flag.UNVERIFIED) & (Flag.ABSTAINED - 1))
 ABSTAINED: Final = int(Flag.ABSTAINED)
 LN2: Final = math.log(2.0)
+Doubles = NDArray[np.float64]
 
 # Columns of the table that the kernel reads, one row per horizon.
 _ROOT_S, _IS_HALF_SPREAD, _TILT_C, _CAL, _SHIFT, _LOG_K, _SHARE = 0, 1, 2, 3, 7, 8, 9
@@ -81,7 +82,7 @@ class EdgeSession:
         self.instrument = instrument
         self.horizons: tuple[Horizon, ...] = manifest.horizons
         self.n_unmatched = 0
-        """Outcomes that could teach nothing: their forecast abstained, or is no longer remembered."""
+        """Outcomes that taught nothing: void, of an abstaining forecast, or of a forgotten one."""
         self._manifest = manifest
         self._column = spec.columns[manifest.baseline_column]
         self._calibration = Calibration(manifest.priors, manifest.learning)
@@ -111,8 +112,8 @@ class EdgeSession:
     ) -> None:
         """Fill one forecast row: regime, calibration, base, the outlook's tilt, band and flags.
 
-        A row that is not good, or a raw claim that is not finite, is served climatology, untilted, with
-        the flag ABSTAINED.
+        A row that is not good, or a raw claim that is not finite, is served climatology, untilted,
+        with the flag ABSTAINED.
 
         Args:
             head: One `ROW_HEAD` record.
@@ -305,7 +306,7 @@ def _quantiles(q: NDArray[np.float64]) -> Quantiles:
 
 
 def _raw_of(forecast: Forecast, parameters: NDArray[np.float64]) -> tuple[float, ...]:
-    """Read a base claim back into raw terms: log-odds of a move, direction, five quantiles in bps."""
+    """Read a base claim back into raw terms: log-odds of a move, direction, quantiles in bps."""
     offset, scale, turn, width = parameters.tolist()
     down, flat, up = forecast.base
     median = forecast.base_q[2]
@@ -317,7 +318,7 @@ def _raw_of(forecast: Forecast, parameters: NDArray[np.float64]) -> tuple[float,
 
 
 @kernel
-def _calibrate(claim, cells, scale_bps, p, q):  # type: ignore[no-untyped-def]
+def _calibrate(claim: Doubles, cells: Doubles, scale_bps: float, p: Doubles, q: Doubles) -> None:
     move = cells[3] + cells[4] * math.log((claim[0] + claim[2]) / claim[1])
     turn = cells[5] * math.log(claim[2] / claim[0])
     p_move = 1.0 / (1.0 + math.exp(-max(-16.0, min(16.0, move))))
@@ -331,7 +332,7 @@ def _calibrate(claim, cells, scale_bps, p, q):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _abstain(cells, scale_bps, p, q):  # type: ignore[no-untyped-def]
+def _abstain(cells: Doubles, scale_bps: float, p: Doubles, q: Doubles) -> None:
     for j in range(3):
         p[j] = cells[10 + j]
     for j in range(5):
@@ -339,47 +340,67 @@ def _abstain(cells, scale_bps, p, q):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fade(now, marks):  # type: ignore[no-untyped-def]
+def _fade(now: int, marks: NDArray[np.int64]) -> float:
     if marks[4] == 0 or now < marks[5] or now >= marks[6]:
         return 0.0
     return math.exp(-LN2 * (now - marks[5]) / marks[7])
 
 
 @kernel
-def _serve(head, row, raw, out, table, motion, marks):  # type: ignore[no-untyped-def]
-    """One kernel from raw claim to forecast row; every array handed over costs, so they are few."""
-    flags = head.flags
-    watch(head.ts_recv, head.mid2, (flags & GOOD) != 0, motion, marks)
-    sigma = row[marks[8]]
-    speaks = (flags & GOOD) != 0 and (flags & BAD) == 0 and math.isfinite(sigma) and head.mid2 > 0
+def _speaks(head: Any, sigma: float, raw: Doubles) -> bool:
+    if (head.flags & GOOD) == 0 or (head.flags & BAD) != 0 or head.mid2 <= 0:
+        return False
+    total = sigma
     for h in range(raw.shape[0]):
         for j in range(8):
-            speaks = speaks and math.isfinite(raw[h, j])
-    if not math.isfinite(sigma) or sigma <= 0.0:
-        sigma = math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
-    fade = _fade(out.ts_emit, marks) if speaks else 0.0
+            total += raw[h, j]
+    return math.isfinite(total)
+
+
+@kernel
+def _stamp(head: Any, out: Any, marks: NDArray[np.int64]) -> None:
     out.seq = head.seq
     out.ts_event = head.ts_event
     out.ts_recv = head.ts_recv
-    out.flags = flags if speaks else flags | ABSTAINED
+    out.flags = head.flags
     out.regime = marks[2]
     out.calibration_version = marks[3]
-    out.outlook_version = marks[4] if fade > 0.0 else 0
+    out.outlook_version = 0
+
+
+@kernel
+def _serve(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 us, so they are few
+    head: Any,
+    row: Doubles,
+    raw: Doubles,
+    out: Any,
+    table: Doubles,
+    motion: Doubles,
+    marks: NDArray[np.int64],
+) -> None:
+    """Fill a forecast row from a raw claim: regime, calibration, tilt and band in one call."""
+    watch(head.ts_recv, head.mid2, (head.flags & GOOD) != 0, motion, marks)
+    _stamp(head, out, marks)
+    sigma = row[marks[8]]
+    speaks = _speaks(head, sigma, raw)
+    if not math.isfinite(sigma) or sigma <= 0.0:
+        sigma = math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
+    fade = _fade(out.ts_emit, marks) if speaks else 0.0
+    if fade > 0.0:
+        out.outlook_version = marks[4]
+    if not speaks:
+        out.flags = head.flags | ABSTAINED
+    half_spread = head.spread / head.mid2 * 1e4 if head.mid2 > 0 else 0.0
     base_p, p, base_q, q, band = out.base_p, out.p, out.base_q, out.q, out.band_bps
     for h in range(raw.shape[0]):
         cells = table[h]
         scale_bps = sigma * cells[0]
+        band[h] = SIGMA_BAND * scale_bps if cells[1] == 0.0 else half_spread
         if speaks:
             _calibrate(raw[h], cells, scale_bps, base_p[h], base_q[h])
         else:
             _abstain(cells, scale_bps, base_p[h], base_q[h])
-        if cells[1] == 0.0:
-            band[h] = SIGMA_BAND * scale_bps
-        else:
-            band[h] = head.spread / head.mid2 * 1e4 if head.mid2 > 0 else 0.0
-        for j in range(3):
-            p[h, j] = base_p[h, j]
-        for j in range(5):
-            q[h, j] = base_q[h, j]
+        p[h] = base_p[h]
+        q[h] = base_q[h]
         if fade > 0.0:
             _tilt(p[h], q[h], cells[7] * fade, math.exp(cells[8] * fade), cells[2])

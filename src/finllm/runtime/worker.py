@@ -1,8 +1,8 @@
 """A worker: a child process that answers requests in bytes over pipes, watched and restarted.
 
 Both ends are here. The parent's `Worker` starts `python -m <module> <arguments>`; that module calls
-`answer` with a function from bytes to bytes. A message is eight bytes of length, then the bytes. The
-child ends when its pipe does, so it cannot outlive the parent. Knows nothing of what is asked.
+`answer` with a function from bytes to bytes. A message is eight bytes of length, then the bytes.
+The child ends when its pipe does, so it cannot outlive the parent. Knows nothing of what is asked.
 """
 
 import os
@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import IO, Final
 
 from finllm.domain.errors import WorkerError
 from finllm.runtime.clock import stopwatch_ns
@@ -57,7 +57,9 @@ class Worker:
             return
 
     def receive(self) -> bytes:
-        """Return the answer to the last request. A child found dead is restarted once and asked again.
+        """Return the answer to the last request.
+
+        A child found dead is restarted once and asked again.
 
         Raises:
             WorkerError: If the restarted child fails too, or nothing was asked.
@@ -135,9 +137,9 @@ class Worker:
         return b"".join(parts)
 
 
-def _close_quietly(pipe: object) -> None:
+def _close_quietly(pipe: IO[bytes]) -> None:
     try:
-        pipe.close()  # type: ignore[attr-defined] - any file object
+        pipe.close()
     except OSError:
         return
 

@@ -1,0 +1,147 @@
+"""Training sessions: recorded tapes turned into feature rows by the very code that serves.
+
+A session is one instrument over one stretch of time: every row's head and features, in order. Which
+tapes exist, and what each may be used for, is stated here once; only class A sources are listed. Knows
+nothing of labels or models.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.errors import InputError
+from finllm.domain.market import ROW_HEAD, Frame
+from finllm.features.book import BookFeatures
+from finllm.features.book_spec import BOOK_SPEC
+from finllm.market.feed import Market
+from finllm.market.tape import read_chain
+from finllm.runtime.tally import Tally
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One instrument's rows over one stretch of time."""
+
+    name: str
+    """Name of the tape, shared by instruments recorded together: what is left out, is left out whole."""
+    instrument: str
+    heads: NDArray[np.void]
+    """[n] of `ROW_HEAD`, times never decreasing."""
+    rows: NDArray[np.float64]
+    """float64 [n, F]."""
+
+
+class Tape(msgspec.Struct, frozen=True, kw_only=True):
+    """One recording: the files to be read in order, and what it may be used for."""
+
+    name: str
+    files: tuple[str, ...]
+    use: str
+    """`train` or `validate`."""
+
+
+BOOK_TAPES: Final = (
+    Tape(
+        name="2023-04",
+        files=("usdm_btcusdt_20230404", "usdm_btcusdt_20230405"),
+        use="train",
+    ),
+    Tape(
+        name="2024-07",
+        files=("usdm_btcusdt_20240718", "usdm_btcusdt_20240719"),
+        use="train",
+    ),
+    Tape(
+        name="2024-07",
+        files=("usdm_ethusdt_20240718", "usdm_ethusdt_20240719"),
+        use="train",
+    ),
+    *(
+        Tape(name="2024-08", files=(f"{name}_20240808",), use="validate")
+        for name in (
+            "usdm_btcusdt",
+            "usdm_ethusdt",
+            "spot_btcusdt",
+            "spot_ethusdt",
+            "cm_btcusd_perp",
+            "cm_ethusd_perp",
+        )
+    ),
+)
+"""Binance frames of nkaz001/hftbacktest (MIT). The 2024-08 day is opened for the card's figures only."""
+BINANCE: Final = "orderbook/binance_frames"
+
+
+def tape_paths(root: Path, tape: Tape) -> list[Path]:
+    """Return the files of a tape under the data folder.
+
+    Raises:
+        InputError: If one is missing or stated twice.
+    """
+    paths = []
+    for name in tape.files:
+        found = sorted((root / BINANCE).glob(f"{name}*"))
+        if len(found) != 1:
+            raise InputError(
+                f"{len(found)} files named {name}*",
+                place=str(root / BINANCE),
+                mend="Point --data at the folder that holds orderbook/.",
+            )
+        paths.append(found[0])
+    return paths
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 over files' bytes, in order."""
+    digest = sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def book_sessions(name: str, paths: Sequence[Path]) -> list[Session]:
+    """Return one session per instrument found in a chain of frame tapes."""
+    return frame_sessions(name, read_chain(paths, Tally()))
+
+
+def frame_sessions(name: str, frames: Iterable[Frame]) -> list[Session]:
+    """Return one session per instrument found in a stream of frames."""
+    market = Market(Tally())
+    gathering: list[_Gathering] = []
+    for frame in frames:
+        index = market.push(frame)
+        if index < 0:
+            continue
+        while len(gathering) <= index:
+            gathering.append(_Gathering(market.instruments[len(gathering)].key))
+        gathering[index].push(market.view(index))
+    return [part.session(name) for part in gathering if part.heads]
+
+
+class _Gathering:
+    """One instrument's rows while a tape is read."""
+
+    def __init__(self, instrument: str) -> None:
+        self.instrument = instrument
+        self.heads: list[bytes] = []
+        self.rows: list[bytes] = []
+        self._features = BookFeatures()
+        self._row = np.zeros(len(BOOK_SPEC))
+        self._head = np.zeros(1, dtype=ROW_HEAD)
+
+    def push(self, view: NDArray[np.int64]) -> None:
+        self._features.push(view, self._row, self._head)
+        self.heads.append(self._head.tobytes())
+        self.rows.append(self._row.tobytes())
+
+    def session(self, name: str) -> Session:
+        return Session(
+            name=name,
+            instrument=self.instrument,
+            heads=np.frombuffer(b"".join(self.heads), dtype=ROW_HEAD),
+            rows=np.frombuffer(b"".join(self.rows)).reshape(-1, len(BOOK_SPEC)),
+        )
