@@ -41,14 +41,15 @@ class EmbeddedReasoner:
     ) -> Judgement:
         """Return a verdict on each forecast, and the outlook. See `Reasoner`."""
         w = self._weights
-        denial = self._denial(pack)
-        held = _without_taken_back(pack, denial)
-        readings = {b.name: read(held, b.memory_ns, w.directed) for b in w.bands}
+        denials = {b.name: self._denial(pack, b) for b in w.bands}
+        held = {b.name: _without_taken_back(pack, b, denials[b.name]) for b in w.bands}
+        readings = {b.name: read(held[b.name], b.memory_ns, w.directed) for b in w.bands}
         fused: Fused = tuple((b, fuse(readings[b.name], b)) for b in w.bands)
         cited = {band.name: citations for band, citations in fused}
         verdicts = []
         for forecast in forecasts:
             band = w.band(forecast.horizon_ns)
+            denial = denials[band.name]
             verdicts.append(
                 self._retract(question, forecast, denial)
                 if denial is not None and forecast.ts_recv <= denial.ts_recv
@@ -62,17 +63,14 @@ class EmbeddedReasoner:
             version=outlook_version,
             voided_by=w.voided_by,
         )
-        if outlook is None and denial is not None:
+        because = next((d.evidence_id for d in denials.values() if d is not None), "")
+        if outlook is None and because:
             outlook = withdrawn(
-                pack.instrument,
-                w.bands,
-                now=now,
-                version=outlook_version,
-                because=denial.evidence_id,
+                pack.instrument, w.bands, now=now, version=outlook_version, because=because
             )
         return Judgement(verdicts=tuple(verdicts), outlook=outlook)
 
-    def _denial(self, pack: EvidencePack) -> Evidence | None:
+    def _denial(self, pack: EvidencePack, band: BandWeights) -> Evidence | None:
         """Return the latest credible evidence that takes back something said before it, if any."""
         w = self._weights
         evidence = admissible(pack)
@@ -81,7 +79,7 @@ class EmbeddedReasoner:
             for e in evidence
             if e.event_type in w.retract_events
             and e.credibility * e.relevance >= w.retract_credibility
-            and any(_is_contrary(e, earlier) for earlier in evidence)
+            and any(_is_taken_back(earlier, e, band) for earlier in evidence)
         ]
         return max(found, key=lambda e: (e.ts_recv, e.evidence_id), default=None)
 
@@ -133,17 +131,20 @@ def _lean(p: tuple[float, float, float]) -> float:
     return math.log(max(p[2], P_FLOOR) / max(p[0], P_FLOOR))
 
 
-def _without_taken_back(pack: EvidencePack, denial: Evidence | None) -> EvidencePack:
+def _without_taken_back(
+    pack: EvidencePack, band: BandWeights, denial: Evidence | None
+) -> EvidencePack:
     """Return the pack less what a denial takes back."""
     if denial is None:
         return pack
-    held = tuple(e for e in pack.evidence if not _is_contrary(denial, e))
+    held = tuple(e for e in pack.evidence if not _is_taken_back(e, denial, band))
     return msgspec.structs.replace(pack, evidence=held)
 
 
-def _is_contrary(denial: Evidence, earlier: Evidence) -> bool:
-    """Return whether evidence said, before a denial, something that the denial takes back."""
-    if earlier.ts_recv >= denial.ts_recv or not earlier.document_id:
+def _is_taken_back(earlier: Evidence, denial: Evidence, band: BandWeights) -> bool:
+    """Return whether evidence said, shortly before a denial, something that the denial takes back."""
+    age_ns = denial.ts_recv - earlier.ts_recv
+    if not (0 < age_ns <= band.retract_within_ns and earlier.document_id):
         return False
     return earlier.event_type == "rumour" or earlier.stance * denial.stance < 0.0
 

@@ -43,6 +43,8 @@ class BandWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     half_life_ns: int
     life_ns: int
     """How the outlook fades and ends."""
+    retract_within_ns: int
+    """A denial takes back what was said at most this long before it; 0 = it retracts nothing."""
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +106,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Reading:
     """Return the measures of a pack, each shared among its evidence.
 
-    Undirected: `breadth` = ln(1 + trust), `burst` = log of the burst, `stance` = size of the mean
+    Undirected: `present` = t / (t + 0.05) of the trust t, which carries the constant that makes usual
+    news move nothing, `breadth` = ln(1 + trust), `burst` = log of the burst, `stance` = size of the mean
     stance, `dispersion` of the stances, `conflict` of text and book, `observation` = |z| beyond one
     of what was observed, summed, and for each event type the trust that says so, as t / (1 + t).
     Directed: `stance` = sum of trust x stance over 1 + trust, the same for each event type, and
@@ -112,30 +115,30 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
     """
     evidence = admissible(pack)
     trust = _trust(evidence, pack.as_of, memory_ns)
-    stance = [_held(e.stance, 1.0) for e in evidence]
     marks = [_mark(e, directed) for e in evidence]
     total = left_sum(trust)
-    text = [w / total if total > 0.0 else 0.0 for w in trust]
-    leans = [w * s / (1.0 + total) for w, s in zip(trust, stance, strict=True)]
+    leans = [w * _held(e.stance, 1.0) / (1.0 + total) for w, e in zip(trust, evidence, strict=True)]
     lean, market = left_sum(leans), left_sum(marks)
-    middle = left_sum(w * s for w, s in zip(text, stance, strict=True))
-    spread = [w * (s - middle) ** 2 for w, s in zip(text, stance, strict=True)]
+    text = _weights_of(trust)
+    spread = _spread(text, [_held(e.stance, 1.0) for e in evidence])
     clash = math.sqrt(max(0.0, -lean * market))
-    excess = [_excess(e) for e in evidence]
     undirected = {
-        "breadth": _spread_over(text, math.log1p(total)),
-        "burst": _spread_over(text, math.log(_between(pack.burst, 0.25, 20.0))),
-        "stance": _spread_over(_weights_of(leans), abs(lean)),
-        "dispersion": _spread_over(_weights_of(spread), math.sqrt(left_sum(spread))),
-        "conflict": _spread_over(_weights_of(marks), clash),
-        "observation": excess,
+        "present": _divided(total / (total + 0.05), text),
+        "breadth": _divided(math.log1p(total), text),
+        "burst": _divided(math.log(_between(pack.burst, 0.25, 20.0)), text),
+        "stance": _divided(abs(lean), _weights_of(leans)),
+        "dispersion": _divided(math.sqrt(left_sum(spread)), _weights_of(spread)),
+        "conflict": _divided(clash, _weights_of(marks)),
+        "observation": [_excess(e) for e in evidence],
     }
     along = {"stance": leans, "observation": marks}
     for event in sorted({e.event_type for e in evidence if e.event_type}):
         of_it = [w * (e.event_type == event) for w, e in zip(trust, evidence, strict=True)]
-        amount = left_sum(of_it)
-        undirected[EVENT + event] = [w / (1.0 + amount) for w in of_it]
-        along[EVENT + event] = [w * s / (1.0 + amount) for w, s in zip(of_it, stance, strict=True)]
+        amount = 1.0 + left_sum(of_it)
+        undirected[EVENT + event] = [w / amount for w in of_it]
+        along[EVENT + event] = [
+            w * _held(e.stance, 1.0) / amount for w, e in zip(of_it, evidence, strict=True)
+        ]
     return Reading(
         evidence=evidence,
         trust=tuple(trust),
@@ -218,8 +221,15 @@ def _weights_of(terms: list[float]) -> list[float]:
     return [abs(term) / total if total > 0.0 else 0.0 for term in terms]
 
 
-def _spread_over(weights: list[float], amount: float) -> list[float]:
+def _divided(amount: float, weights: list[float]) -> list[float]:
+    """Return an amount divided by weights that sum to one; nothing if they are all zero."""
     return [w * amount for w in weights]
+
+
+def _spread(weights: list[float], stances: list[float]) -> list[float]:
+    """Return each stance's part of their weighted variance."""
+    middle = left_sum(w * s for w, s in zip(weights, stances, strict=True))
+    return [w * (s - middle) ** 2 for w, s in zip(weights, stances, strict=True)]
 
 
 def _between(x: float, low: float, high: float) -> float:

@@ -151,6 +151,7 @@ def _weights(**changes: Any) -> Weights:
         least_log_scale=0.02,
         half_life_ns=10 * S,
         life_ns=60 * S,
+        retract_within_ns=80 * S,
     )
     bar = msgspec.structs.replace(
         band, name="bar", up_to_ns=9_000 * DAY, memory_ns=DAY // 2, shift={}, half_life_ns=DAY // 4
