@@ -8,7 +8,7 @@ give the same transition and the same numbers.
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Applied, Revision, Standing, Verdict, transition
-from finllm.domain.revise import revised, tilted
+from finllm.domain.revise import revised
 from finllm.domain.trace import Statement, Trace
 
 _NUMBER: Final = re.compile(r"[-+\u2212]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -39,6 +39,15 @@ _SAME: Final = 1e-9
 """Numbers recomputed on another machine may differ in the last bits."""
 
 
+_EMITTED: Final[dict[str, Callable[[Forecast], float]]] = {
+    "p_down": lambda forecast: forecast.emitted[0],
+    "p_flat": lambda forecast: forecast.emitted[1],
+    "p_up": lambda forecast: forecast.emitted[2],
+    "width_bps": lambda forecast: forecast.emitted_q[3] - forecast.emitted_q[1],
+}
+"""What a trace calls the emitted values of a forecast."""
+
+
 class _Token(msgspec.Struct, frozen=True):
     """A number as written in a text."""
 
@@ -49,11 +58,15 @@ class _Token(msgspec.Struct, frozen=True):
 
     def shows(self, number: float) -> bool:
         """Return whether a number, rounded as displayed, gives this token in some unit."""
-        if not math.isfinite(number):
-            return False
-        return any(
-            abs(self.value * scale - number)
-            <= self.half_step * scale * (1.0 + _SAME) + _SAME * abs(number)
+        return self._is_near(number, self.half_step * (1.0 + _SAME))
+
+    def states(self, number: float) -> bool:
+        """Return whether this token is a number as it stands, in some unit."""
+        return self._is_near(number, 0.0)
+
+    def _is_near(self, number: float, slack: float) -> bool:
+        return math.isfinite(number) and any(
+            abs(self.value * scale - number) <= slack * scale + _SAME * abs(number)
             for scale in self.scales
         )
 
@@ -81,10 +94,11 @@ def check_trace(
         *_check_evidence(_used(trace, verdict, found), pack, texts),
     ]
     names = _names(trace, verdict, before, pack)
-    figures = [*_numbers(verdict), *_numbers(pack), *_after(verdict, before)]
-    failures += _check_headline(trace.headline, names, figures)
+    failures += _check_headline(trace.headline, names, _figures(verdict, before, pack))
     for place, statement in enumerate(trace.statements, start=1):
-        why = _check_statement(statement, verdict, before, pack, names)
+        item = found.get(statement.evidence_id)
+        sources = _sources(item, verdict, before, trace.ts)
+        why = _check_statement(statement, item, sources, names)
         failures += [f"statement {place}: {reason}" for reason in why]
     return failures
 
@@ -203,13 +217,8 @@ def _check_headline(headline: str, names: list[str], figures: list[float]) -> It
 
 
 def _check_statement(
-    statement: Statement,
-    verdict: Verdict,
-    before: Forecast | None,
-    pack: EvidencePack,
-    names: list[str],
+    statement: Statement, item: Evidence | None, sources: Mapping[str, object], names: list[str]
 ) -> Iterator[str]:
-    item = next((e for e in pack.evidence if e.evidence_id == statement.evidence_id), None)
     if statement.evidence_id and item is None:
         yield f"cites {statement.evidence_id}, which is not in the pack"
         return
@@ -221,7 +230,7 @@ def _check_statement(
         if passage[1:-1].strip():
             yield f"quotes {passage}, which is not its listed quote"
     tokens = _tokens(_without(text, names))
-    yield from _check_number(statement, tokens, _sources(item, verdict, before, pack))
+    yield from _check_number(statement, tokens, sources)
 
 
 def _check_quote(statement: Statement, item: Evidence | None) -> Iterator[str]:
@@ -234,71 +243,80 @@ def _check_quote(statement: Statement, item: Evidence | None) -> Iterator[str]:
 
 
 def _check_number(
-    statement: Statement, tokens: list[_Token], sources: list[object]
+    statement: Statement, tokens: list[_Token], sources: Mapping[str, object]
 ) -> Iterator[str]:
     """Yield where the listed number is not its field, or the text shows any other number."""
     if statement.number is None:
         for token in tokens:
             yield f"{token.value:g} in the text is not listed as its number"
         return
-    values = [value for source in sources for value in _field(source, statement.field)]
-    shown = [token for token in tokens if token.shows(statement.number)]
-    if not values:
-        yield f"{statement.field!r} is no field of its evidence or verdict"
-    elif not any(token.shows(value) for token in shown for value in values):
-        yield f"{statement.number:g} is not its {statement.field} ({values[0]:g}) as displayed"
-    for token in tokens:
-        if token not in shown:
-            yield f"{token.value:g} in the text is not listed as its number"
+    stated = [token for token in tokens if token.states(statement.number)]
+    value = _field(sources, statement.field)
+    if value is None:
+        yield f"{statement.field!r} is no field of its evidence, verdict or forecast"
+    elif not any(token.shows(value) for token in stated):
+        yield f"{statement.number:g} is not {statement.field} = {value:g} as displayed"
+    if len(tokens) > len(stated):
+        others = ", ".join(f"{token.value:g}" for token in tokens if token not in stated)
+        yield f"{others} in the text is not listed as its number"
 
 
 def _sources(
-    item: Evidence | None, verdict: Verdict, before: Forecast | None, pack: EvidencePack
-) -> list[object]:
-    """Return the records that a statement's number may be a field of."""
-    if item is None:
-        return [source for source in (verdict, before, pack) if source is not None]
-    cited = [c for c in verdict.citations if c.evidence_id == item.evidence_id]
-    return [item, *cited]
+    item: Evidence | None, verdict: Verdict, before: Forecast | None, now: int
+) -> dict[str, object]:
+    """Return the records that a statement's number may be a field of, by the name before the dot.
+
+    The empty name is the statement's own subject: its evidence, else the verdict.
+    """
+    if item is not None:
+        cited = [c for c in verdict.citations if c.evidence_id == item.evidence_id]
+        return {"": item, "share": cited[0] if len(cited) == 1 else None}
+    sources: dict[str, object] = {"": verdict}
+    if before is not None:
+        sources |= {"before": before, "after": _after(verdict, before, now)}
+    return sources
 
 
-def _field(source: object, path: str) -> list[float]:
-    """Return the number at a dotted path, such as `cost.tokens` or `base.2`; none if it is none."""
-    value: object = source
-    for part in path.split("."):
-        if isinstance(value, tuple) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
+def _after(verdict: Verdict, before: Forecast, now: int) -> Forecast | None:
+    """Return the version that a verdict makes; None where its numbers are not usable."""
+    if not (verdict.vol_scale > 0.0 and math.isfinite(verdict.vol_scale + verdict.shift)):
+        return None
+    return revised(before, verdict, now)
+
+
+def _field(sources: Mapping[str, object], path: str) -> float | None:
+    """Return the number that a field such as `stance`, `cost.tokens` or `after.p_up` names."""
+    first, _, rest = path.partition(".")
+    subject, names = (sources[first], rest) if first in sources else (sources[""], path)
+    value: object = subject
+    for name in names.split("."):
+        if isinstance(value, Forecast) and name in _EMITTED:
+            value = _EMITTED[name](value)
         else:
-            value = getattr(value, part, None) if part and not part.startswith("_") else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return []
-    return [float(value)]
+            fields = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
+            value = getattr(value, name) if name in fields else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _numbers(record: msgspec.Struct) -> list[float]:
-    """Return every number on a record and the lengths of its tuples, records inside included."""
+    """Return every number on a record and its tuples, records inside included."""
     found: list[float] = []
     for name in record.__struct_fields__:
         value = getattr(record, name)
-        parts = value if isinstance(value, tuple) else (value,)
-        found += [float(part) for part in parts if isinstance(part, int | float)]
-        if isinstance(value, tuple):
-            found.append(float(len(value)))
-        if isinstance(value, msgspec.Struct):
-            found += _numbers(value)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, int | float):
+                found.append(float(part))
+            elif isinstance(part, msgspec.Struct):
+                found += _numbers(part)
     return found
 
 
-def _after(verdict: Verdict, before: Forecast | None) -> list[float]:
-    """Return the figures of the forecast before the verdict and after it."""
-    if before is None:
-        return []
-    figures = _numbers(before)
-    if verdict.vol_scale > 0.0 and math.isfinite(verdict.shift):
-        p, q = tilted(before, verdict.shift, verdict.vol_scale)
-        figures += [*p, *q]
-    if before.reference is not None:
-        figures += _numbers(before.reference)
+def _figures(verdict: Verdict, before: Forecast | None, pack: EvidencePack) -> list[float]:
+    """Return the figures that a headline may show."""
+    figures = [*_numbers(verdict), *_numbers(pack)]
+    if before is not None:
+        after = _after(verdict, before, before.ts_emit)
+        figures += [*_numbers(before), *([] if after is None else _numbers(after))]
     return figures
 
 
