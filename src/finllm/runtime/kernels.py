@@ -1,7 +1,8 @@
 """Compiled kernels, and a cache for them that cannot go stale.
 
 numba notices an edit of the file that a kernel stands in, but not of a file whose kernels it calls.
-So the cache folder is named by a hash of every source of the package, numba's version and the CPU.
+So the cache folder is named by a hash of all sources that hold kernels or constants compiled into them,
+numba's version and the CPU.
 """
 
 import platform
@@ -22,8 +23,10 @@ def _fingerprint() -> str:
     digest = blake2b(digest_size=12)
     package = Path(__file__).parent.parent
     for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        if path.parent.name == "domain" or b"finllm.runtime.kernels" in source:
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(source)
     for part in (numba.__version__, sys.version, platform.machine(), llvm.get_host_cpu_name()):
         digest.update(part.encode())
     return digest.hexdigest()
