@@ -1,6 +1,8 @@
 """Training of the stance head: open headlines and tweets in, two small files out.
 
-Class A rows only (MIT): SEntFiN headlines and the Surge AI stock tweets. The head is a logistic
+Class A rows only (MIT): SEntFiN headlines and the Surge AI stock tweets. The phrases of the synthetic
+newswire stay out: half of them in training made the sign of the other half worse (0.74 right before,
+0.47 after), and all of them would be the answers to the demo. The head is a logistic
 regression over hashed words, word pairs and stems, its inverse document frequencies folded into the
 weights and the weights rounded to 8 bits; what is scored is what is served.
 """
@@ -211,12 +213,13 @@ def train_stance(labels: Path, out: Path) -> Card:
     fitted = [r for r in headlines if r.split == "train"]
     val = [r for r in headlines if r.split == "val"]
     tweets = [r for r in read_tweets(labels / TWEETS) if r.split == "train"]
-    head, packed = make_head(*fit(fitted + tweets))
+    rows = [*fitted, *tweets]
+    head, packed = make_head(*fit(rows))
     p = probabilities(head, val)
     truth = [r.label for r in val]
     card = msgspec.structs.replace(
         head.card,
-        n_train=len(fitted) + len(tweets),
+        n_train=len(rows),
         n_val=len(val),
         macro_f1=round(macro_f1(truth, p.argmax(axis=1)), 4),
         baseline_macro_f1=round(baseline_f1(fitted, val), 4),

@@ -8,13 +8,20 @@ Span = tuple[int, int]
 LONGEST_QUOTE: Final = 400
 """Characters; a longer sentence is cut at a word."""
 _MOST_SENTENCES: Final = 400
+_SHORT: Final = 600
+"""Characters of a text that is about one thing."""
 
 # Earlier rules win: a denial of a rumoured merger is a denial.
 _RULES: Final[tuple[tuple[str, str], ...]] = (
-    ("denial", r"den(?:y|ies|ied|ial)|refutes?|refuted|debunk\w*|not true|no truth|hoax|fake news|"
-               r"retract(?:s|ed|ion)|false (?:report|rumou?r|claim|story)|untrue|baseless"),
-    ("rumour", r"rumou?r(?:s|ed)?|unconfirmed|reportedly|allegedly|said to be|speculation|hearing that|"
-               r"sources? (?:say|said|close|familiar)|people familiar|whispers?|chatter"),
+    ("denial", r"den(?:y|ies|ied|ying) (?:the|that|any|an?|reports?|rumou?rs?|claims?|it|having|being|talk)|"
+               r"denials?|refut(?:es?|ed|ing)|debunk\w*|(?:not|un)true|no truth|hoax|a fake|fake news|"
+               r"fabricated|fact.?check\w*|corrections?|retract(?:s|ed|ion)|baseless|(?:is|are|was|were) "
+               r"(?:false|wrong)|false (?:reports?|rumou?rs?|claims?|stor(?:y|ies)|alarm)|"
+               r"rejects? (?:talk|claims?|reports?|rumou?rs?)|no knowledge (?:of|that)"),
+    ("rumour", r"rumou?r(?:s|ed)?|unconfirmed|not confirmed|reportedly|allegedly|said to be|speculation|"
+               r"hearing that|sources? (?:say|said|close|familiar)|people familiar|whispers?|chatter|"
+               r"big if true|i am told|i'm told|tells me|is it true|close to the matter|screenshot|"
+               r"trying to verify|grain of salt"),
     ("hack", r"hack(?:s|ed|ers?|ing)?|exploit(?:s|ed)?|breach(?:es|ed)?|stolen|drained|rug ?pull|"
              r"ransomware|cyber ?attack|data leak"),
     ("outage", r"outages?|downtime|goes down|went down|is down for|halts? (?:trading|withdrawals)|"
@@ -51,6 +58,19 @@ def event_type(text: str) -> str:
     if _EVENTFUL.search(text) is None:
         return OTHER
     return next(name for name, rule in _EVENTS if rule.search(text))
+
+
+def denies(text: str) -> bool:
+    """Return whether a text takes something back."""
+    return _EVENTS[0][1].search(text) is not None
+
+
+def event_of(text: str, quote: str) -> str:
+    """Return the event that a document tells of: a short one's as a whole, a long one's quote first."""
+    if len(text) <= _SHORT:
+        return event_type(text)
+    found = event_type(quote)
+    return event_type(text) if found == OTHER else found
 
 
 def sentences(text: str) -> list[Span]:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from finllm.narrative.claims import denies
 from finllm.runtime.kernels import kernel
 
 Signature = npt.NDArray[np.uint32]
@@ -29,13 +30,24 @@ GRAM: Final = 5
 SEED: Final = 0x5EED_0F_C0F1E5
 _MASK: Final = (1 << 64) - 1
 
-_REPOST = re.compile(r"^\s*(?:rt\b\s*)?(?:@\w+:?\s*)*", re.IGNORECASE)
+# How people frame what they pass on.
+_REPOST = re.compile(
+    r"^\s*(?:(?:rt|breaking(?: news)?|just in|developing|update|alert|exclusive|flash|headline)\b[\s:|-]*"
+    r"|@\w+:?\s*)+",
+    re.IGNORECASE,
+)
+_VIA = re.compile(
+    r"(?:\s*(?:[-(|]\s*(?:via|per|source:?|h/t|from)\s[^()\n]{1,60}\)?|- more to follow|#\w{1,40}))+\s*$",
+    re.IGNORECASE,
+)
 _CUT = re.compile(r"\S*(?:\u2026|\.\.\.)\s*$")
 _NOT_WORD = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # One of these more or less turns a near copy into another claim.
 _TURNING: Final = frozenset(
     {
+        "inflow", "inflows", "outflow", "outflows", "hike", "strong", "weak", "stronger", "weaker",
+        "good", "bad", "softens", "recovers",
         "not", "no", "never", "without", "deny", "denies", "denied", "denial", "false",
         "fake", "hoax", "untrue", "beat", "beats", "miss", "misses", "rise", "rises",
         "rose", "fall", "falls", "fell", "up", "down", "above", "below", "raise",
@@ -49,6 +61,9 @@ _TURNING: Final = frozenset(
         "resume", "resumes", "halt", "halts",
     }
 )  # fmt: skip
+
+
+_DENIAL: Final = "<denial>"
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +91,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 def read_for_copies(text: str) -> Reading:
     """Return what copy recognition needs of a canonical text."""
     body = _REPOST.sub("", text.casefold(), count=1)
+    body = _framed(body)
     cut = _CUT.search(body)
     if cut is not None and cut.start() > 0:
         body = body[: cut.start()]
@@ -83,9 +99,15 @@ def read_for_copies(text: str) -> Reading:
     return Reading(
         key=key,
         numbers=frozenset(_NUMBER.findall(body)[:64]),
-        turning=_TURNING.intersection(key.split()),
+        turning=_TURNING.intersection(key.split()) | ({_DENIAL} if denies(text) else set()),
         is_cut=cut is not None,
     )
+
+
+def _framed(body: str) -> str:
+    """Return what stands inside a frame such as `... - via somebody`; all of it if nothing would."""
+    via = _VIA.search(body, max(0, len(body) - 200))
+    return body[: via.start()] if via is not None and via.start() > 0 else body
 
 
 def exact_hash(reading: Reading) -> bytes:

@@ -21,7 +21,7 @@ from finllm.domain.evidence import (
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
 from finllm.narrative.canonical import Canonical, Changes, canonicalise
-from finllm.narrative.claims import event_type, strongest_sentence
+from finllm.narrative.claims import event_of, strongest_sentence
 from finllm.narrative.copies import (
     Copies,
     Match,
@@ -51,7 +51,7 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Earlier windows that say what is usual."""
     copy_window_ns: int = 2 * NS_PER_DAY
     """An older text is history: what repeats it is new again."""
-    near_copy: float = 0.6
+    near_copy: float = 0.5
     """Least similarity (Jaccard, character 5-grams) of a near copy."""
     originals: int = 16_384
     """First appearances that copies are looked for among."""
@@ -306,7 +306,6 @@ class Narrative:
     def _claim(self, read: _Read, link: Link, origin: str, judged: tuple[float, float]) -> Evidence:
         start, end = strongest_sentence(read.text, link.spans)
         quote = read.text[start:end]
-        kind = event_type(quote)
         recent = self._watched[link.instrument].recent
         return Evidence(
             evidence_id=content_id(read.document.document_id, link.instrument, start, end),
@@ -321,7 +320,7 @@ class Narrative:
             novelty=1.0 - recent.similarity(read.signature),
             credibility=judged[1],
             relevance=link.relevance,
-            event_type=kind if kind != "other" else event_type(read.text),
+            event_type=event_of(read.text, quote),
             encoder=self._stance.name,
         )
 
