@@ -1,0 +1,105 @@
+"""The command line, as a person or a script meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MAIN = "from finllm.app.cli import main; main()"
+
+
+def finllm(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", MAIN, *words], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == code, ran.stderr
+    return ran
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("demo")
+    ran = finllm("demo", "--minutes", "3", "--speed", "0", "--json", cwd=folder)
+    return folder, json.loads(ran.stdout)
+
+
+def test_the_demo_refines_scores_and_says_what_it_planted(demo: tuple[Path, dict]) -> None:
+    _, result = demo
+    assert result["summary"]["revisions"]["applied"] > 0
+    assert result["summary"]["recording"] == "ok"
+    assert result["refined"]
+    assert result["truths"]
+    horizons = {row["horizon_s"] for row in result["scores"]["rows"] if row["regime"] == "all"}
+    assert len(horizons) >= 4
+
+
+def test_every_trace_of_the_demo_is_proved(demo: tuple[Path, dict]) -> None:
+    folder, result = demo
+    ran = finllm("verify-trace", "--all", result["summary"]["run"], "--json", cwd=folder)
+    proof = json.loads(ran.stdout)
+    assert proof["ok"]
+    assert proof["failures"] == []
+    assert proof["checked"] == result["summary"]["revisions"]["applied"]
+
+
+def test_the_demo_ledger_verifies(demo: tuple[Path, dict]) -> None:
+    folder, result = demo
+    ran = finllm("ledger", "verify", result["summary"]["run"], "--json", cwd=folder)
+    proof = json.loads(ran.stdout)
+    assert proof["ok"]
+    assert proof["checked"] == result["summary"]["ledger"]["count"]
+
+
+def test_a_live_journal_replays_to_the_same_digest(demo: tuple[Path, dict]) -> None:
+    folder, result = demo
+    journal = folder / result["summary"]["run"] / "journal"
+    tapes = [str(path) for path in sorted(journal.glob("frames-*"))]
+    documents = next(iter(sorted(journal.glob("documents-*"))))
+    ran = finllm("replay", *tapes, "--documents", str(documents), "--json", cwd=folder)
+    assert json.loads(ran.stdout)["digest"] == result["summary"]["digest"]
+
+
+def test_explain_tells_a_refined_forecast_from_first_word_to_outcome(
+    demo: tuple[Path, dict],
+) -> None:
+    folder, result = demo
+    ran = finllm("explain", result["refined"], "--run", result["summary"]["run"], cwd=folder)
+    assert "version 1, the edge's" in ran.stdout
+    assert "version 2" in ran.stdout
+    assert "Shift of the log-odds" in ran.stdout
+
+
+def test_a_missing_tape_is_an_error_that_names_it(tmp_path: Path) -> None:
+    ran = finllm("replay", "nowhere.ndjson", cwd=tmp_path, code=2)
+    assert "nowhere.ndjson" in ran.stderr
+
+
+def test_nothing_to_replay_is_an_error_with_a_mend(tmp_path: Path) -> None:
+    ran = finllm("replay", cwd=tmp_path, code=2)
+    assert "--bars" in ran.stderr
+
+
+def test_a_misspelt_setting_names_the_nearest_right_one(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text("[record]\ngrid_mss = 50\n")
+    ran = finllm("replay", "x", "--config", "my.toml", cwd=tmp_path, code=2)
+    assert "grid_ms" in ran.stderr
+    assert "my.toml" in ran.stderr
+
+
+def test_an_unreadable_instant_is_an_error_with_an_example(tmp_path: Path) -> None:
+    ran = finllm("replay", "x", "--from", "yesterday", cwd=tmp_path, code=2)
+    assert "2024-08-08" in ran.stderr
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
+    ran = finllm("score", str(tmp_path), cwd=tmp_path, code=2)
+    assert "holds no run" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "replay", "score", "explain", "verify-trace", "warm"])
+def test_every_command_has_help(command: str, tmp_path: Path) -> None:
+    ran = finllm(command, "--help", cwd=tmp_path)
+    assert "Usage" in ran.stdout
+    assert len(ran.stdout) > 300
