@@ -58,9 +58,10 @@ class FixedFile:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if os.fstat(self._descriptor).st_size < size:
+        missing = size - os.fstat(self._descriptor).st_size
+        if missing > 0:
             # Filled at once, so that a later write changes no metadata and fdatasync is enough.
-            os.pwrite(self._descriptor, bytes(size), 0)
+            os.pwrite(self._descriptor, bytes(missing), size - missing)
             os.fsync(self._descriptor)
             sync_folder(path.parent)
 
@@ -135,7 +136,7 @@ class SegmentedFile:
         InputError: If the folder already holds a recording of this name.
     """
 
-    def __init__(  # noqa: PLR0913 - what is written, where, how far, and whom to tell
+    def __init__(
         self,
         folder: Path,
         name: str,
