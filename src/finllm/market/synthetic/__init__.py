@@ -11,7 +11,7 @@ it as on a recording. What happens, and where the ideas come from:
   towards it, so that imbalance leads the next move (Cont & de Larrard 2013; Gould & Bonart 2016),
   with a slow noise that keeps its skill limited. Trade signs persist (Lillo & Farmer 2004)
   (`floor`).
-- *Episodes* are planted in every two minutes (`plan`): announcements about one instrument or all,
+- *Episodes* are planted in every two and a half minutes (`plan`): announcements about one instrument or all,
   whose effect sets in 2 to 10 s after publication and whose volatility halves in 30 s; echoes of
   them; a rumour that moves the price and is denied and reversed; a drain of one side's depth
   without news, after which the price slips that way; a gap in the diffs, mended by a new snapshot.

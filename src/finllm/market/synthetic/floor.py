@@ -26,13 +26,13 @@ from finllm.market.synthetic.plan import Drain, Outage
 from finllm.market.synthetic.settings import Listing
 from finllm.market.synthetic.wire import Wire
 
-ZONE_BPS: Final = 0.8
+ZONE_BPS: Final = 1.1
 """Half-width of the zone in which the touch stands still."""
 _ZONE_END: Final = 0.2
 """A walk ends this share of the zone away from the efficient price."""
-_TILT: Final = 1.2
+_TILT: Final = 2.0
 """Log-size of a queue per zone of distance."""
-_QUEUE_NOISE: Final = 0.8
+_QUEUE_NOISE: Final = 0.5
 """Standard deviation of the queues' own slow tilt, log-size."""
 _QUEUE_MEMORY: Final = 1.0 - CELL_NS / NS_PER_S
 """That tilt forgets in about a second."""

@@ -13,18 +13,18 @@ from finllm.domain.units import NS_PER_S
 from finllm.market.synthetic.chance import Draw, between, draws, pick, shuffled, waiting
 from finllm.market.synthetic.settings import SyntheticMarket
 
-CYCLE_NS: Final = 120 * NS_PER_S
+CYCLE_NS: Final = 150 * NS_PER_S
 """Length of a cycle: each kind of episode is planted at least once in each."""
 VOLATILITY_HALF_LIFE_NS: Final = 30 * NS_PER_S
 """Half-life of the volatility that follows news."""
-TYPICAL_10S_BPS: Final = 3.5
+TYPICAL_10S_BPS: Final = 2.0
 """Usual standard deviation of a 10 s return away from episodes, bps; sets the size of effects."""
 
 REGIMES: Final = ("calm", "active", "stressed")
-_DWELL_S: Final = {"calm": 80.0, "active": 60.0, "stressed": 25.0}
+_DWELL_S: Final = {"calm": 90.0, "active": 45.0, "stressed": 25.0}
 _NEXT: Final = {
     "calm": ("active", "stressed", 0.85),
-    "active": ("calm", "stressed", 0.6),
+    "active": ("calm", "stressed", 0.7),
     "stressed": ("active", "calm", 0.7),
 }
 _SLOTS: Final = ("announcement",) * 4 + ("rumour", "drain", "drain", "gap")
@@ -142,7 +142,7 @@ def _announcement(draw: Draw, ts: int, symbol: int, n_symbols: int, *, is_good: 
     lag = _span(draw, 2.0, 10.0)
     size = between(draw, 3.0, 8.0) * TYPICAL_10S_BPS
     half_life = _span(draw, 4.0, 8.0)
-    gain = between(draw, 0.6, 1.2)
+    gain = between(draw, 0.5, 0.9)
     effects = tuple(
         Effect(
             symbol=each,

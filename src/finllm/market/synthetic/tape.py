@@ -32,7 +32,7 @@ from finllm.market.synthetic.plan import (
 from finllm.market.synthetic.settings import SyntheticMarket, instrument, listings
 from finllm.market.synthetic.truth import Truth, TruthKind
 
-_BUSIER_WITH_NEWS: Final = 0.8
+_BUSIER_WITH_NEWS: Final = 0.4
 """Events per event that news adds per unit of its volatility gain."""
 
 
