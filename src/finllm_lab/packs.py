@@ -1,0 +1,245 @@
+"""Training rows for the fusion: what a pack measured at an instant, and what the price did after.
+
+Packs come from the very narrative room and reading that serve; prices from bars, or from the frames of
+a synthetic market, never from its truths. Knows nothing of fitting.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.evidence import Document, EvidencePack
+from finllm.domain.market import ROW_HEAD, Bar, Flag
+from finllm.domain.units import BPS, NS_PER_DAY, NS_PER_S, parse_instant
+from finllm.features.bar_spec import BAR_SPEC
+from finllm.features.bars import BAR_S, BarFeatures
+from finllm.features.book_spec import BOOK_SPEC
+from finllm.market.bars import read_bars
+from finllm.market.synthetic import SyntheticMarket, generate
+from finllm.narrative.claims import EVENT_TYPES
+from finllm.narrative.documents import read_documents
+from finllm.narrative.room import Narrative, NarrativeSettings
+from finllm.reasoning.fusion import EVENT, Shares, read
+from finllm.runtime.tally import Tally
+from finllm_lab.tapes import frame_sessions
+
+SCALE: Final = (
+    "present",
+    "breadth",
+    "burst",
+    "stance",
+    "dispersion",
+    *(EVENT + e for e in EVENT_TYPES),
+)
+"""Undirected measures that are fitted."""
+SHIFT: Final = ("stance", *(EVENT + e for e in EVENT_TYPES))
+"""Directed measures that are fitted."""
+TRAIN_UNTIL: Final = "2015-08-01"
+"""End of the training part of the tweets; nothing from here on is read."""
+FIRST_TWEET: Final = "2014-01-03"
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """One training row per (instrument, instant, horizon)."""
+
+    scale: NDArray[np.float64]
+    """[n, len(SCALE)]."""
+    shift: NDArray[np.float64]
+    """[n, len(SHIFT)]."""
+    controls: NDArray[np.float64]
+    """[n, c], what the edge knows anyway; the first column is 1."""
+    z: NDArray[np.float64]
+    """[n], the return to the target over sigma root horizon."""
+    group: NDArray[np.int64]
+    """[n], block of time: rows of one block are not independent."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be measured: a pack, and the returns of the forecasts that stand there."""
+
+    as_of: int
+    instrument: str
+    group: int
+    controls: tuple[float, ...]
+    z: tuple[float, ...]
+    """One per horizon."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """An ask with its pack."""
+
+    ask: Ask
+    pack: EvidencePack
+
+
+def gather(documents: Iterable[Document], asks: list[Ask], narrative: Narrative) -> Iterator[Asked]:
+    """Yield a pack for each ask that finds any text, in order of time; admits every document."""
+    waiting = iter(sorted(documents, key=lambda d: (d.ts_recv, d.document_id)))
+    following = next(waiting, None)
+    for ask in sorted(asks, key=lambda a: (a.as_of, a.instrument)):
+        while following is not None and following.ts_recv <= ask.as_of:
+            narrative.admit(following, following.ts_recv)
+            following = next(waiting, None)
+        yield Asked(ask=ask, pack=narrative.gather(ask.instrument, ask.as_of))
+
+
+def rows(asked: list[Asked], memory_ns: int) -> Rows:
+    """Return training rows under one memory: one per ask and horizon."""
+    scale, shift, controls, z, group = [], [], [], [], []
+    for each in asked:
+        reading = read(each.pack, memory_ns, ())
+        for value in each.ask.z:
+            scale.append(_sums(reading.undirected, SCALE))
+            shift.append(_sums(reading.directed, SHIFT))
+            controls.append(each.ask.controls)
+            z.append(value)
+            group.append(each.ask.group)
+    return Rows(
+        scale=np.array(scale),
+        shift=np.array(shift),
+        controls=np.array(controls),
+        z=np.array(z),
+        group=np.array(group),
+    )
+
+
+def _sums(shares: Shares, names: tuple[str, ...]) -> list[float]:
+    return [sum(shares.get(name, ())) for name in names]
+
+
+# --- bars ------------------------------------------------------------------------------------------
+
+BAR_HORIZONS: Final = (1, 7)
+"""Bars ahead: an hour, and a US session of hours."""
+
+
+def bar_packs(bars: Path, documents: Path) -> list[Asked]:
+    """Return packs over the training part of the hourly bars that have tweets.
+
+    For each bar from its close on: at the close, where an outlook would be in force, and half-way
+    through the next bar, where a standing forecast would be revised. Target: the return from the
+    close over the next bar, and the next seven.
+    """
+    until = parse_instant(TRAIN_UNTIL)
+    by_key: dict[str, list[Bar]] = {}
+    for bar in read_bars(bars, tally=Tally()):
+        if bar.ts_recv < until:
+            by_key.setdefault(bar.instrument, []).append(bar)
+    narrative = Narrative(settings=NarrativeSettings())
+    asks: list[Ask] = []
+    for key in sorted(by_key):
+        narrative.watch(key)
+        asks += _bar_asks(key, by_key[key])
+    symbols = frozenset(key.rpartition(":")[2] for key in by_key)
+    return list(gather(_train_documents(documents, until, symbols), asks, narrative))
+
+
+def _train_documents(path: Path, until: int, symbols: frozenset[str]) -> Iterator[Document]:
+    """Yield the documents filed under one of the symbols: a quarter of all, in a quarter of the time."""
+    for document in read_documents(path, tally=Tally()):
+        if isinstance(document, Document) and symbols.intersection(document.symbols):
+            if document.ts_recv >= until:
+                return
+            yield document
+
+
+def _bar_asks(key: str, bars: list[Bar]) -> Iterator[Ask]:
+    features = BarFeatures()
+    row, head = np.zeros(len(BAR_SPEC)), np.zeros(1, dtype=ROW_HEAD)
+    first, columns = parse_instant(FIRST_TWEET), BAR_SPEC.columns
+    for i, bar in enumerate(bars[: -max(BAR_HORIZONS)]):
+        features.push(bar, row, head)
+        if bar.ts_recv < first or not head["flags"][0] & Flag.VALID:
+            continue
+        sigma = row[columns["sigma"]] * BAR_S**0.5
+        after = bars[i + 1]
+        z = tuple(
+            float((bars[i + h].close / bar.close - 1.0) * BPS / (sigma * h**0.5))
+            for h in BAR_HORIZONS
+        )
+        controls = (
+            *_clock(bars, i),
+            float(row[columns["rv_ratio"]]),
+            float(row[columns["range_rel"]]),
+        )
+        for as_of in (bar.ts_recv, (max(after.ts_start, bar.ts_recv) + after.ts_recv) // 2):
+            yield Ask(
+                as_of=as_of,
+                instrument=key,
+                group=as_of // (7 * NS_PER_DAY),
+                controls=controls,
+                z=z,
+            )
+
+
+def _clock(bars: list[Bar], i: int) -> tuple[float, ...]:
+    """Return 1, and dummies for the position of the next bar in its session."""
+    position, at = 0, i + 1
+    while position < 6 and at > 0 and bars[at].ts_start <= bars[at - 1].ts_recv:
+        position, at = position + 1, at - 1
+    return (1.0, *(float(position == p) for p in range(1, 7)))
+
+
+# --- the synthetic market ----------------------------------------------------------------------------
+
+BOOK_HORIZONS_S: Final = (5, 10, 30)
+GRID_NS: Final = NS_PER_S
+_KNOWN: Final = ("rv_1s", "rv_10s", "rv_60s")
+_EVENTS: Final = ("event_rate_2s", "trade_rate_2s", "sigma_half_spread")
+_DIRECTED: Final = ("obi_1", "ofi_2s", "ofi_10s", "flow_2s")
+
+
+def book_packs(settings: SyntheticMarket, number: int) -> list[Asked]:
+    """Return packs over one synthetic tape, on a grid of one second.
+
+    Args:
+        settings: The market.
+        number: The tape's number, which sets its blocks apart.
+    """
+    tape = generate(settings)
+    narrative = Narrative(settings=NarrativeSettings())
+    asks: list[Ask] = []
+    for session in frame_sessions("synthetic", tape.frames()):
+        narrative.watch(session.instrument)
+        asks += _book_asks(session.instrument, session.heads, session.rows, number)
+    return list(gather(tape.documents(), asks, narrative))
+
+
+def _book_asks(
+    key: str, heads: NDArray[np.void], rows_: NDArray[np.float64], number: int
+) -> Iterator[Ask]:
+    ts, mid2 = heads["ts_recv"], heads["mid2"].astype(np.float64)
+    reach = max(BOOK_HORIZONS_S) * NS_PER_S
+    for as_of in range(int(ts[0]) + 60 * NS_PER_S, int(ts[-1]) - reach, GRID_NS):
+        at = int(np.searchsorted(ts, as_of, side="right")) - 1
+        targets = [
+            int(np.searchsorted(ts, as_of + h * NS_PER_S, side="right")) - 1
+            for h in BOOK_HORIZONS_S
+        ]
+        if any(mid2[i] <= 0.0 or not heads["flags"][i] & Flag.VALID for i in (at, *targets)):
+            continue
+        row = rows_[at]
+        sigma = row[BOOK_SPEC.columns["sigma"]]
+        yield Ask(
+            as_of=as_of,
+            instrument=key,
+            group=number * 10_000 + (as_of - int(ts[0])) // (120 * NS_PER_S),
+            controls=_book_controls(row, sigma),
+            z=tuple(
+                float((mid2[i] / mid2[at] - 1.0) * BPS / (sigma * h**0.5))
+                for i, h in zip(targets, BOOK_HORIZONS_S, strict=True)
+            ),
+        )
+
+
+def _book_controls(row: NDArray[np.float64], sigma: float) -> tuple[float, ...]:
+    """Return what an edge model reads off the book: recent volatility against sigma, rates, leans."""
+    columns = BOOK_SPEC.columns
+    recent = (float(np.log(max(row[columns[name]], 0.05 * sigma) / sigma)) for name in _KNOWN)
+    plain = (float(row[columns[name]]) for name in (*_EVENTS, *_DIRECTED))
+    leaning = (float(row[columns["ret_10s"]] / (sigma * 10.0**0.5)),)
+    return (1.0, *recent, *plain, *leaning)

@@ -1,0 +1,403 @@
+"""Fits the embedded reasoner's fusion, band by band, and writes the weights with their card.
+
+Volatility: the mean of |z| is exp(controls + measures), by exponential quasi-likelihood. Direction: the
+log-odds of up among moves are linear in controls and directed measures, by logistic regression with a
+strong ridge. A weight is kept where it stands out of the noise between blocks of time (t at least
+`LEAST_T`), is refitted with the kept ones only, and is zero elsewhere; the card states every t-value.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from finllm.domain.label import SIGMA_BAND
+from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
+from finllm.market.synthetic import SyntheticMarket
+from finllm.reasoning.fusion import SHIPPED, BandWeights, Weights
+from finllm_lab.packs import SCALE, SHIFT, Asked, Rows, bar_packs, book_packs, rows
+
+LEAST_T: Final = 3.0
+"""Some twenty weights are looked at: three standard errors keep a chance find at about one in twenty."""
+RIDGE: Final = {"scale": 20.0, "shift": 100.0}
+"""Rows' worth of pull towards zero on a measure of size one."""
+SEEDS: Final = (1001, 1002, 1003, 1004, 1005, 1006)
+"""Synthetic tapes that are fitted on."""
+TAPE_S: Final = 1_200.0
+MOST_Z: Final = 8.0
+"""Returns beyond this many sigma count as this many."""
+N_FOLDS: Final = 6
+CARD: Final = "fusion.card.json"
+
+Floats = NDArray[np.float64]
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """One weight as fitted among all candidates, before any was dropped."""
+
+    weight: float
+    t: float
+    """Weight over its standard error, clustered by block of time."""
+    share: float
+    """Share of rows on which the measure is not zero."""
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """One side (scale or shift) of one band."""
+
+    weights: dict[str, float]
+    """The kept ones, refitted."""
+    effects: dict[str, Effect]
+    """All candidates."""
+    n: int
+    n_blocks: int
+    gain: float
+    """Nats a row over the controls alone, on blocks left out of both choice and fit."""
+    gain_95: tuple[float, float]
+    """Its 95 % interval over blocks."""
+
+
+class BandCard(msgspec.Struct, frozen=True, kw_only=True):
+    """How one band was fitted."""
+
+    rows: str
+    memory_ns: int
+    memories_tried: dict[str, float]
+    """Memory in seconds -> gain of the scale on left-out blocks."""
+    scale: Fit
+    shift: Fit
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What the weights are and where they are from."""
+
+    artifact: str
+    name: str
+    fitted: bool
+    licence: str
+    sources: tuple[str, ...]
+    method: str
+    by_hand: str
+    command: str
+    bands: dict[str, BandCard]
+
+
+# --- the two likelihoods -----------------------------------------------------------------------------
+
+
+class Exponential:
+    """Mean of |z| as exp(eta): loss |z| exp(-eta) + eta, least at the conditional mean."""
+
+    @staticmethod
+    def target(z: Floats) -> Floats:
+        """Return |z|, held."""
+        return np.minimum(np.abs(z), MOST_Z)
+
+    @staticmethod
+    def loss(y: Floats, eta: Floats) -> Floats:
+        """Return each row's loss, nats."""
+        return np.asarray(y * np.exp(-eta) + eta)
+
+    @staticmethod
+    def slopes(y: Floats, eta: Floats) -> tuple[Floats, Floats]:
+        """Return each row's first and expected second derivative of the loss."""
+        return 1.0 - y * np.exp(-eta), np.ones_like(eta)
+
+
+class Logistic:
+    """Log-odds of up among moves as eta."""
+
+    @staticmethod
+    def target(z: Floats) -> Floats:
+        """Return 1 for up, 0 for down."""
+        return (z > 0.0).astype(np.float64)
+
+    @staticmethod
+    def loss(y: Floats, eta: Floats) -> Floats:
+        """Return each row's log loss, nats."""
+        return np.asarray(np.logaddexp(0.0, eta) - y * eta)
+
+    @staticmethod
+    def slopes(y: Floats, eta: Floats) -> tuple[Floats, Floats]:
+        """Return each row's first and second derivative of the loss."""
+        p = 1.0 / (1.0 + np.exp(-eta))
+        return p - y, p * (1.0 - p)
+
+
+Likelihood = type[Exponential] | type[Logistic]
+
+
+class Design(msgspec.Struct, frozen=True, kw_only=True):
+    """One regression: controls first, then candidates."""
+
+    likelihood: Any
+    x: Floats
+    y: Floats
+    group: NDArray[np.int64]
+    n_controls: int
+    ridge: float
+
+
+def solve(design: Design, chosen: NDArray[np.bool_], on: NDArray[np.bool_]) -> Floats:
+    """Return all coefficients, zero outside `chosen`, fitted on the rows in `on` by damped Newton."""
+    x, y = design.x[on][:, chosen], design.y[on]
+    penalty = np.where(np.arange(design.x.shape[1]) < design.n_controls, 1e-6, design.ridge)[chosen]
+    beta = np.zeros(x.shape[1])
+
+    def total(at: Floats) -> float:
+        loss = design.likelihood.loss(y, x @ at)
+        return float(loss.sum() + 0.5 * (penalty * at * at).sum())
+
+    for _ in range(100):
+        first, second = design.likelihood.slopes(y, x @ beta)
+        gradient = x.T @ first + penalty * beta
+        step = np.linalg.solve((x * second[:, None]).T @ x + np.diag(penalty + 1e-9), gradient)
+        damp = 1.0
+        while damp > 1e-6 and total(beta - damp * step) > total(beta):
+            damp *= 0.5
+        beta = beta - damp * step
+        if float(np.abs(damp * step).max()) < 1e-10:
+            break
+    full = np.zeros(design.x.shape[1])
+    full[chosen] = beta
+    return full
+
+
+def t_values(design: Design, beta: Floats, on: NDArray[np.bool_]) -> Floats:
+    """Return coefficients over their standard errors, clustered by block (sandwich)."""
+    x, y = design.x[on], design.y[on]
+    first, second = design.likelihood.slopes(y, x @ beta)
+    _, block = np.unique(design.group[on], return_inverse=True)
+    scores = np.zeros((int(block.max()) + 1, x.shape[1]))
+    np.add.at(scores, block, x * first[:, None])
+    penalty = np.where(np.arange(x.shape[1]) < design.n_controls, 1e-6, design.ridge)
+    inverse = np.linalg.inv((x * second[:, None]).T @ x + np.diag(penalty + 1e-9))
+    n_blocks = len(scores)
+    spread = inverse @ (scores.T @ scores) @ inverse * (n_blocks / max(1, n_blocks - 1))
+    return np.asarray(beta / np.sqrt(np.maximum(np.diag(spread), 1e-300)))
+
+
+def choose(design: Design, on: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Return the refitted coefficients, and those of all candidates with their t-values."""
+    everything = np.ones(design.x.shape[1], dtype=bool)
+    everything[design.n_controls :] = (design.x[on][:, design.n_controls :] != 0.0).sum(
+        axis=0
+    ) >= 50
+    full = solve(design, everything, on)
+    t = np.where(everything, t_values(design, full, on), 0.0)
+    kept = np.abs(t) >= LEAST_T
+    kept[: design.n_controls] = True
+    return solve(design, kept, on), full, t
+
+
+def left_out_gains(design: Design) -> tuple[float, tuple[float, float]]:
+    """Return the gain over the controls on left-out blocks: nats a row, and its interval over blocks.
+
+    Folds are runs of neighbouring blocks; the choice of weights is made anew in each.
+    """
+    blocks = np.unique(design.group)
+    controls = np.arange(design.x.shape[1]) < design.n_controls
+    gains = np.zeros(len(design.y))
+    for fold in np.array_split(blocks, min(N_FOLDS, len(blocks))):
+        out = np.isin(design.group, fold)
+        with_text, *_ = choose(design, ~out)
+        plain = solve(design, controls, ~out)
+        loss = design.likelihood.loss
+        gains[out] = loss(design.y[out], design.x[out] @ plain)
+        gains[out] -= loss(design.y[out], design.x[out] @ with_text)
+    return float(gains.mean()), _interval(gains, design.group)
+
+
+def _interval(gains: Floats, group: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the bootstrap interval of a mean over blocks, 95 %."""
+    _, block = np.unique(group, return_inverse=True)
+    sums, counts = np.bincount(block, gains), np.bincount(block)
+    drawn = np.random.default_rng(7).integers(0, len(sums), (2_000, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+# --- bands -------------------------------------------------------------------------------------------
+
+
+def fit_scale(data: Rows) -> Fit:
+    """Fit ln k. `present` takes the constant that makes ln k zero on average where there is text."""
+    names = SCALE[1:]
+    fit = _fit(Exponential, data.scale[:, 1:], names, data, data.z)
+    effect = data.scale[:, 1:] @ np.array([fit.weights.get(name, 0.0) for name in names])
+    has_text = data.scale[:, 0] > 0.0
+    if not fit.weights:
+        return fit
+    usual = float(effect[has_text].mean() / data.scale[has_text, 0].mean())
+    return msgspec.structs.replace(fit, weights={"present": _round(-usual)} | fit.weights)
+
+
+def fit_shift(data: Rows) -> Fit:
+    """Fit the log-odds of up among returns that leave the flat band."""
+    moved = np.abs(data.z) >= SIGMA_BAND
+    part = Rows(**{f: getattr(data, f)[moved] for f in data.__struct_fields__})
+    return _fit(Logistic, part.shift, SHIFT, part, part.z)
+
+
+def _fit(likelihood: Likelihood, x: Floats, names: tuple[str, ...], data: Rows, z: Floats) -> Fit:
+    design = Design(
+        likelihood=likelihood,
+        x=np.hstack([data.controls, x]),
+        y=likelihood.target(z),
+        group=data.group,
+        n_controls=data.controls.shape[1],
+        ridge=RIDGE["scale" if likelihood is Exponential else "shift"],
+    )
+    beta, full, t = (v[design.n_controls :] for v in choose(design, np.ones(len(z), dtype=bool)))
+    gain, interval = left_out_gains(design)
+    shares = (x != 0.0).mean(axis=0)
+    return Fit(
+        weights={name: _round(b) for name, b in zip(names, beta, strict=True) if b != 0.0},
+        effects={
+            name: Effect(weight=_round(w), t=round(float(s), 2), share=round(float(p), 4))
+            for name, w, s, p in zip(names, full, t, shares, strict=True)
+            if p > 0.0
+        },
+        n=len(z),
+        n_blocks=len(np.unique(data.group)),
+        gain=_round(gain),
+        gain_95=(_round(interval[0]), _round(interval[1])),
+    )
+
+
+def fit_band(asked: list[Asked], memories_s: tuple[int, ...], what: str) -> BandCard:
+    """Fit one band; the memory is the one with the best left-out gain of the scale."""
+    tried = {s: fit_scale(rows(asked, s * NS_PER_S)) for s in memories_s}
+    best = max(memories_s, key=lambda s: (tried[s].gain, -s))
+    return BandCard(
+        rows=what,
+        memory_ns=best * NS_PER_S,
+        memories_tried={str(s): fit.gain for s, fit in tried.items()},
+        scale=tried[best],
+        shift=fit_shift(rows(asked, best * NS_PER_S)),
+    )
+
+
+def _round(x: float) -> float:
+    return float(f"{x:.5g}")
+
+
+# --- what ships --------------------------------------------------------------------------------------
+
+BY_HAND: Final = (
+    "Bounds, thresholds, lives, voiding conditions and the retraction rule are set by hand. Observations "
+    "of book or bars have no weight: the edge has seen them. Denials retract on books only."
+)
+DIRECTED: Final = ("obi", "ofi", "mlofi", "flow", "wmid", "ret")
+
+
+def weights_of(name: str, book: BandCard, bar: BandCard) -> Weights:
+    """Return the weights that two fitted bands amount to."""
+    return Weights(
+        name=name,
+        bands=(
+            _band(
+                "book",
+                book,
+                up_to_ns=60 * NS_PER_S,
+                most=(1.0, 0.7),
+                retract_within_ns=120 * NS_PER_S,
+            ),
+            _band("bar", bar, up_to_ns=10_000 * NS_PER_DAY, most=(0.1, 0.4), retract_within_ns=0),
+        ),
+        directed=DIRECTED,
+        retract_events=("denial",),
+        retract_credibility=0.3,
+        voided_by=("contrary_evidence", "regime_change", "time"),
+    )
+
+
+def _band(
+    name: str, card: BandCard, *, up_to_ns: int, most: tuple[float, float], retract_within_ns: int
+) -> BandWeights:
+    return BandWeights(
+        name=name,
+        up_to_ns=up_to_ns,
+        memory_ns=card.memory_ns,
+        shift=card.shift.weights,
+        scale=card.scale.weights,
+        max_shift=most[0],
+        max_log_scale=most[1],
+        least_shift=0.02,
+        least_log_scale=0.02,
+        half_life_ns=card.memory_ns,
+        life_ns=4 * card.memory_ns,
+        retract_within_ns=retract_within_ns,
+    )
+
+
+def fit_reasoner(data: Path, out: Path, name: str) -> Card:
+    """Fit both bands and write `fusion.json` and its card.
+
+    Args:
+        data: Folder that holds `text_price/`.
+        out: Folder for the two files.
+        name: The weights' name, which every verdict will carry.
+    """
+    text_price = data / "text_price"
+    bar = fit_band(
+        bar_packs(
+            text_price / "us_bars_hourly_to_201509.csv.gz",
+            text_price / "stock_tweets_2014_201509.jsonl.gz",
+        ),
+        tuple(h * NS_PER_HOUR // NS_PER_S for h in (2, 6, 12)),
+        "hourly bars of SPY, AAPL, BAC, IBM, AIG with the tweets filed under them, to 2015-07-31; at "
+        "each close and half-way through each next bar, over 1 and 7 bars; blocks of a week",
+    )
+    asked: list[Asked] = []
+    for number, seed in enumerate(SEEDS):
+        asked += book_packs(SyntheticMarket(seed=seed, duration_s=TAPE_S), number)
+    book = fit_band(
+        asked,
+        (10, 20, 40, 80),
+        f"synthetic market, seeds {SEEDS[0]} to {SEEDS[-1]}, {TAPE_S:g} s each, every second, over 5, "
+        "10 and 30 s; blocks of 120 s",
+    )
+    card = Card(
+        artifact=SHIPPED.name,
+        name=name,
+        fitted=True,
+        licence="Apache-2.0",
+        sources=(
+            "yumoxu/stocknet-dataset tweet/raw, train part (MIT)",
+            "QuantConnect/Lean Data/equity/usa/hour (Apache-2.0)",
+            "finllm.market.synthetic (own)",
+        ),
+        method=(__doc__ or "").strip(),
+        by_hand=BY_HAND,
+        command="finllm_lab reasoner",
+        bands={"book": book, "bar": bar},
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / SHIPPED.name, weights_of(name, book, bar))
+    _write(out / CARD, card)
+    return card
+
+
+def _write(path: Path, record: object) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+def reasoner(
+    data: Annotated[Path, typer.Option(help="Folder that holds text_price/.")] = Path(
+        "../shared/data"
+    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the weights and their card.")
+    ] = SHIPPED.parent,
+    name: Annotated[
+        str, typer.Option(help="Name of the weights, carried by every verdict.")
+    ] = "fitted-1",
+) -> None:
+    """Fit the embedded reasoner on the training parts, write its weights and print the card."""
+    card = fit_reasoner(data, out, name)
+    typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())
