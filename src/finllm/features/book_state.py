@@ -246,6 +246,8 @@ def _measure_move(view: Integers, state: Integers, now: int) -> None:
     mid2 = view[BID_PX] + view[ASK_PX]
     before = state[SCALARS, MID2]
     state[SCALARS, MID2] = mid2
+    if before == 0:
+        state[SCALARS, SAMPLE_SECOND] = now // NS_PER_S
     if before in (0, mid2):
         return
     move = min(max(mid2 - before, -MAX_MOVE), MAX_MOVE)

@@ -1,0 +1,276 @@
+"""Laws of a book's feature rows."""
+
+import math
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from finllm.domain.market import ROW_HEAD, VIEW_SIZE, BookView, Flag, RowKind
+from finllm.features.book import BookFeatures
+from finllm.features.book_spec import BOOK_SPEC
+
+T0 = 1_700_000_000 * 10**9
+MS, S = 10**6, 10**9
+
+
+class Stream:
+    """A book in the hand: set a side, push, look at the row by name."""
+
+    def __init__(self):
+        self.features = BookFeatures()
+        self.view = np.zeros(VIEW_SIZE, np.int64)
+        self.row = np.full(len(BOOK_SPEC), np.nan)
+        self.head = np.zeros((), ROW_HEAD)
+        self.ts = T0
+        self.seq = 0
+
+    def side(self, name, *levels):
+        view = self.view
+        at_px, at_sz = (BookView.BID_PX, BookView.BID_SZ)
+        if name == "ask":
+            at_px, at_sz = (BookView.ASK_PX, BookView.ASK_SZ)
+        view[at_px : at_px + 10] = view[at_sz : at_sz + 10] = 0
+        for i, (price, size) in enumerate(levels):
+            view[at_px + i], view[at_sz + i] = price, size
+        view[BookView.N_BIDS if name == "bid" else BookView.N_ASKS] = len(levels)
+
+    def push(self, bid=None, ask=None, *, after=10 * MS, flags=Flag.VALID, trade=0):
+        if bid is not None:
+            self.side("bid", *bid)
+        if ask is not None:
+            self.side("ask", *ask)
+        self.ts += after
+        self.seq += 1
+        view = self.view
+        view[BookView.KIND] = RowKind.TRADE if trade else RowKind.DEPTH
+        view[BookView.FLAGS], view[BookView.SEQ] = flags, self.seq
+        view[BookView.TS_RECV], view[BookView.TS_EVENT] = self.ts, self.ts - 7
+        view[BookView.TRADE_SIDE], view[BookView.TRADE_SZ] = np.sign(trade), abs(trade)
+        self.features.push(view, self.row, self.head)
+        return self
+
+    def __getitem__(self, name):
+        return self.row[BOOK_SPEC.columns[name]]
+
+
+@pytest.fixture
+def book():
+    return Stream().push([(100, 30), (99, 10), (98, 20)], [(102, 10), (103, 40), (104, 40)])
+
+
+def slog(x):
+    return math.copysign(math.log1p(abs(x)), x)
+
+
+def test_imbalance_is_cumulated_over_levels(book):
+    assert book["obi_1"] == pytest.approx(20 / 40)
+    assert book["obi_3"] == pytest.approx((60 - 90) / 150)
+    assert book["obi_10"] == book["obi_5"] == book["obi_3"]
+    assert book["log_queue_ratio"] == pytest.approx(math.log(3))
+
+
+def test_the_weighted_mid_leans_to_the_thinner_queue(book):
+    assert book["wmid_offset"] == pytest.approx((101.5 - 101) / 101 * 1e4)
+    assert book["spread"] == pytest.approx(2 / 101 * 1e4)
+    assert book["log_spread"] == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "flow"),
+    [
+        ((100, 45), (102, 10), 15),  # queue grows at the same price
+        ((100, 30), (102, 4), 6),  # ask queue shrinks
+        ((101, 5), (102, 10), 5),  # a better bid brings its size
+        ((99, 10), (102, 10), -30),  # the bid is gone: the old size leaves
+        ((100, 30), (103, 40), 10),  # the ask is gone
+        ((100, 30), (101, 7), -7),  # a better ask
+    ],
+)
+def test_order_flow_at_the_touch_is_that_of_cont_kukanov_and_stoikov(book, bid, ask, flow):
+    book.push([bid], [ask])
+    touch = (40 + bid[1] + ask[1]) / 4  # mean of a touch queue over both events
+    assert book["ofi_100ms"] == pytest.approx(slog(flow / touch))
+    assert book["ofi_10s"] == book["ofi_100ms"]
+
+
+def test_flow_over_levels_compares_only_levels_known_before_and_after(book):
+    book.push([(100, 30), (99, 16)], [(102, 10), (103, 40), (104, 40), (105, 9)])
+    mean_level = (150 + 145) / (6 + 6)
+    assert book["mlofi_500ms"] == pytest.approx(slog(6 / mean_level))
+
+
+def test_an_order_flow_leaves_its_window(book):
+    book.push([(100, 35)])
+    assert book["ofi_100ms"] > 0
+    book.push(after=150 * MS)
+    assert book["ofi_100ms"] == 0
+    assert book["ofi_500ms"] > 0
+    book.push(after=400 * MS)
+    assert book["ofi_500ms"] == 0
+    assert book["ofi_2s"] > 0
+
+
+def test_trade_flow_takes_the_sign_of_the_aggressor(book):
+    book.push(trade=8)
+    assert book["flow_500ms"] == pytest.approx(slog(8 / 20))
+    book.push(trade=-20)
+    assert book["flow_500ms"] == pytest.approx(slog(-12 / 20))
+    assert book["turnover_10s"] == pytest.approx(math.log1p(28 / 20))
+    assert book["since_trade"] == pytest.approx(math.log(1e-4))
+    book.push(after=2 * S)
+    assert book["since_trade"] == pytest.approx(math.log(2))
+
+
+def test_a_trade_leaves_order_flow_alone(book):
+    book.push(trade=8)
+    assert book["ofi_10s"] == 0
+
+
+def test_volatility_is_that_of_the_last_mid_of_each_second(book):
+    mid2s = [202, 204, 203, 207]
+    for i, mid2 in enumerate(mid2s):
+        book.push([(mid2 - 105, 5)], [(105, 5)], after=S // 2 if i == 0 else S)
+        book.push([(mid2 - 104, 5)], [(104, 5)], after=1)  # same mid
+    book.push(after=S)
+    rets = [(b / a - 1) * 1e4 for a, b in pairwise(mid2s)]
+    weights = [0.5 ** (age / 30) for age in (2, 1, 0)]
+    mean = sum(w * r * r for w, r in zip(weights, rets, strict=True)) / sum(weights)
+    assert book["sigma"] == pytest.approx(math.sqrt(mean))
+
+
+def test_volatility_has_a_floor_and_is_never_zero(book):
+    assert book["sigma"] == pytest.approx(1 / 202 * 1e4 / math.sqrt(60))
+    for _ in range(50):
+        book.push(after=S)
+    assert book["sigma"] == pytest.approx(1 / 202 * 1e4 / math.sqrt(60))
+
+
+def test_a_row_warms_for_ten_seconds_and_fifty_rows():
+    quick = Stream().push([(100, 5)], [(101, 5)])
+    for _ in range(60):
+        quick.push()
+    assert quick.head["flags"] == Flag.WARMING  # enough rows, too little time
+    quick.push(after=10 * S)
+    assert quick.head["flags"] == Flag.VALID
+    sparse = Stream().push([(100, 5)], [(101, 5)])
+    for _ in range(48):
+        sparse.push(after=S)
+    assert sparse.head["flags"] == Flag.WARMING  # enough time, too few rows
+    assert sparse.push(after=S).head["flags"] == Flag.VALID
+
+
+def warm_book():
+    book = Stream().push([(100, 5), (99, 9)], [(101, 5), (102, 1)])
+    for _ in range(60):
+        book.push(after=S)
+    assert book.head["flags"] == Flag.VALID
+    return book
+
+
+def test_a_gap_restarts_the_windows_and_the_warming():
+    book = warm_book()
+    book.push([(100, 9)], trade=3)
+    assert book["ofi_10s"] > 0
+    book.push(flags=Flag.RESYNCING)
+    assert book["ofi_10s"] == book["flow_10s"] == book["turnover_10s"] == 0
+    book.push([(100, 900)], flags=Flag.VALID)
+    assert book.head["flags"] == Flag.WARMING
+    assert book.features.restarts == 1
+    for _ in range(49):
+        book.push(after=S)
+    assert book.head["flags"] == Flag.VALID
+
+
+def test_time_spent_resyncing_does_not_warm():
+    book = Stream()
+    for _ in range(100):
+        book.push([(100, 5)], [(101, 5)], after=S, flags=Flag.RESYNCING)
+    assert book.head["flags"] == Flag.RESYNCING | Flag.WARMING
+    assert book.push(flags=Flag.VALID).head["flags"] == Flag.WARMING
+
+
+def test_while_resyncing_depth_falls_back_to_the_touch():
+    book = warm_book().push(flags=Flag.RESYNCING)
+    assert book["obi_10"] == book["obi_1"] == 0
+    assert book["depth_slope"] == 0
+    assert book.push(flags=Flag.VALID)["obi_10"] == pytest.approx(8 / 20)
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "flag"), [(105, 103, Flag.CROSSED), (103, 103, Flag.LOCKED)]
+)
+def test_a_crossed_or_locked_book_is_never_valid(bid, ask, flag):
+    book = warm_book().push([(bid, 5)], [(ask, 5)])
+    assert book.head["flags"] == flag
+
+
+def test_a_crossed_book_moves_no_price():
+    book = warm_book().push([(150, 5)], [(103, 5)])
+    book.push([(100, 5)], [(101, 5)])
+    assert book["ret_1s"] == book["rv_10s"] == 0
+
+
+def test_an_empty_side_has_no_mid_and_is_not_valid():
+    book = warm_book().push([])
+    assert (book.head["flags"], book.head["mid2"], book.head["spread"]) == (0, 0, 0)
+    assert np.isfinite(book.row).all()
+    assert book["obi_1"] == 0
+    assert book.push([(100, 5)]).head["flags"] == Flag.VALID
+
+
+def test_a_small_step_back_in_time_is_taken_as_none_and_counted(book):
+    book.push([(100, 35)], after=S)
+    before = book.row.copy()
+    book.push(after=-400 * MS)
+    assert book["ofi_500ms"] == pytest.approx(before[BOOK_SPEC.columns["ofi_500ms"]], rel=0.1)
+    assert book.features.clock_steps_back == 1
+    assert book.features.restarts == 0
+
+
+def test_a_clock_that_jumps_back_restarts_and_does_not_freeze():
+    book = warm_book()
+    book.push(after=3_600 * S)  # one frame from the future
+    book.push([(100, 9)], after=-3_600 * S)
+    assert book.features.restarts == 1
+    book.push([(100, 19)])
+    book.push(after=200 * MS)
+    assert book["ofi_100ms"] == 0
+    assert book["ofi_500ms"] > 0
+
+
+def test_the_head_is_the_same_as_an_array_of_one_and_of_no_dimension(book):
+    for head in (np.zeros(1, ROW_HEAD), np.zeros((), ROW_HEAD)):
+        book.features.push(book.view, book.row, head)
+        (seq, ts_recv, ts_event, mid2, spread, flags, kind) = head.reshape(1)[0].item()
+        assert (seq, ts_recv, ts_event) == (1, book.ts, book.ts - 7)
+        assert (mid2, spread, kind) == (202, 2, RowKind.DEPTH)
+        assert flags == Flag.WARMING
+
+
+def test_heads_may_be_slots_of_a_ring(book):
+    ring = np.zeros(4, ROW_HEAD)
+    for i in range(4):
+        book.view[BookView.SEQ] = 10 + i
+        book.features.push(book.view, book.row, ring[i : i + 1])
+    assert list(ring["seq"]) == [10, 11, 12, 13]
+
+
+def test_memory_is_constant():
+    book = Stream().push([(100, 5)], [(101, 5)])
+    for _ in range(100):
+        book.push(after=3 * MS, trade=1)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for i in range(4_000):
+        book.push([(100, 5 + i % 7)], after=(i % 11) * MS, trade=i % 3)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 2_000
+    assert book.features._state.nbytes < 450_000
+
+
+def test_the_spec_names_every_column_once_with_unit_and_source():
+    assert len(BOOK_SPEC.columns) == len(BOOK_SPEC) == 36
+    assert all(feature.unit and feature.source for feature in BOOK_SPEC.features)
