@@ -8,7 +8,7 @@ FORMAT: Final = 1
 """Version of the ledger's layout, chain included."""
 GENESIS: Final = sha256(b"finllm ledger, format 1").digest()
 """The hash before the first entry."""
-_FIXED: Final = struct.Struct("<32sqqHH")
+_FIXED: Final = struct.Struct("<32sqqII")
 
 
 def link(previous: bytes, seq: int, kind: str, entry_id: str, ts: int, body: bytes) -> bytes:

@@ -36,6 +36,9 @@ SCHEMA: Final = (
 )
 INSERT: Final = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
 _CHUNK: Final = 1_000
+_TYPES: Final = (int, str, str, int, bytes, bytes)
+_MERGE: Final = 10_000
+"""Entries that the index keeps in a dict before they are sorted into its arrays."""
 
 
 def connect_for_writing(path: Path, max_bytes: int | None) -> sqlite3.Connection:
@@ -96,6 +99,11 @@ def entries(connection: sqlite3.Connection, after: int = 0) -> Iterator[Entry]:
     while chunk := connection.execute(query, (after, _CHUNK)).fetchall():
         yield from chunk
         after = chunk[-1][0]
+
+
+def is_well_typed(entry: tuple[object, ...]) -> bool:
+    """Return whether every column has its type; SQLite itself lets any value into any column."""
+    return tuple(map(type, entry)) == _TYPES
 
 
 class Rows:
@@ -194,7 +202,7 @@ class _Index:
         ):
             self._recent.setdefault(_key(kind, entry_id), []).append(seq)
             self._last = seq
-        if len(self._recent) > 10_000 + len(self._keys) // 4:
+        if len(self._recent) > _MERGE + len(self._keys) // 4:
             self._merge()
 
     def candidates(self, kind: str, entry_id: str) -> list[int]:

@@ -292,6 +292,8 @@ class Ledger:
         self._storage.settle(self._acknowledged)
 
     def _replay(self, entry: rows.Entry, head: Head) -> None:
+        if not rows.is_well_typed(entry):
+            raise TamperedError(f"entry {self._count + 1}: a column has another type")
         seq, kind, entry_id, ts, body, stored = entry
         expected = link(self._hash, self._count + 1, kind, entry_id, ts, body)
         if seq != self._count + 1 or stored != expected:

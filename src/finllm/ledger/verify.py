@@ -54,18 +54,11 @@ class _Check:
         for count, wanted in ((head.count, head.hash), *anchors):
             self._wanted.setdefault(count, []).append(wanted)
 
-    def take(self, entry: tuple[object, ...]) -> None:
+    def take(self, entry: rows.Entry) -> None:
         seq, kind, entry_id, ts, body, stored = entry
         name = f"{seq} {kind} {entry_id}"
         self.count += 1
-        if not (
-            isinstance(seq, int)
-            and isinstance(kind, str)
-            and isinstance(entry_id, str)
-            and isinstance(ts, int)
-            and isinstance(body, bytes)
-            and isinstance(stored, bytes)
-        ):
+        if not rows.is_well_typed(entry):
             self._fail(name, "a column has another type")
             return
         if seq != self.count:
@@ -161,7 +154,7 @@ def _readable(path: Path) -> Iterator[Path]:
         yield Path(folder) / path.name
 
 
-def _snapshot(path: Path, failures: list[Failure]) -> Iterator[tuple[object, ...]]:
+def _snapshot(path: Path, failures: list[Failure]) -> Iterator[rows.Entry]:
     """Yield all entries of one consistent state, noting what is wrong with the database itself."""
     connection = rows.connect_for_reading(path)
     try:

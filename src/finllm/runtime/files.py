@@ -261,7 +261,7 @@ class SegmentedFile:
     def _fail(self, why: OSError) -> None:
         self.failed = f"{self.path}: {why.strerror or why}"
         self.lost += self._n
-        self._buffer.clear()
+        self._buffer = bytearray()  # a new one: a failed write may still hold the old
         self._n = 0
         if self._file is not None:
             try:

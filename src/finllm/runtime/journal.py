@@ -85,7 +85,7 @@ class Journal:
         self._file: SegmentedFile
 
     @classmethod
-    def create(  # noqa: PLR0913 - every bound can be set, and has a default
+    def create(
         cls,
         folder: Path,
         *,
