@@ -246,6 +246,34 @@ def recording(sqlite: ctypes.CDLL) -> Iterator[DiskTape]:
 MODES = ("nothing", "everything", "torn tail", "any sectors", "any sectors, some garbage")
 
 
+class _Disk:
+    """What is durable, what waits for a sync, and what was deleted without its folder being synced."""
+
+    def __init__(self) -> None:
+        self.durable: dict[str, bytearray] = {}
+        self.waiting: dict[str, list[Event]] = {}
+        self.deleted: dict[str, bytes] = {}
+
+    def take(self, event: Event) -> None:
+        match event.what:
+            case "write" | "truncate":
+                self.waiting.setdefault(event.file, []).append(event)
+            case "sync":
+                self._sync(event.file)
+            case "sync folder":
+                self.deleted.clear()
+            case "delete":
+                self.deleted[event.file] = bytes(self.durable.pop(event.file, b""))
+                self.waiting.pop(event.file, None)
+
+    def _sync(self, file: str) -> None:
+        if file not in self.durable and file.endswith(("-wal", "-journal")):
+            self.deleted.clear()  # SQLite syncs the folder with the first sync of such a new file
+        content = self.durable.setdefault(file, bytearray())
+        for event in self.waiting.pop(file, []):
+            _apply(content, event)
+
+
 def after_cut(
     events: list[Event], cut: int, mode: str, rng: np.random.Generator
 ) -> dict[str, bytes]:
@@ -257,29 +285,16 @@ def after_cut(
         mode: What becomes of unsynced writes; one of MODES.
         rng: Chooses.
     """
-    durable: dict[str, bytearray] = {}
-    waiting: dict[str, list[Event]] = {}
-    deleted: dict[str, bytes] = {}
+    disk = _Disk()
     for event in events[:cut]:
-        if event.what == "sync":
-            if event.file not in durable and event.file.endswith(("-wal", "-journal")):
-                deleted.clear()  # SQLite syncs the folder with the first sync of such a new file
-            content = durable.setdefault(event.file, bytearray())
-            for one in waiting.pop(event.file, []):
-                _apply(content, one)
-        elif event.what == "sync folder":
-            deleted.clear()
-        elif event.what == "delete":
-            deleted[event.file] = bytes(durable.pop(event.file, b""))
-            waiting.pop(event.file, None)
-        elif event.what in ("write", "truncate"):
-            waiting.setdefault(event.file, []).append(event)
-    for file, left in waiting.items():
-        content = durable.setdefault(file, bytearray())
-        _keep_some(content, left, mode, rng)
+        disk.take(event)
+    for file, left in disk.waiting.items():
+        content = disk.durable.setdefault(file, bytearray())
+        for event in _survivors(left, mode, rng):
+            _apply(content, event)
     # A name that was deleted without its folder being synced may still stand, with the old content.
-    back = {file: content for file, content in deleted.items() if rng.random() < 0.5}
-    return {file: bytes(content) for file, content in durable.items()} | back
+    back = {file: content for file, content in disk.deleted.items() if rng.random() < 0.5}
+    return {file: bytes(content) for file, content in disk.durable.items()} | back
 
 
 def _apply(content: bytearray, event: Event) -> None:
@@ -291,32 +306,39 @@ def _apply(content: bytearray, event: Event) -> None:
     content[event.offset : event.offset + len(event.content)] = event.content
 
 
-def _keep_some(content: bytearray, left: list[Event], mode: str, rng: np.random.Generator) -> None:
-    if mode == "nothing":
-        return
-    if mode == "everything":
-        for event in left:
-            _apply(content, event)
-        return
-    if mode == "torn tail":
-        whole = int(rng.integers(0, len(left) + 1))
-        for event in left[:whole]:
-            _apply(content, event)
-        if whole < len(left) and left[whole].what == "write":
-            torn = left[whole]
-            kept = int(rng.integers(0, len(torn.content) + 1))
-            rest = len(torn.content) - kept
-            tail = bytes(rest) if rng.random() < 0.5 else rng.bytes(rest)
-            _apply(content, Event("write", torn.file, torn.offset, torn.content[:kept] + tail))
-        return
-    for event in left:
-        for sector in _sectors(event):
-            fate = rng.random()
-            if fate < 0.5:
-                _apply(content, sector)
-            elif fate < 0.7 and "garbage" in mode and sector.what == "write":
-                junk = rng.bytes(len(sector.content))
-                _apply(content, Event("write", sector.file, sector.offset, junk))
+def _survivors(left: list[Event], mode: str, rng: np.random.Generator) -> Iterator[Event]:
+    """Yield what reached the disk of writes that no sync covers."""
+    match mode:
+        case "nothing":
+            return
+        case "everything":
+            yield from left
+        case "torn tail":
+            yield from _torn(left, rng)
+        case _:
+            for event in left:
+                yield from _scattered(event, rng, garbage="garbage" in mode)
+
+
+def _torn(left: list[Event], rng: np.random.Generator) -> Iterator[Event]:
+    whole = int(rng.integers(0, len(left) + 1))
+    yield from left[:whole]
+    if whole < len(left) and left[whole].what == "write":
+        torn = left[whole]
+        kept = int(rng.integers(0, len(torn.content) + 1))
+        rest = len(torn.content) - kept
+        tail = bytes(rest) if rng.random() < 0.5 else rng.bytes(rest)
+        yield Event("write", torn.file, torn.offset, torn.content[:kept] + tail)
+
+
+def _scattered(event: Event, rng: np.random.Generator, *, garbage: bool) -> Iterator[Event]:
+    for sector in _sectors(event):
+        fate = rng.random()
+        if fate < 0.5:
+            yield sector
+        elif fate < 0.7 and garbage and sector.what == "write":
+            junk = rng.bytes(len(sector.content))
+            yield Event("write", sector.file, sector.offset, junk)
 
 
 def _sectors(event: Event) -> Iterator[Event]:

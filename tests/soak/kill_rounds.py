@@ -69,9 +69,7 @@ def kill_once(
     if not killed and child.returncode != 0:
         failures.append(f"the command failed by itself: {child.returncode}")
     last = acknowledged[-1][0] if acknowledged else 0
-    return Round(
-        after_s=after_s, killed=killed, acknowledged=last, found=found, failures=failures
-    )
+    return Round(after_s=after_s, killed=killed, acknowledged=last, found=found, failures=failures)
 
 
 def examine(folder: Path, acknowledged: list[tuple[int, str]]) -> tuple[list[str], int]:

@@ -273,7 +273,9 @@ def test_lines_rotate_and_fail_like_journals(tmp_path: Path) -> None:
     lines.close()
     paths = segments(tmp_path, "a", ".txt")
     assert len(paths) > 1
-    text = b"".join(gzip.open(p).read() if p.suffix == ".gz" else p.read_bytes() for p in paths)
+    text = b"".join(
+        gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes() for p in paths
+    )
     assert text == b"".join(b"%d {}\n" % i for i in range(200))
     full = LineJournal.create(tmp_path, source="b", opener=lambda _: FileIO("/dev/full", "w"))
     full.append(1, b"{}")
