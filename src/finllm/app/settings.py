@@ -53,6 +53,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     group: int = 500
     """Records per commit; each commit is synced."""
+    max_mb: int = 0
+    """Size at which recording stops, loudly, as on a full disk; 0 = the disk's own."""
 
 
 class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -108,7 +108,11 @@ def wire(
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
         ledger=Ledger.create(
-            run / "ledger", group=settings.ledger.group, on_commit=on_commit, on_failure=on_failure
+            run / "ledger",
+            group=settings.ledger.group,
+            on_commit=on_commit,
+            on_failure=on_failure,
+            max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         ),
         recorder=Recorder(run, keep_frames=keep_frames, on_failure=on_failure),
         documents=tallies.documents,
