@@ -40,7 +40,7 @@ _FORMS_TOLD: Final = (
 )
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=65_536)
 def _midnight_ny(day: str) -> datetime:
     return datetime.combine(date.fromisoformat(day), datetime.min.time(), NEW_YORK)
 
@@ -57,7 +57,7 @@ def _equity(symbol: str) -> str:
     return f"{US_EQUITY}:{symbol.upper()}"
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=65_536)
 def _hour_of(wall: str) -> tuple[int, int]:
     day, _, clock = wall.partition(" ")
     hour, minute = (int(part) for part in clock.split(":")[:2])
@@ -68,7 +68,7 @@ def _hour_of(wall: str) -> tuple[int, int]:
     return _ny(day, start), _ny(day, end)
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=65_536)
 def _day_of(day: str) -> tuple[int, int]:
     return _ny(day, OPEN), _ny(day, CLOSE)
 
@@ -186,7 +186,7 @@ class _Forward:
         return self._splits[instrument]
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=65_536)
 def _day_number(hours: int) -> int:
     moment = datetime.fromtimestamp(hours * 3_600, NEW_YORK)
     return moment.year * 10_000 + moment.month * 100 + moment.day

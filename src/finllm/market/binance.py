@@ -19,8 +19,6 @@ MAX_FRAME: Final = 1 << 20
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000)]
 Symbol = Annotated[str, msgspec.Meta(min_length=2, max_length=32)]
-Levels = list[tuple[float, float]]
-"""Price and size of each level."""
 
 
 class Depth(
@@ -31,15 +29,15 @@ class Depth(
         "first": "U", "final": "u", "previous": "pu", "bids": "b", "asks": "a",
     },
 ):  # fmt: skip
-    """A diff: absolute sizes of the levels that changed, 0 = gone."""
+    """A diff: absolute sizes of the levels that changed, 0 = gone; levels unread (see `levels`)."""
 
     kind: Literal["depthUpdate"]
     event_ms: Millis
     symbol: Symbol
     first: Number
     final: Number
-    bids: Levels
-    asks: Levels
+    bids: msgspec.Raw
+    asks: msgspec.Raw
     previous: Annotated[int, msgspec.Meta(ge=NO_PREVIOUS, le=2**62)] = NO_PREVIOUS
     """Final number of the diff before; futures only."""
     transact_ms: Millis = 0
@@ -111,11 +109,11 @@ class Snapshot(
     frozen=True,
     rename={"update": "lastUpdateId", "event_ms": "E", "transact_ms": "T"},
 ):
-    """A REST depth snapshot. Spot states no time; only COIN-M states the symbol."""
+    """A REST depth snapshot, levels unread. Spot states no time; only COIN-M states the symbol."""
 
     update: Number
-    bids: Levels
-    asks: Levels
+    bids: msgspec.Raw
+    asks: msgspec.Raw
     event_ms: Millis = 0
     transact_ms: Millis = 0
     symbol: str = ""

@@ -2,8 +2,8 @@
 
 Knows prices in ticks and sizes in lots; nothing of messages or numbering (see `sequence`). All that
 belongs to a book lies in one array, because every array argument of a kernel costs about 0.1 us:
-the view (`domain.market.BookView`), a head (`Cell`), a ring of touches, then four runs of levels. A side is kept sorted
-with its best level *last*, so that the usual change, near the touch, moves few levels.
+the view (`domain.market.BookView`), a head (`Cell`), a ring of touches, then four runs of levels. A
+side is kept sorted with its best level *last*, so that the usual change, near the touch, moves few.
 
 The depth is built from snapshots and diffs alone. A `bookTicker` never edits levels: it is kept as a
 touch laid over the depth while it is newer, so that comparing the two stays an honest check.
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.market import N_LEVELS, VIEW_SIZE, BookView, Flag, RowKind
+from finllm.market.shift import move
 from finllm.runtime.kernels import kernel
 
 CAPACITY: Final = 8_192
@@ -69,6 +70,8 @@ LEVELS: Final = _RING_AT + RING * _RING_WIDTH
 
 ROW: Final = 1
 """A kernel's answer: the view has a new row. Negative answers are the reasons below."""
+ROW_NOTED: Final = 2
+"""The same, and OFF_GRID or DEEP_DROPPED has grown."""
 QUIET: Final = 0
 BAD_PRICE: Final = -1
 BAD_SIZE: Final = -2
@@ -108,6 +111,11 @@ def _whole(book: Array, value: float, per_unit: float) -> int:
 
 
 @kernel
+def _odd(book: Array) -> int:
+    return book[_OFF_GRID_COUNT] + book[_DEEP_DROPPED]  # type: ignore[no-any-return] # an int64
+
+
+@kernel
 def _fault(price: float, size: float, per_price: float, per_size: float) -> int:
     """Return BAD_PRICE, BAD_SIZE or QUIET. NaN fails every comparison, so it is bad."""
     if not (price > 0.0 and price * per_price < _LARGEST):
@@ -118,11 +126,8 @@ def _fault(price: float, size: float, per_price: float, per_size: float) -> int:
 
 
 @kernel
-def _set_level(book: Array, side: int, key: int, size: int) -> None:
-    """Set, change or delete one level. `side` 0 bids, 1 asks; `key` is larger for a better price."""
-    n = book[_HAVE_BIDS + side]
-    keys = LEVELS + 2 * side * CAPACITY
-    sizes = keys + CAPACITY
+def _find(book: Array, keys: int, n: int, key: int) -> int:
+    """Return how many of the `n` keys from offset `keys` on are smaller than `key`."""
     low, high = 0, n
     while low < high:
         middle = (low + high) >> 1
@@ -130,32 +135,47 @@ def _set_level(book: Array, side: int, key: int, size: int) -> None:
             low = middle + 1
         else:
             high = middle
-    if low < n and book[keys + low] == key:
-        if size > 0:
-            book[sizes + low] = size
-            return
-        for i in range(low, n - 1):
-            book[keys + i] = book[keys + i + 1]
-            book[sizes + i] = book[sizes + i + 1]
-        book[_HAVE_BIDS + side] = n - 1
-        return
-    if size == 0:
-        return
-    if n == CAPACITY:
-        book[_DEEP_DROPPED] += 1
-        if low == 0:
-            return
-        for i in range(low - 1):
-            book[keys + i] = book[keys + i + 1]
-            book[sizes + i] = book[sizes + i + 1]
-        low -= 1
-    else:
-        for i in range(n, low, -1):
-            book[keys + i] = book[keys + i - 1]
-            book[sizes + i] = book[sizes + i - 1]
+    return low
+
+
+@kernel
+def _delete(book: Array, side: int, keys: int, n: int, at: int) -> None:
+    for run in (keys, keys + CAPACITY):
+        move(book, run + at, run + at + 1, n - at - 1)
+    book[_HAVE_BIDS + side] = n - 1
+
+
+@kernel
+def _insert(book: Array, side: int, keys: int, n: int, at: int) -> int:
+    """Make room for a level; return where, or -1 if the side is full of better ones."""
+    if n < CAPACITY:
+        for run in (keys, keys + CAPACITY):
+            move(book, run + at + 1, run + at, n - at)
         book[_HAVE_BIDS + side] = n + 1
-    book[keys + low] = key
-    book[sizes + low] = size
+        return at
+    book[_DEEP_DROPPED] += 1
+    if at > 0:
+        for run in (keys, keys + CAPACITY):
+            move(book, run, run + 1, at - 1)
+    return at - 1
+
+
+@kernel
+def _set_level(book: Array, side: int, key: int, size: int) -> None:
+    """Set, change or delete one level. `side` 0 bids, 1 asks; `key` is larger for a better price."""
+    n = book[_HAVE_BIDS + side]
+    keys = LEVELS + 2 * side * CAPACITY
+    at = _find(book, keys, n, key)
+    if at < n and book[keys + at] == key:
+        if size > 0:
+            book[keys + CAPACITY + at] = size
+        else:
+            _delete(book, side, keys, n, at)
+    elif size > 0:
+        at = _insert(book, side, keys, n, at)
+        if at >= 0:
+            book[keys + at] = key
+            book[keys + CAPACITY + at] = size
 
 
 @kernel
@@ -233,16 +253,13 @@ def _set_levels(
     book: Array, levels: NDArray[np.float64], n_bids: int, n: int, per_price: float, per_size: float
 ) -> None:
     for i in range(n):
+        side = 0 if i < n_bids else 1
         px = _whole(book, levels[i, 0], per_price)
-        sz = _whole(book, levels[i, 1], per_size)
-        if i < n_bids:
-            _set_level(book, 0, px, sz)
-        else:
-            _set_level(book, 1, -px, sz)
+        _set_level(book, side, px * (1 - 2 * side), _whole(book, levels[i, 1], per_size))
 
 
 @kernel
-def apply_snapshot(
+def apply_snapshot(  # noqa: PLR0917 - numba takes positional arguments
     book: Array,
     levels: NDArray[np.float64],
     n_bids: int,
@@ -255,8 +272,8 @@ def apply_snapshot(
 
     Args:
         book: The book.
-        levels: float64 [MAX_LEVELS, 2], price and size: bids, then asks. Worst levels first is quick,
-            because the best is kept last; of two levels with one price the later stands.
+        levels: float64 [MAX_LEVELS, 2], price and size: bids, then asks, best first; turned round
+            in place, because the best is kept last. Of two levels with one price the first stands.
         n_bids: How many of them are bids.
         n: How many there are.
         update: The snapshot's `lastUpdateId`.
@@ -271,6 +288,8 @@ def apply_snapshot(
         return fault
     book[_HAVE_BIDS] = 0
     book[_HAVE_ASKS] = 0
+    levels[:n_bids] = levels[:n_bids][::-1].copy()
+    levels[n_bids:n] = levels[n_bids:n][::-1].copy()
     _set_levels(book, levels, n_bids, n, per_price, per_size)
     book[_DEPTH_U] = update
     book[_IS_VALID] = 1
@@ -278,7 +297,7 @@ def apply_snapshot(
 
 
 @kernel
-def apply_diff(
+def apply_diff(  # noqa: PLR0917 - numba takes positional arguments
     book: Array,
     levels: NDArray[np.float64],
     n_bids: int,
@@ -303,21 +322,22 @@ def apply_diff(
         per_size: Lots in one unit of size.
 
     Returns:
-        ROW or QUIET, or the reason why it was refused.
+        ROW, ROW_NOTED or QUIET, or the reason why it was refused.
     """
     fault = check_levels(levels, n, per_price, per_size)
     if fault != QUIET:
         return fault
+    odd = _odd(book)
     _set_levels(book, levels, n_bids, n, per_price, per_size)
     book[_DEPTH_U] = update
     if ts_recv == 0:
         return QUIET
     _fill(book, _DEPTH_KIND, ts_recv, ts_event)
-    return ROW
+    return ROW if _odd(book) == odd else ROW_NOTED
 
 
 @kernel
-def apply_touch(
+def apply_touch(  # noqa: PLR0917 - numba takes positional arguments
     book: Array,
     update: int,
     ts_recv: int,
@@ -347,7 +367,7 @@ def apply_touch(
         per_size: Lots in one unit of size.
 
     Returns:
-        ROW, or the reason why it was refused.
+        ROW or ROW_NOTED, or the reason why it was refused.
     """
     fault = _fault(bid_px, bid_sz, per_price, per_size)
     if fault == QUIET:
@@ -359,6 +379,7 @@ def apply_touch(
             book[_HELD_TOUCH] = ts_recv
         if ts_recv - book[_HELD_TOUCH] <= book[_STALE_AFTER]:
             return OLD_TOUCH
+    odd = _odd(book)
     book[_HELD_TOUCH] = 0
     book[_TOUCH_U] = update
     book[_TOUCH] = _whole(book, bid_px, per_price)
@@ -370,11 +391,11 @@ def apply_touch(
     for i in range(_RING_WIDTH):
         book[ring + i] = book[_TOUCH_U + i]
     _fill(book, _TOUCH_KIND, ts_recv, ts_event)
-    return ROW
+    return ROW if _odd(book) == odd else ROW_NOTED
 
 
 @kernel
-def apply_trade(
+def apply_trade(  # noqa: PLR0917 - numba takes positional arguments
     book: Array,
     ts_recv: int,
     ts_event: int,
@@ -397,18 +418,19 @@ def apply_trade(
         per_size: Lots in one unit of size.
 
     Returns:
-        ROW, or the reason why it was refused.
+        ROW or ROW_NOTED, or the reason why it was refused.
     """
     fault = _fault(price, size, per_price, per_size)
     if fault != QUIET:
         return fault
     if size <= 0.0:
         return BAD_SIZE
+    odd = _odd(book)
     _fill(book, _TRADE_KIND, ts_recv, ts_event)
     book[_SIDE] = side
     book[_TRADE_PX] = _whole(book, price, per_price)
     book[_TRADE_SZ] = _whole(book, size, per_size)
-    return ROW
+    return ROW if _odd(book) == odd else ROW_NOTED
 
 
 @kernel
@@ -420,7 +442,7 @@ def touch_at(book: Array, update: int) -> int:
     for back in range(min(book[_N_TOUCHES], RING)):
         ring = _RING_AT + ((book[_N_TOUCHES] - 1 - back) % RING) * _RING_WIDTH
         if book[ring] <= update:
-            return ring
+            return int(ring)
     return -1
 
 

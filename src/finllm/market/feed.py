@@ -17,13 +17,14 @@ from finllm.domain.instrument import Instrument
 from finllm.domain.market import VIEW_SIZE, Frame, Gap
 from finllm.domain.units import NS_PER_MS
 from finllm.market import binance
-from finllm.market.binance import Depth, Levels, Snapshot
+from finllm.market.binance import Depth, Snapshot
 from finllm.market.book import (
     BAD_PRICE,
-    BAD_SIZE,
     MAX_LEVELS,
+    QUIET,
     REASONS,
     ROW,
+    ROW_NOTED,
     Array,
     Cell,
     apply_diff,
@@ -45,6 +46,7 @@ from finllm.market.instruments import (
     infer,
     per_unit,
 )
+from finllm.market.levels import FULL, read_levels
 from finllm.market.offset import ClockOffset
 from finllm.market.sequence import Continuity, Step, connects
 from finllm.runtime.tally import Tally
@@ -64,8 +66,8 @@ class _Book:
     """One instrument's book and everything that is kept beside it."""
 
     __slots__ = (
-        "cells", "chain", "check", "held", "index", "instrument", "is_futures", "off_grid",
-        "per_price", "per_size", "trade_ms", "trade_number", "view",
+        "cells", "chain", "check", "held", "index", "instrument", "is_futures", "is_valid",
+        "odd", "per_price", "per_size", "trade_ms", "trade_number", "view",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, index: int, cells: Array, check: TouchCheck) -> None:
@@ -75,13 +77,14 @@ class _Book:
         self.view = cells[:VIEW_SIZE]
         self.check = check
         self.is_futures = instrument.venue != SPOT
+        self.is_valid = False
         self.chain = Continuity(is_futures=self.is_futures)
         self.held: deque[tuple[Depth, Frame]] = deque()
         self.per_price = per_unit(instrument.tick_size)
         self.per_size = per_unit(instrument.lot_size)
         self.trade_number = -1
         self.trade_ms = 0
-        self.off_grid = 0
+        self.odd = {"off_grid": 0, "deep_levels": 0}
 
 
 class _Stranger:
@@ -113,6 +116,10 @@ class _Source:
         self.offset = ClockOffset()
         self.snapshot: Frame | None = None
         """An unnamed snapshot that came before any other frame."""
+
+    def books(self, *, is_futures: bool) -> dict[str, _Book]:
+        """Return the books of one kind by symbol."""
+        return self.futures if is_futures else self.spot
 
 
 class Market:
@@ -171,7 +178,7 @@ class Market:
 
     def needs_snapshot(self, index: int) -> bool:
         """Return whether an instrument's depth is unusable until a new snapshot comes."""
-        return not self._books[index].cells[Cell.VALID]
+        return not self._books[index].is_valid
 
     def push(self, frame: Frame) -> int:
         """Take in one frame; never raises for its content.
@@ -212,7 +219,9 @@ class Market:
         event = binance.decode_touch(frame.payload).data
         is_futures = event.kind != "" or event.pair != ""
         books = source.futures if is_futures else source.spot
-        book = books.get(event.symbol) or self._meet(frame, source, event.symbol, is_futures)
+        book = books.get(event.symbol) or self._meet(
+            frame, source, event.symbol, is_futures=is_futures
+        )
         if book is None:
             return NO_ROW
         code = apply_touch(
@@ -235,7 +244,9 @@ class Market:
         event = binance.decode_print(frame.payload).data
         is_futures = event.spot_mark is None
         books = source.futures if is_futures else source.spot
-        book = books.get(event.symbol) or self._meet(frame, source, event.symbol, is_futures)
+        book = books.get(event.symbol) or self._meet(
+            frame, source, event.symbol, is_futures=is_futures
+        )
         if book is None:
             return NO_ROW
         if event.number <= book.trade_number and event.transact_ms <= book.trade_ms:
@@ -250,7 +261,7 @@ class Market:
             book.per_price,
             book.per_size,
         )
-        if code == ROW:
+        if code >= ROW:
             book.trade_number = event.number
             book.trade_ms = event.transact_ms
         return self._answer(code, book, frame)
@@ -258,44 +269,50 @@ class Market:
     def _depth(self, frame: Frame, source: _Source) -> int:
         event = binance.decode_depth(frame.payload).data
         is_futures = event.previous >= 0
-        books = source.futures if is_futures else source.spot
-        book = books.get(event.symbol) or self._meet(frame, source, event.symbol, is_futures)
+        book = (source.futures if is_futures else source.spot).get(event.symbol)
         if book is None:
-            return NO_ROW
-        n = self._load(event.bids, event.asks)
-        if n < 0:
-            return self._drop("too_many_levels", frame)
-        if event.final < event.first:
-            return self._drop("bad_fields", frame)
-        fault = check_levels(self._levels, n, book.per_price, book.per_size)
-        if fault:
-            return self._drop(REASONS[fault], frame)
+            self._load(event)  # refuse malformed levels before a tick is guessed from them
+            book = self._meet(frame, source, event.symbol, is_futures=is_futures)
+            if book is None:
+                return NO_ROW
+        n_bids, n = self._load(event)
+        if fault := self._diff_fault(book, event, n):
+            return self._drop(fault, frame)
         last = book.chain.last
         step = book.chain.judge(event.first, event.final, event.previous, event.event_ms)
         if step is Step.OLD:
             return self._drop("old_diff", frame)
         if step is not Step.APPLY:
             self._break(book, step, last, event.first, frame)
-        if not book.cells[Cell.VALID]:
+        if not book.is_valid:
             self._hold(book, event, frame)
             return NO_ROW
         code = apply_diff(
             book.cells,
             self._levels,
-            len(event.bids),
+            n_bids,
             n,
             event.final,
             frame.ts_recv,
-            self._when(frame, source, event.transact_ms or event.event_ms, event.event_ms),
+            self._when(frame, source, event.transact_ms, event.event_ms),
             book.per_price,
             book.per_size,
         )
         book.check.on_diff()
         return self._answer(code, book, frame)
 
+    def _diff_fault(self, book: _Book, event: Depth, n: int) -> str:
+        """Return why a loaded diff cannot be used; told before its number is taken as seen."""
+        if n == FULL:
+            return "too_many_levels"
+        if event.final < event.first:
+            return "bad_fields"
+        return REASONS.get(check_levels(self._levels, n, book.per_price, book.per_size), "")
+
     def _mark(self, frame: Frame, source: _Source) -> int:
         event = binance.decode_mark(frame.payload).data
-        book = source.futures.get(event.symbol) or self._meet(frame, source, event.symbol, True)
+        book = source.futures.get(event.symbol)
+        book = book or self._meet(frame, source, event.symbol, is_futures=True)
         if book is None:
             return NO_ROW
         if not 0.0 < event.price < float("inf"):
@@ -310,6 +327,7 @@ class Market:
             msgspec.json.decode(frame.payload)
             return self._drop("unknown_stream", frame)
         event = binance.decode_snapshot(frame.payload)
+        self._load(event)  # the same for a snapshot that has to wait for its symbol
         is_futures = event.event_ms > 0
         symbols = [event.symbol] if event.symbol else source.symbols[is_futures]
         if not event.symbol and not any(source.symbols.values()):
@@ -320,13 +338,13 @@ class Market:
         if len(symbols) != 1:
             return self._drop("unnamed_snapshot", frame)
         books = source.futures if is_futures else source.spot
-        book = books.get(symbols[0]) or self._meet(frame, source, symbols[0], is_futures)
+        book = books.get(symbols[0]) or self._meet(frame, source, symbols[0], is_futures=is_futures)
         return NO_ROW if book is None else self._snapshot(frame, event, book)
 
     # -- snapshots, gaps and what is held between them ---------------------------------------------
 
     def _snapshot(self, frame: Frame, event: Snapshot, book: _Book) -> int:
-        if book.cells[Cell.VALID] and event.update <= book.chain.last:
+        if book.is_valid and event.update <= book.chain.last:
             return self._drop("stale_snapshot", frame)
         rest = [
             (diff, held)
@@ -348,29 +366,30 @@ class Market:
         if not rest:
             book.chain.restart_from(event.update)
         self._catch_up(book)
+        self._note_odd(book, frame)
         return NO_ROW
 
     def _replace(self, book: _Book, event: Snapshot) -> str:
         """Put a snapshot in place of the depth; return why not, or an empty string."""
-        bids, asks = event.bids[::-1], event.asks[::-1]
-        n = self._load(bids, asks)
-        if n < 0:
+        n_bids, n = self._load(event)
+        if n == FULL:
             return "too_many_levels"
         touch = book.cells[Cell.TOUCH_BID_PX] / book.per_price
-        if touch and bids and not abs(bids[-1][0] / touch - 1.0) < OFF_MARKET:
+        if touch and n_bids and not abs(self._levels[0, 0] / touch - 1.0) < OFF_MARKET:
             return "snapshot_off_market"
         code = apply_snapshot(
-            book.cells, self._levels, len(bids), n, event.update, book.per_price, book.per_size
+            book.cells, self._levels, n_bids, n, event.update, book.per_price, book.per_size
         )
+        book.is_valid = book.is_valid or code == QUIET
         return REASONS.get(code, "")
 
     def _catch_up(self, book: _Book) -> None:
         """Apply the diffs that were held back; they make no rows."""
         while book.held:
             diff, _ = book.held.popleft()
-            n = self._load(diff.bids, diff.asks)
+            n_bids, n = self._load(diff)
             apply_diff(
-                book.cells, self._levels, len(diff.bids), n, diff.final, 0, 0,
+                book.cells, self._levels, n_bids, n, diff.final, 0, 0,
                 book.per_price, book.per_size,
             )  # fmt: skip
             book.check.on_diff()
@@ -390,6 +409,7 @@ class Market:
             restart(book.cells)
         else:
             invalidate(book.cells)
+        book.is_valid = False
         book.check.forget()
         self._drop_held(book, "gap")
         self._on_gap(
@@ -405,34 +425,48 @@ class Market:
 
     # -- symbols -------------------------------------------------------------------------------------
 
-    def _meet(self, frame: Frame, source: _Source, symbol: str, is_futures: bool) -> _Book | None:  # noqa: FBT001 - part of a key
+    def _meet(
+        self, frame: Frame, source: _Source, symbol: str, *, is_futures: bool
+    ) -> _Book | None:
         """Return the book of a symbol that is new to this source, or None if its frame was held."""
         key = (is_futures, symbol)
         book = self._by_name.get(key)
         if book is None and key not in self._strangers:
-            if not symbol.replace("_", "").isalnum() or symbol != symbol.upper():
-                self._drop("bad_symbol", frame)
+            if reason := self._refusal(symbol):
+                self._drop(reason, frame)
                 return None
-            if len(self._books) + len(self._strangers) >= MAX_INSTRUMENTS:
-                self._drop("too_many_symbols", frame)
-                return None
-            listed = self._table.find(_venue(is_futures, symbol), symbol)
-            if listed is None:
-                self._strangers[key] = _Stranger()
-            else:
-                book = self._open(listed)
+            book = self._introduce(key)
         if symbol not in source.symbols[is_futures]:
             source.symbols[is_futures].append(symbol)
         early, source.snapshot = source.snapshot, None
-        if book is not None:
-            (source.futures if is_futures else source.spot)[symbol] = book
-            if early is not None:
-                self._other(early, source)
-            return book
-        for held in (early, frame):
-            if held is not None and key in self._strangers and self._strangers[key].hear(held):
-                self._settle(key)
+        if book is None:
+            self._hear(key, [frame] if early is None else [early, frame])
+            return None
+        source.books(is_futures=is_futures)[symbol] = book
+        if early is not None:
+            self._other(early, source)
+        return book
+
+    def _refusal(self, symbol: str) -> str:
+        """Return why no book may be opened for a symbol, or an empty string."""
+        if not symbol.replace("_", "").isalnum() or symbol != symbol.upper():
+            return "bad_symbol"
+        is_full = len(self._books) + len(self._strangers) >= MAX_INSTRUMENTS
+        return "too_many_symbols" if is_full else ""
+
+    def _introduce(self, key: tuple[bool, str]) -> _Book | None:
+        """Open the book of a listed symbol; begin to listen to an unlisted one."""
+        listed = self._table.find(_venue(*key), key[1])
+        if listed is not None:
+            return self._open(listed)
+        self._strangers[key] = _Stranger()
         return None
+
+    def _hear(self, key: tuple[bool, str], frames: list[Frame]) -> None:
+        """Hold the frames of a stranger, and open its book once they show enough."""
+        heard = [self._strangers[key].hear(frame) for frame in frames]
+        if any(heard):
+            self._settle(key)
 
     def _settle(self, key: tuple[bool, str]) -> None:
         """Open the book of an unlisted symbol from what its frames showed, and take those frames in."""
@@ -455,15 +489,12 @@ class Market:
 
     # -- small steps of every message ------------------------------------------------------------------
 
-    def _load(self, bids: Levels, asks: Levels) -> int:
-        """Copy levels into the kernels' array, bids first; return how many, or -1 if too many."""
-        levels = bids + asks
-        n = len(levels)
-        if n > MAX_LEVELS:
-            return -1
-        if n:
-            self._levels[:n] = levels
-        return n
+    def _load(self, event: Depth | Snapshot) -> tuple[int, int]:
+        """Read levels into the kernels' array, bids first; return (bids, all), or all = FULL."""
+        n_bids = read_levels(event.bids, self._levels, 0)
+        if n_bids == FULL:
+            return 0, FULL
+        return n_bids, read_levels(event.asks, self._levels, n_bids)
 
     @staticmethod
     def _when(frame: Frame, source: _Source, transact_ms: int, event_ms: int) -> int:
@@ -475,13 +506,29 @@ class Market:
 
     def _answer(self, code: int, book: _Book, frame: Frame) -> int:
         if code != ROW:
-            return self._drop(REASONS[code], frame)
+            if code != ROW_NOTED:
+                return self._drop(REASONS[code], frame)
+            self._note_odd(book, frame)
         self._tally.used += 1
         return book.index
 
+    def _note_odd(self, book: _Book, frame: Frame) -> None:
+        """Show what the kernels rounded or left out since the last look."""
+        place = f"{book.instrument.key}, {_place(frame)}"
+        for what, cell in (("off_grid", Cell.OFF_GRID), ("deep_levels", Cell.DEEP_DROPPED)):
+            count = int(book.cells[cell])
+            if count > book.odd[what]:
+                self._tally.note(what, place)
+                self._tally.noted[what] += count - book.odd[what] - 1
+                book.odd[what] = count
+
     def _drop(self, reason: str, frame: Frame) -> int:
-        self._tally.drop(reason, f"source {frame.source}, ts_recv {frame.ts_recv}")
+        self._tally.drop(reason, _place(frame))
         return NO_ROW
+
+
+def _place(frame: Frame) -> str:
+    return f"source {frame.source}, ts_recv {frame.ts_recv}"
 
 
 def _venue(is_futures: bool, symbol: str) -> str:  # noqa: FBT001 - part of a key

@@ -27,7 +27,7 @@ _COIN_INFO: Final = (
 )
 
 
-def _known(  # noqa: PLR0913 - one row of a table
+def _known(
     venue: str, symbol: str, tick: float, lot: float, source: str, multiplier: float = 1.0
 ) -> Instrument:
     return Instrument(
