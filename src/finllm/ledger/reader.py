@@ -1,12 +1,17 @@
-"""Reading a ledger without writing a byte of it, while its writer may still be at work."""
+"""Reading a ledger without changing a byte of it, while its writer may still be at work."""
 
+import os
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 from finllm.domain.errors import LedgerError
 from finllm.ledger import rows
+from finllm.ledger.head import Head, read_head
 
 T = TypeVar("T")
 
@@ -24,21 +29,24 @@ class LedgerReader:
     def __init__(self, folder: Path) -> None:
         if not (folder / rows.DB).exists():
             raise LedgerError(f"{folder} holds no ledger")
-        self._connection = rows.connect_for_reading(folder / rows.DB)
-        self._rows = rows.Rows(self._connection)
+        self._folder = folder
+        with ExitStack() as undo:
+            connection = undo.enter_context(reading(folder / rows.DB))
+            self._rows = rows.Rows(connection)
+            self._close = undo.pop_all().close
 
     def __enter__(self) -> Self:
         """Return the reader itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
-        self._connection.close()
+        self.close()
+
+    @property
+    def head(self) -> Head:
+        """Return how many entries are acknowledged by now; raises TamperedError if it is damaged."""
+        return read_head(self._folder / rows.HEAD)
 
     def records(self, kind: type[T]) -> Iterator[T]:
         """Yield the records of one type in the order they were written."""
@@ -51,3 +59,26 @@ class LedgerReader:
     def find_all(self, kind: type[T], entry_id: str) -> list[T]:
         """Return the records of one type and id, in the order they were written."""
         return self._rows.find_all(kind, entry_id)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection that changes nothing of a database, however its folder is kept.
+
+    SQLite keeps a work file beside a database while it reads; where the folder is read-only, as
+    archives are, a copy is read.
+    """
+    with ExitStack() as undo:
+        if not os.access(path.parent, os.W_OK):
+            copy = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="ledger-")))
+            for part in (path, path.with_name(path.name + "-wal")):
+                if part.exists():
+                    shutil.copyfile(part, copy / part.name)
+            path = copy / path.name
+        connection = rows.connect_for_reading(path)
+        undo.callback(connection.close)
+        yield connection

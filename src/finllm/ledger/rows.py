@@ -5,14 +5,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from finllm.domain.errors import LedgerError
 from finllm.ledger.chain import FORMAT
-from finllm.ledger.head import read_head
 from finllm.ledger.kinds import kind_of
 
 T = TypeVar("T")
@@ -60,10 +58,7 @@ def connect_for_writing(path: Path, max_bytes: int | None) -> sqlite3.Connection
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """Open a database that may be written meanwhile; nothing in it is changed.
-
-    SQLite keeps a work file beside it while it reads, so the folder has to be writable.
-    """
+    """Open a database that may be written meanwhile; nothing in it is changed."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0
     )
@@ -149,37 +144,6 @@ class Rows:
         """Return the last record of one type and id, or None."""
         found = self.find_all(record_type, entry_id)
         return found[-1] if found else None
-
-
-class LedgerReader:
-    """Reads a ledger without writing it, also while another process does. A context manager.
-
-    Args:
-        folder: Where the ledger is.
-
-    Raises:
-        LedgerError: If there is none.
-        TamperedError: If its head is missing or damaged.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        if not (folder / DB).exists():
-            raise LedgerError(f"{folder} holds no ledger")
-        self.head = read_head(folder / HEAD)
-        """How many entries were acknowledged at the time of opening."""
-        self._connection = connect_for_reading(folder / DB)
-        rows = Rows(self._connection)
-        self.records, self.find, self.find_all = rows.records, rows.find, rows.find_all
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close it."""
-        self._connection.close()
 
 
 class _Index:

@@ -1,11 +1,7 @@
 """Verification: is what is stored what was written? Changes nothing."""
 
-import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,6 +12,7 @@ from finllm.ledger import rows
 from finllm.ledger.chain import FORMAT, GENESIS, link
 from finllm.ledger.head import EMPTY, Head, read_head
 from finllm.ledger.kinds import BY_NAME, decode
+from finllm.ledger.reader import reading
 
 MAX_FAILURES: Final = 100
 """Failures listed; the rest are counted in the last one."""
@@ -121,9 +118,8 @@ def verify(folder: Path, *, anchors: tuple[Anchor, ...] = ()) -> Verification:
     check = _Check(head, anchors)
     check.failures += first
     try:
-        with _readable(path) as database:
-            for entry in _snapshot(database, check.failures):
-                check.take(entry)
+        for entry in _snapshot(path, check.failures):
+            check.take(entry)
     except (sqlite3.Error, UnicodeDecodeError) as why:
         check.failures.append(Failure(rows.DB, str(why)))
     check.end()
@@ -139,25 +135,11 @@ def verify(folder: Path, *, anchors: tuple[Anchor, ...] = ()) -> Verification:
     )
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[Path]:
-    """Yield the database, or a copy of it where the folder is read-only, as archives are."""
-    if not path.exists():
-        raise sqlite3.DatabaseError(f"{path} is missing")
-    if os.access(path.parent, os.W_OK):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
-        for part in (path, path.with_name(path.name + "-wal")):
-            if part.exists():
-                shutil.copyfile(part, Path(folder) / part.name)
-        yield Path(folder) / path.name
-
-
 def _snapshot(path: Path, failures: list[Failure]) -> Iterator[rows.Entry]:
     """Yield all entries of one consistent state, noting what is wrong with the database itself."""
-    connection = rows.connect_for_reading(path)
-    try:
+    if not path.exists():
+        raise sqlite3.DatabaseError(f"{path} is missing")
+    with reading(path) as connection:
         connection.execute("BEGIN")
         if not rows.has_schema(connection):
             failures.append(Failure(rows.DB, "table or triggers are not the ledger's"))
@@ -168,8 +150,6 @@ def _snapshot(path: Path, failures: list[Failure]) -> Iterator[rows.Entry]:
             if finding != "ok":
                 failures.append(Failure(rows.DB, finding))
         yield from connection.execute("SELECT * FROM entries ORDER BY seq")
-    finally:
-        connection.close()
 
 
 def _listed(failures: list[Failure]) -> tuple[Failure, ...]:

@@ -20,7 +20,7 @@ from finllm.domain.market import Bar, Gap
 from finllm.domain.protocol import Action, Applied, Closing, Hold, Outlook, Revision, Verdict
 from finllm.domain.trace import Trace
 from finllm.ledger import rows
-from finllm.ledger.rows import LedgerReader
+from finllm.ledger.reader import LedgerReader
 from finllm.ledger.store import Ledger
 
 

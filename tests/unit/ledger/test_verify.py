@@ -13,10 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
 from ledger_workload import forecast, work
 
 from finllm.domain.errors import LedgerError, TamperedError
+from finllm.domain.forecast import Forecast
 from finllm.domain.identity import canonical
 from finllm.ledger import rows
 from finllm.ledger.chain import GENESIS, link
 from finllm.ledger.head import HeadFile
+from finllm.ledger.reader import LedgerReader
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
 
@@ -214,3 +216,18 @@ def test_a_ledger_left_by_a_crash_verifies_and_says_what_is_beyond_the_head(
     found = verify(left)
     assert (found.ok, found.checked) == (True, count + 1)
     assert "1 entries beyond" in found.notes[0]
+
+
+def test_a_read_only_folder_is_read_from_a_copy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(folder)
+    work(ledger, 2, 10, start=30)
+    ledger.commit()
+    names = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr("finllm.ledger.reader.os.access", lambda *_: False)
+    assert verify(folder).checked == ledger.head.count
+    with LedgerReader(folder) as reader:
+        assert list(reader.records(Forecast)) == list(ledger.records(Forecast))
+    assert sorted(path.name for path in folder.iterdir()) == names
+    ledger.close()
