@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from finllm.audit.intervals import Blocks
+from finllm.audit.intervals import LEAST_FOR_INTERVAL, Blocks
 from finllm.audit.rules import N_CLASSES, Floats, Ints, one_hot
 from finllm.domain.forecast import LEVELS
 
@@ -85,7 +85,7 @@ def error_interval(ece: float, draws: Floats, n_blocks: int) -> tuple[float, flo
     The basic interval mirrors the draws at the estimate, because resampling adds to an ECE the same
     upward bias that sampling did.
     """
-    if n_blocks < 2:
+    if n_blocks < LEAST_FOR_INTERVAL:
         return None
     low, high = np.quantile(draws, [0.025, 0.975])
     return max(0.0, 2.0 * ece - float(high)), max(0.0, 2.0 * ece - float(low))
@@ -112,8 +112,8 @@ def murphy_parts(p: Floats, label: Ints, bins: Bins) -> tuple[float, float]:
     return reliability, resolution
 
 
-def pit_shares(q: Floats, value: Floats) -> tuple[float, float, float, float, float, float]:
-    """Return the share of outcomes in each of the six cells that five quantiles cut.
+def pit_mass(q: Floats, value: Floats) -> Floats:
+    """Return which of the six cells that five quantiles cut each outcome fell in, float64 [n, 6].
 
     An outcome equal to one or more quantiles is spread over the cells that touch it, by their mass.
 
@@ -124,5 +124,5 @@ def pit_shares(q: Floats, value: Floats) -> tuple[float, float, float, float, fl
     high = (q <= value[:, None]).sum(axis=1)
     cells = np.arange(len(_PIT_MASS))
     mass = np.where((low[:, None] <= cells) & (cells <= high[:, None]), _PIT_MASS, 0.0)
-    share = (mass / mass.sum(axis=1, keepdims=True)).mean(axis=0).tolist()
-    return share[0], share[1], share[2], share[3], share[4], share[5]
+    share: Floats = mass / mass.sum(axis=1, keepdims=True)
+    return share

@@ -7,11 +7,13 @@ abstaining forecast counts as that climatology throughout; neither leaves the de
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finllm.audit import rules
+from finllm.audit.calibration import pit_mass
 from finllm.audit.rules import Floats, Ints
 from finllm.audit.sample import Change, Sample
 from finllm.audit.scorecard import Stage
@@ -27,19 +29,30 @@ class Served:
     q: Floats
 
 
+PARTS: Final = ("rps", "crps", "brier", "covered", "width")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Scores of one stage by row of the sample, float64 [n], and its mean probabilities [n, 3]."""
+    """Scores of one stage by row of the sample, and its mean probabilities."""
 
     log: Floats
-    rps: Floats
-    crps: Floats
-    brier: Floats
-    covered: Floats
-    width: Floats
+    """[n], nats."""
+    parts: Floats
+    """[n, 5] in the order of `PARTS`, then the six cells of the PIT: [n, 11]."""
     p: Floats
-    q: Floats
-    """Quantiles averaged over the time in force, for the PIT alone."""
+    """[n, 3]."""
+
+    def means(self, rows: Ints) -> tuple[dict[str, float], list[float]]:
+        """Return the mean of each part over some rows, and the shares of the six PIT cells."""
+        means = self.parts[rows].mean(axis=0).tolist()
+        return dict(zip(PARTS, means, strict=False)), means[len(PARTS) :]
+
+    def agrees(self, other: "Losses", rows: Ints) -> bool:
+        """Return whether another stage served the very same on some rows."""
+        return np.array_equal(self.p[rows], other.p[rows]) and np.array_equal(
+            self.parts[rows], other.parts[rows]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +96,26 @@ def score(sample: Sample, pieces: Served) -> Losses:
     """Return the scores of a stage by row: time-weighted means over its pieces."""
     label, value = sample.label[pieces.row], sample.return_bps[pieces.row]
 
-    def mean(piece: Floats) -> Floats:
-        weighted = piece * pieces.weight
-        return np.bincount(pieces.row, weights=weighted, minlength=len(sample)).astype(np.float64)
-
-    return Losses(
-        log=mean(rules.log_score(pieces.p, label)),
-        rps=mean(rules.ranked_score(pieces.p, label)),
-        crps=mean(rules.quantile_crps(pieces.q, value)),
-        brier=mean(rules.brier_score(pieces.p, label)),
-        covered=mean(rules.is_covered(pieces.q, value)),
-        width=mean(rules.width(pieces.q)),
-        p=np.stack([mean(pieces.p[:, i]) for i in range(3)], axis=1),
-        q=np.stack([mean(pieces.q[:, i]) for i in range(5)], axis=1),
+    parts = np.column_stack(
+        [
+            rules.ranked_score(pieces.p, label),
+            rules.quantile_crps(pieces.q, value),
+            rules.brier_score(pieces.p, label),
+            rules.is_covered(pieces.q, value),
+            rules.width(pieces.q),
+            pit_mass(pieces.q, value),
+        ]
     )
+    log = rules.log_score(pieces.p, label)
+    if len(pieces.row) == len(sample):
+        return Losses(log=log, parts=parts, p=pieces.p)
+
+    def mean(columns: Floats) -> Floats:
+        weighted = (columns * pieces.weight[:, None]).T
+        sums = [np.bincount(pieces.row, weights=one, minlength=len(sample)) for one in weighted]
+        return np.stack(sums, axis=1)
+
+    return Losses(log=mean(log[:, None])[:, 0], parts=mean(parts), p=mean(pieces.p))
 
 
 def before_retraction(sample: Sample, row: int) -> tuple[float, float, float] | None:

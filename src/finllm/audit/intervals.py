@@ -20,7 +20,9 @@ STEPS_PER_BLOCK: Final = 5
 """Five bars on bars; on order books far less than five seconds."""
 LEAST_BLOCKS: Final = 20
 """With fewer a result is tentative."""
-MOST_BLOCKS: Final = 200
+LEAST_FOR_INTERVAL: Final = 5
+"""With fewer an interval would only pretend."""
+MOST_BLOCKS: Final = 100
 """With more data blocks grow longer: that costs no precision and covers slower dependence."""
 CELLS_PER_BLOCK: Final = 4
 SIGNIFICANT: Final = 0.05
@@ -82,51 +84,46 @@ def blocks_of(ts: Ints, horizon_ns: int, step_ns: float) -> Blocks:
     )
     slot = np.floor(trading / (block_ns / CELLS_PER_BLOCK) + 1e-9).astype(np.int64)
     occupied, cell = np.unique(slot, return_inverse=True)
-    return Blocks(cell[row_moment], len(occupied), block_ns / NS_PER_S)
+    return Blocks(cell[row_moment], len(occupied), float(block_ns) / NS_PER_S)
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """How to resample: how often, and from which seeded generator."""
-
-    resamples: int
-    rng: np.random.Generator
-
-
-def resample(sums: Floats, draw: Draw) -> Floats:
-    """Return totals [resamples, k] of cell sums [n_cells, k] over blocks drawn at random.
+def draw_runs(n_cells: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Return how often each run of four cells is drawn: float64 [resamples, n_cells].
 
     Circular moving blocks: every run of four cells, round the end, is equally likely.
 
     Source:
         Kunsch (1989); Politis & Romano (1992), "A circular block-resampling procedure".
     """
-    n_cells = len(sums)
-    length = min(CELLS_PER_BLOCK, n_cells)
-    runs = np.concatenate([np.zeros((1, sums.shape[1])), sums, sums[: length - 1]]).cumsum(axis=0)
-    blocks = runs[length:] - runs[:-length]
-    n_drawn = max(1, round(n_cells / length))
-    drawn = draw.rng.integers(n_cells, size=(draw.resamples, n_drawn))
-    drawn += n_cells * np.arange(draw.resamples)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=draw.resamples * n_cells)
-    totals: Floats = times.reshape(draw.resamples, n_cells).astype(np.float64) @ blocks
+    n_drawn = max(1, round(n_cells / CELLS_PER_BLOCK))
+    drawn = rng.integers(n_cells, size=(resamples, n_drawn))
+    drawn += n_cells * np.arange(resamples)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=resamples * n_cells)
+    return times.reshape(resamples, n_cells).astype(np.float64)
+
+
+def resample(sums: Floats, runs: Floats) -> Floats:
+    """Return totals [resamples, k] of cell sums [n_cells, k] over the runs drawn."""
+    length = min(CELLS_PER_BLOCK, len(sums))
+    upto = np.concatenate([np.zeros((1, sums.shape[1])), sums, sums[: length - 1]]).cumsum(axis=0)
+    totals: Floats = runs @ (upto[length:] - upto[:-length])
     return totals
 
 
 def percentile_interval(draws: Floats, n_blocks: int) -> Interval | None:
     """Return the 95 % interval of resampled values [resamples], widened for few blocks.
 
-    None with fewer than two blocks.
+    None with fewer than five blocks.
 
     Source:
         Hesterberg (2015), "What teachers should know about the bootstrap", expanded percentiles.
     """
-    if n_blocks < 2 or not np.isfinite(draws).all():
+    if n_blocks < LEAST_FOR_INTERVAL or not np.isfinite(draws).all():
         return None
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
-    widened = np.sqrt(n_blocks / (n_blocks - 1)) * t.ppf(_TAIL, n_blocks - 1)
-    tail = float(norm.cdf(widened))
+    widened = np.sqrt(n_blocks / (n_blocks - 1)) * stdtrit(n_blocks - 1, _TAIL)
+    tail = float(ndtr(widened))
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return float(low), float(high)
 
@@ -167,10 +164,10 @@ def diebold_mariano(difference: Floats, count: Floats) -> float | None:
     shrink = (n_cells + 1 - 2 * ahead + ahead * (ahead - 1) / n_cells) / n_cells
     if n_cells <= 2 * ahead or variance <= 0.0:
         return None
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     statistic = difference.sum() / np.sqrt(variance) * np.sqrt(shrink)
-    return float(2.0 * t.sf(abs(statistic), n_cells - 1))
+    return float(2.0 * stdtr(n_cells - 1, -abs(statistic)))
 
 
 def finding_of(interval: Interval | None, p_value: float | None) -> Finding:

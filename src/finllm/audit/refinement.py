@@ -10,9 +10,9 @@ from finllm.audit.inforce import Scored, before_retraction, touched
 from finllm.audit.intervals import (
     CELLS_PER_BLOCK,
     Blocks,
-    Draw,
     blocks_of,
     diebold_mariano,
+    draw_runs,
     finding_of,
     percentile_interval,
     resample,
@@ -75,7 +75,8 @@ def refinement_of(
     asking: Asking,
     *,
     always_gain: float | None,
-    draw: Draw,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> Refinement:
     """Return the refinement ledger.
 
@@ -84,13 +85,14 @@ def refinement_of(
         revised: What became of all verdicts.
         asking: Questions and their cost.
         always_gain: Mean gain of a run on the same input that always asked, if there is one.
-        draw: How to resample.
+        resamples: Bootstrap draws.
+        rng: Seeded generator.
     """
     sample, stages = scored.sample, scored.stages
     edge, in_force = stages[Stage.EDGE], stages[Stage.IN_FORCE]
     difference = edge.log - in_force.log
     everything = np.arange(len(sample))
-    whole = _gain(sample, everything, difference, draw)
+    whole = _gain(sample, everything, difference, resamples, rng)
     changed = touched(sample)
     total = float(difference.sum())
     outlook = float((edge.log - scored.emitted_log).mean()) if len(sample) else 0.0
@@ -128,11 +130,13 @@ def refinement_of(
         n_blocks=whole.blocks.n_blocks,
         block_s=whole.blocks.block_s,
         tentative=whole.blocks.is_tentative,
-        by_horizon=_by_horizon(sample, difference, draw),
+        by_horizon=_by_horizon(sample, difference, resamples, rng),
     )
 
 
-def _gain(sample: Sample, rows: Ints, difference: Floats, draw: Draw) -> _Gain:
+def _gain(
+    sample: Sample, rows: Ints, difference: Floats, resamples: int, rng: np.random.Generator
+) -> _Gain:
     if not len(rows):
         return _Gain(0.0, None, Finding.INCONCLUSIVE, 0.0, Blocks(rows, 0, 0.0))
     ts, gain = sample.ts_recv[rows], difference[rows]
@@ -140,20 +144,22 @@ def _gain(sample: Sample, rows: Ints, difference: Floats, draw: Draw) -> _Gain:
     step = typical_step_ns(ts, series)
     blocks = blocks_of(ts, int(sample.horizon_ns[rows].max()), step)
     sums = blocks.sums(np.stack([gain, np.ones(len(rows))], axis=1))
-    totals = resample(sums, draw)
+    totals = resample(sums, draw_runs(blocks.n_cells, resamples, rng))
     interval = percentile_interval(totals[:, 0] / totals[:, 1], blocks.n_blocks)
     p_value = diebold_mariano(sums[:, 0], sums[:, 1])
     finding = finding_of(interval, p_value)
     return _Gain(float(gain.mean()), interval, finding, harm_of(gain, blocks), blocks)
 
 
-def _by_horizon(sample: Sample, difference: Floats, draw: Draw) -> tuple[Share, ...]:
+def _by_horizon(
+    sample: Sample, difference: Floats, resamples: int, rng: np.random.Generator
+) -> tuple[Share, ...]:
     shares = []
     for code, (name, horizon_s) in enumerate(sample.horizons):
         rows = np.flatnonzero(sample.horizon == code)
         if not len(rows):
             continue
-        gain = _gain(sample, rows, difference, draw)
+        gain = _gain(sample, rows, difference, resamples, rng)
         shares.append(
             Share(
                 horizon=name,
@@ -177,13 +183,13 @@ def _retraction_precision(sample: Sample) -> tuple[int, float | None]:
             continue
         label = sample.label[row : row + 1]
         loss = rules.log_score(np.array([withdrawn]), label)[0]
-        right.append(loss > rules.log_score(sample.climatology[row : row + 1], label)[0])
+        right.append(bool(loss > rules.log_score(sample.climatology[row : row + 1], label)[0]))
     return len(right), (sum(right) / len(right) if right else None)
 
 
 def _late_applied(sample: Sample) -> int:
     return sum(
-        change.ts >= sample.valid_until[row]
+        change.ts >= int(sample.valid_until[row])
         for row, changes in sample.changes.items()
         for change in changes
     )

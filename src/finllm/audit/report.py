@@ -120,9 +120,8 @@ def _against_climatology(row: Row) -> str:
     }
     hint = " (tentative)" if row.tentative else ""
     return (
-        f"{row.horizon}, all instruments: {said[row.finding.climatology]} climatology, "
-        f"{said[row.finding.obi]} touch imbalance alone{hint}, "
-        f"on about {row.n_eff:,} independent forecasts."
+        f"{row.horizon}, all instruments{hint}: {said[row.finding.climatology]} climatology, "
+        f"{said[row.finding.obi]} OBI alone, on about {row.n_eff:,} independent forecasts."
     )
 
 

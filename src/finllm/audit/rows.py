@@ -1,5 +1,6 @@
 """Score rows: one group of forecasts, every stage, against every baseline, with how sure it is."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from finllm.audit import calibration, intervals, rules
 from finllm.audit.inforce import Scored
-from finllm.audit.intervals import Blocks, Draw, finding_of
+from finllm.audit.intervals import Blocks, finding_of
 from finllm.audit.rules import Floats, Ints
 from finllm.audit.sample import Sample
 from finllm.audit.scorecard import (
@@ -101,14 +102,41 @@ def _renamed(row: Row, regime: str) -> Row:
 
 
 def _score_group(scored: Scored, group: _Group, resamples: int, seed: int) -> list[Row]:
-    sample, rows = scored.sample, group.rows
+    extent = _extent(scored.sample, group, resamples, seed)
+    scored_rows: list[Row] = []
+    for stage in Stage:
+        same = [
+            row
+            for row in scored_rows
+            if scored.stages[stage].agrees(scored.stages[row.stage], group.rows)
+        ]
+        scored_rows.append(
+            msgspec.structs.replace(same[0], stage=stage)
+            if same
+            else _score_stage(scored, group, stage, extent)
+        )
+    return scored_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """What the stages of a group have in common: its stretch of time, and the draws from it."""
+
+    blocks: Blocks
+    runs: Floats
+    n_disjoint: int
+    rng: np.random.Generator
+
+
+def _extent(sample: Sample, group: _Group, resamples: int, seed: int) -> _Extent:
+    rows = group.rows
     ts = sample.ts_recv[rows]
     step = intervals.typical_step_ns(ts, sample.instrument[rows])
     blocks = intervals.blocks_of(ts, int(sample.horizon_ns[rows].max()), step)
-    n_disjoint = _disjoint(sample, rows)
     name = content_id(seed, group.instrument, group.horizon, group.regime)
-    draw = intervals.Draw(resamples, np.random.default_rng(int(name, 16)))
-    return [_score_stage(scored, group, stage, (blocks, n_disjoint), draw) for stage in Stage]
+    rng = np.random.default_rng(int(name, 16))
+    runs = intervals.draw_runs(blocks.n_cells, resamples, rng)
+    return _Extent(blocks, runs, _disjoint(sample, rows), rng)
 
 
 def _disjoint(sample: Sample, rows: Ints) -> int:
@@ -119,27 +147,20 @@ def _disjoint(sample: Sample, rows: Ints) -> int:
     return total
 
 
-def _score_stage(
-    scored: Scored,
-    group: _Group,
-    stage: Stage,
-    extent: tuple[Blocks, int],
-    draw: Draw,
-) -> Row:
-    sample, rows, losses = scored.sample, group.rows, scored.stages[stage]
-    blocks, n_disjoint = extent
-    label, value, p = sample.label[rows], sample.return_bps[rows], losses.p[rows]
-    log = losses.log[rows]
-    baseline = scored.baseline_log[rows]
+def _score_stage(scored: Scored, group: _Group, stage: Stage, extent: _Extent) -> Row:
+    sample, rows, losses, blocks = scored.sample, group.rows, scored.stages[stage], extent.blocks
+    label, value = sample.label[rows], sample.return_bps[rows]
+    log, p, baseline = losses.log[rows], losses.p[rows], scored.baseline_log[rows]
+    parts, pit = losses.means(rows)
     cells = blocks.sums(np.column_stack([np.ones(len(rows)), log, baseline]))
-    totals = intervals.resample(cells, draw)
-    n_eff = intervals.effective_n(n_disjoint, float(log.var()), totals[:, 1] / totals[:, 0], blocks)
+    totals = intervals.resample(cells, extent.runs)
+    mean_draws = totals[:, 1] / totals[:, 0]
+    n_eff = intervals.effective_n(extent.n_disjoint, float(log.var()), mean_draws, blocks)
     bins = calibration.bins_of(p, n_eff)
     gaps = calibration.gap_columns(p, label, bins, blocks)
     ece = float(calibration.expected_error(gaps.sum(axis=0), float(len(rows))))
-    gap_draws = intervals.resample(np.column_stack([cells[:, :1], gaps]), draw)
-    ece_draws = calibration.expected_error(gap_draws[:, 1:], gap_draws[:, 0])
-    perfect, perfect_95 = calibration.perfect_error(p, bins, n_eff, draw.rng)
+    ece_draws = calibration.expected_error(intervals.resample(gaps, extent.runs), totals[:, 0])
+    perfect, perfect_95 = calibration.perfect_error(p, bins, n_eff, extent.rng)
     reliability, resolution = calibration.murphy_parts(p, label, bins)
     ic, ic_t = _information(p[:, 2] - p[:, 0], value, blocks)
     spans, p_values = _against(cells, totals, blocks)
@@ -153,9 +174,9 @@ def _score_stage(
         n=len(rows),
         n_eff=n_eff,
         log_score=float(log.mean()),
-        rps=float(losses.rps[rows].mean()),
-        crps=float(losses.crps[rows].mean()),
-        brier=float(losses.brier[rows].mean()),
+        rps=parts["rps"],
+        crps=parts["crps"],
+        brier=parts["brier"],
         reliability=reliability,
         resolution=resolution,
         ece=ece,
@@ -163,7 +184,7 @@ def _score_stage(
         ece_perfect=perfect,
         ece_perfect_95=perfect_95,
         ece_interval=calibration.error_interval(ece, ece_draws, blocks.n_blocks),
-        skill=Against(**_skills(log, baseline, BASELINES)),
+        skill=Against(**_skills(float(log.mean()), baseline, BASELINES)),
         interval=IntervalAgainst(**dict(zip(BASELINES, spans, strict=True))),
         p_value=Against(**dict(zip(BASELINES, p_values, strict=True))),
         finding=FindingAgainst(
@@ -172,11 +193,11 @@ def _score_stage(
                 for name, span, p_value in zip(BASELINES, spans, p_values, strict=True)
             }
         ),
-        skill_crps=Against(**_skills(losses.crps[rows], scored.baseline_crps[rows], BASELINES[:2])),
+        skill_crps=Against(**_skills(parts["crps"], scored.baseline_crps[rows], BASELINES[:2])),
         skill_hindsight=_hindsight(log, label),
-        coverage_80=float(losses.covered[rows].mean()),
-        width_80_bps=float(losses.width[rows].mean()),
-        pit=calibration.pit_shares(losses.q[rows], value),
+        coverage_80=parts["covered"],
+        width_80_bps=parts["width"],
+        pit=(pit[0], pit[1], pit[2], pit[3], pit[4], pit[5]),
         mcc=rules.matthews(said, label),
         macro_f1=rules.macro_f1(said, label),
         ic=ic,
@@ -187,12 +208,11 @@ def _score_stage(
     )
 
 
-def _skills(loss: Floats, baseline: Floats, names: tuple[str, ...]) -> dict[str, float | None]:
-    """Return 1 - mean loss / mean baseline loss by baseline; None where the baseline never errs."""
+def _skills(loss: float, baseline: Floats, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Return 1 - loss / mean baseline loss by baseline; None where the baseline never errs."""
     means = baseline.mean(axis=0).tolist()
-    own = float(loss.mean())
     return {
-        name: 1.0 - own / mean if mean > 0.0 else None
+        name: 1.0 - loss / mean if mean > 0.0 else None
         for name, mean in zip(names, means, strict=True)
     }
 
@@ -237,5 +257,5 @@ def _information(
     residual = own * (moved - product / power * own)
     sums = blocks.sums(residual[:, None])[:, 0]
     variance = intervals.hac_variance(sums, intervals.lags_of(blocks.n_cells))
-    t = product / np.sqrt(variance) if variance > 0.0 and blocks.n_blocks >= 2 else None
-    return product / np.sqrt(power * spread), None if t is None else float(t)
+    t = product / math.sqrt(variance) if variance > 0.0 and blocks.n_blocks >= 2 else None
+    return product / math.sqrt(power * spread), t

@@ -4,23 +4,28 @@ Membership is settled by version 1 and the outcome alone, so that nothing which 
 later (least of all a retraction) can take a forecast out of the denominator.
 """
 
-from array import array
+import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finllm.audit.rules import Floats, Ints
-from finllm.domain.forecast import Forecast, Outcome, Status
+from finllm.domain.forecast import Forecast, Outcome, Reference, Status
 from finllm.domain.label import label as label_of
 from finllm.domain.market import Flag
 from finllm.domain.protocol import Applied, Closing, Revision
 from finllm.runtime.tally import Tally
 
-_WIDTHS = (3, 3, 5, 5, 3, 3, 3, 5, 5)
-_SUM_SLACK = 1e-6
+_WIDTHS: Final = (3, 3, 5, 5, 3, 3, 3, 5, 5)
+"""Columns of base, emitted, their quantiles, three baselines, two baselines' quantiles."""
+_N_REALS: Final = sum(_WIDTHS) + 1
+_N_INTS: Final = 8
+_ROW: Final = struct.Struct(f"={_N_REALS}d{_N_INTS}q")
+_SUM_SLACK: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +99,7 @@ class _Columns:
 
     def __init__(self) -> None:
         self.ids: dict[str, int] = {}
-        self.reals = array("d")
-        self.ints = array("q")
+        self.packed = bytearray()
         self.instruments, self.horizons, self.regimes = _Names(), _Names(), _Names()
 
     def add(self, forecast: Forecast, tally: Tally) -> None:
@@ -108,33 +112,36 @@ class _Columns:
         elif forecast.reference is None:
             tally.drop("no_reference", forecast.forecast_id)
         else:
-            self._append(forecast)
+            self.ids[forecast.forecast_id] = len(self.ids)
+            self.packed += self._pack(forecast, forecast.reference)
 
-    def _append(self, forecast: Forecast) -> None:
-        self.ids[forecast.forecast_id] = len(self.ids)
-        reference = forecast.reference
-        assert reference is not None  # noqa: S101 - the caller has just looked; this tells mypy
-        reals = self.reals
-        for part in (forecast.base, forecast.emitted, forecast.base_q, forecast.emitted_q):
-            reals.extend(part)
-        for part in (reference.climatology, reference.ewma, reference.obi):
-            reals.extend(part)
-        reals.extend(reference.climatology_q)
-        reals.extend(reference.ewma_q)
-        reals.append(forecast.band_bps)
-        horizon = (forecast.horizon, forecast.horizon_s)
-        self.ints.extend(
-            (
-                forecast.ts_recv,
-                forecast.ts_emit,
-                forecast.valid_until,
-                forecast.horizon_ns,
-                forecast.flags,
-                self.instruments.code(forecast.instrument),
-                self.horizons.code(horizon),
-                self.regimes.code(forecast.regime),
-            )
+    def _pack(self, forecast: Forecast, reference: Reference) -> bytes:
+        # one call of one compiled packer: a third of the time of growing a column for each field
+        return _ROW.pack(
+            *forecast.base,
+            *forecast.emitted,
+            *forecast.base_q,
+            *forecast.emitted_q,
+            *reference.climatology,
+            *reference.ewma,
+            *reference.obi,
+            *reference.climatology_q,
+            *reference.ewma_q,
+            forecast.band_bps,
+            forecast.ts_recv,
+            forecast.ts_emit,
+            forecast.valid_until,
+            forecast.horizon_ns,
+            forecast.flags,
+            self.instruments.code(forecast.instrument),
+            self.horizons.code((forecast.horizon, forecast.horizon_s)),
+            self.regimes.code(forecast.regime),
         )
+
+    def arrays(self) -> tuple[Floats, Ints]:
+        """Return float64 [n, 36] and int64 [n, 8], views of what was packed."""
+        cells = np.frombuffer(self.packed, np.int64).reshape(len(self.ids), _N_REALS + _N_INTS)
+        return cells[:, :_N_REALS].view(np.float64), cells[:, _N_REALS:]
 
 
 def gather_forecasts(forecasts: Iterable[Forecast], tally: Tally) -> _Columns:
@@ -176,19 +183,17 @@ def assemble(
     columns: _Columns, outcomes: Iterable[Outcome], revised: RevisionCount, tally: Tally
 ) -> Sample:
     """Return the sample: forecasts that resolved, in order of receive time."""
-    n = len(columns.ids)
-    reals = np.frombuffer(columns.reals, np.float64).reshape(n, sum(_WIDTHS) + 1)
-    ints = np.frombuffer(columns.ints, np.int64).reshape(n, 8)
+    reals, ints = columns.arrays()
     label, value, end = _resolved(columns.ids, outcomes, tally)
     kept = (label >= 0) & _is_usable(reals, value)
     _count_exclusions(label, kept, tally)
     order = np.flatnonzero(kept)
     order = order[np.argsort(ints[order, 0], kind="stable")]
     _note_labels(label[order], value[order], reals[order, -1], tally)
-    parts = np.split(reals[order], np.cumsum(_WIDTHS), axis=1)
+    parts = [np.ascontiguousarray(p) for p in np.split(reals[order], np.cumsum(_WIDTHS), axis=1)]
     names = list(columns.ids)
     ids = [names[i] for i in order.tolist()]
-    whole = ints[order].T
+    whole = np.ascontiguousarray(ints[order].T)
     tally.used = len(ids)
     return Sample(
         ids=ids,

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 
 from finllm.audit.inforce import score_all
-from finllm.audit.intervals import Draw
 from finllm.audit.refinement import count_asking, refinement_of
 from finllm.audit.rows import score_rows
 from finllm.audit.sample import assemble, check_closings, gather_forecasts, gather_revisions
@@ -79,7 +78,8 @@ def examine(  # noqa: PLR0917 - the seven streams of records that a run leaves
         revised,
         count_asking(questions, holds, verdicts),
         always_gain=always_gain,
-        draw=Draw(resamples, np.random.default_rng(seed)),
+        resamples=resamples,
+        rng=np.random.default_rng(seed),
     )
     return Scores(
         rows=score_rows(scored, resamples, seed),
