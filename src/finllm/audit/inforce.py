@@ -7,6 +7,7 @@ abstaining forecast counts as that climatology throughout; neither leaves the de
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -48,11 +49,10 @@ class Losses:
         means = self.parts[rows].mean(axis=0).tolist()
         return dict(zip(PARTS, means, strict=False)), means[len(PARTS) :]
 
-    def agrees(self, other: "Losses", rows: Ints) -> bool:
-        """Return whether another stage served the very same on some rows."""
-        return np.array_equal(self.p[rows], other.p[rows]) and np.array_equal(
-            self.parts[rows], other.parts[rows]
-        )
+    def differs(self, other: "Losses") -> NDArray[np.bool_]:
+        """Return where another stage was worth anything else, bool [n]."""
+        differs: NDArray[np.bool_] = (self.p != other.p).any(axis=1)
+        return differs | (self.parts != other.parts).any(axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +67,25 @@ class Scored:
     """[n, 3]."""
     baseline_crps: Floats
     """[n, 2]: OBI has no quantiles."""
+    differs: dict[tuple[Stage, Stage], NDArray[np.bool_]]
+    """Where a stage was worth anything else than an earlier one, bool [n]."""
 
 
 def score_all(sample: Sample) -> Scored:
     """Return every stage and every baseline scored."""
     baseline_log, baseline_crps = _baseline_losses(sample)
     first = _whole(sample, sample.emitted, sample.emitted_q)
+    stages = {stage: score(sample, served(sample, stage)) for stage in Stage}
     return Scored(
         sample=sample,
-        stages={stage: score(sample, served(sample, stage)) for stage in Stage},
+        stages=stages,
         emitted_log=rules.log_score(first.p, sample.label),
         baseline_log=baseline_log,
         baseline_crps=baseline_crps,
+        differs={
+            (later, earlier): stages[later].differs(stages[earlier])
+            for earlier, later in combinations(Stage, 2)
+        },
     )
 
 

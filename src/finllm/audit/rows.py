@@ -106,9 +106,7 @@ def _score_group(scored: Scored, group: _Group, resamples: int, seed: int) -> li
     scored_rows: list[Row] = []
     for stage in Stage:
         same = [
-            row
-            for row in scored_rows
-            if scored.stages[stage].agrees(scored.stages[row.stage], group.rows)
+            row for row in scored_rows if not scored.differs[stage, row.stage][group.rows].any()
         ]
         scored_rows.append(
             msgspec.structs.replace(same[0], stage=stage)
