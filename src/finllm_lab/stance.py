@@ -126,18 +126,23 @@ def fit(rows: list[Row], *, ridge: float = C) -> tuple[NDArray[np.float64], NDAr
 
     x = _matrix(rows)
     n_with = np.asarray((x > 0).sum(axis=0)).ravel()
-    idf = np.log((1.0 + len(rows)) / (1.0 + n_with)) + 1.0
+    seen = np.flatnonzero(n_with)
+    idf = np.log((1.0 + len(rows)) / (1.0 + n_with[seen])) + 1.0
     model = LogisticRegression(C=ridge, class_weight="balanced", max_iter=2_000, tol=1e-6)
     model.fit(
-        x.multiply(idf).tocsr(), [r.label for r in rows], sample_weight=[r.weight for r in rows]
+        x[:, seen].multiply(idf).tocsr(),
+        [r.label for r in rows],
+        sample_weight=[r.weight for r in rows],
     )
-    return (model.coef_ * idf).T, model.intercept_
+    weights = np.zeros((1 << N_BITS, 3))
+    weights[seen] = (model.coef_ * idf).T
+    return weights, model.intercept_
 
 
 def make_head(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[StanceHead, bytes]:
     """Return the head of rounded weights, and its compressed weights; the card is still bare."""
-    scale = float(np.abs(weights).max()) / 127.0
-    rounded = np.rint(weights / scale).astype(np.int8).tobytes()
+    scale = round(float(np.abs(weights).max()) / 127.0, 9)
+    rounded = np.rint(weights / scale).clip(-127, 127).astype(np.int8).tobytes()
     packed = zlib.compress(rounded, 9)
     digest = sha256(packed).hexdigest()
     down, flat, up = (round(float(b), 6) for b in bias)

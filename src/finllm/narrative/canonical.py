@@ -13,6 +13,10 @@ import msgspec
 
 MAX_PASSES: Final = 6
 """Nesting of disguises (an escape inside a wide letter inside an escape) that is followed."""
+MOST_READ: Final = 200_000
+"""Characters of a raw text that are read."""
+MOST_GROWTH: Final = 2
+"""A text that compatibility forms make longer than this many times itself is cut there."""
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +36,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     html: int = 0
     """Tags, comments, hidden blocks and entities."""
     urls: int = 0
+    unread: int = 0
+    """Characters beyond what is read of a long text."""
 
     @property
     def disguises(self) -> int:
@@ -77,9 +83,10 @@ _TAG = re.compile(rf"</?(?:{_TAGS})\b[^<>]*>", re.IGNORECASE)
 _RESIDUE = re.compile(
     r"\b(?:span|div|p|a)\s+(?:class|href|style|rel|target)=\"[^\"<>]{0,300}\"+\s*>", re.IGNORECASE
 )
-_BLOCK = re.compile(
-    r"<!--|<(script|style|template|noscript|head)\b[^<>]*>"
-    r"|<([a-z][a-z0-9]*)\b[^<>]*(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0)[^<>]*>",
+_BLOCK = re.compile(r"<!--|<([a-z][a-z0-9]{0,20})\b([^<>]{0,4000})>", re.IGNORECASE)
+_SILENT: Final = frozenset({"script", "style", "template", "noscript", "head"})
+_HIDING = re.compile(
+    r"display\s{0,9}:\s{0,9}none|visibility\s{0,9}:\s{0,9}hidden|font-size\s{0,9}:\s{0,9}0",
     re.IGNORECASE,
 )
 _AMPS = re.compile(r"&(?:amp;|#38;|#x26;){2,}", re.IGNORECASE)
@@ -95,7 +102,7 @@ _JOINED = re.compile("[\ufe00-\ufe0f]|(?<=[\u2600-\u27bf\U0001f000-\U0001faff])\
 _MARKS = re.compile("(?<=[A-Za-z])[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u20d0-\u20f0]+")
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[A-Za-z]")
-_PARAGRAPH = re.compile(r"[^\S\n]*\n[^\S\n]*(?:\n\s*)+")
+_PARAGRAPH = re.compile(r" ?\n ?(?:\n ?)+")
 _SPACES = re.compile(r"[^\S\n]+")
 
 
@@ -119,7 +126,8 @@ def canonicalise(raw: str) -> Canonical:
     one, all other white space becomes one blank.
     """
     count = _Count()
-    text = raw
+    count.of["unread"] = max(0, len(raw) - MOST_READ)
+    text = raw[:MOST_READ]
     for _ in range(MAX_PASSES):
         before = text
         text = _unmask(text, count)
@@ -148,7 +156,7 @@ def _compatible(text: str, count: _Count) -> str:
         return text
     odd = [c for c in set(text) if not c.isascii() and not unicodedata.is_normalized("NFKC", c)]
     count.of["nfkc"] += sum(map(text.count, odd))
-    return unicodedata.normalize("NFKC", text)
+    return unicodedata.normalize("NFKC", text)[: MOST_GROWTH * len(text) + 100]
 
 
 def _visible(text: str, count: _Count) -> str:
@@ -198,18 +206,26 @@ def _unhtml(text: str, count: _Count) -> str:
 
 def _drop_blocks(text: str, count: _Count) -> str:
     """Drop comments, scripts and hidden elements with their content, in one pass."""
-    kept, at = [], 0
+    kept, at, look = [], 0, 0
     unclosed: set[str] = set()
-    while match := _BLOCK.search(text, at):
-        name = (match.group(1) or match.group(2) or "--").lower()
-        end = None if name in unclosed else _closing(name).search(text, match.end())
-        kept.append(text[at : match.start()])
+    while match := _BLOCK.search(text, look):
+        look = match.end()
+        name = (match.group(1) or "--").lower()
+        if name in unclosed or not _is_hidden(name, match.group(2) or ""):
+            continue
+        end = _closing(name).search(text, look)
         if end is None:
             unclosed.add(name)  # do not look for it again: that would be quadratic
-        at = end.end() if end else match.end()
+            continue
+        kept.append(text[at : match.start()])
+        at = look = end.end()
         count.of["html"] += 1
     kept.append(text[at:])
     return " ".join(kept)
+
+
+def _is_hidden(name: str, attributes: str) -> bool:
+    return name in _SILENT or name == "--" or _HIDING.search(attributes) is not None
 
 
 def _closing(name: str) -> re.Pattern[str]:
@@ -218,14 +234,9 @@ def _closing(name: str) -> re.Pattern[str]:
 
 def _tidy(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2029", "\n\n")
-    text = _PARAGRAPH.sub("\x00", text).replace("\n", " ")
-    return (
-        _SPACES.sub(" ", text)
-        .replace(" \x00", "\x00")
-        .replace("\x00 ", "\x00")
-        .replace("\x00", "\n\n")
-        .strip()
-    )
+    # Blanks first: a pattern that could start at each blank of a run would be quadratic.
+    text = _PARAGRAPH.sub("\x00", _SPACES.sub(" ", text).strip()).replace("\n", " ")
+    return _SPACES.sub(" ", text).replace("\x00", "\n\n")
 
 
 def canonical_text(raw: str) -> str:

@@ -223,7 +223,7 @@ class Linker:
 def _is_written_so(as_written: str, weight: float) -> bool:
     """Return whether the case fits: `cat` is not CAT, and what somebody `fed` is not the Fed."""
     if weight == TICKER:
-        return as_written.isupper()
+        return as_written.removesuffix("'s").isupper()
     return as_written != "fed"
 
 
