@@ -15,7 +15,7 @@ from finllm.market.synthetic.settings import Listing
 CELL_NS: Final = 50 * NS_PER_MS
 """Grid of the efficient price and of depth diffs; the usdm recordings have a diff every 52 ms."""
 VOLATILITY_BPS: Final = {"calm": 0.35, "active": 0.55, "stressed": 0.95}
-"""Per root second, by regime; with news the 10 s return deviates by 3 to 5, near the recordings."""
+"""Per root second, by regime; news adds to it, so that the whole is near the recordings'."""
 ACTIVITY: Final = {"calm": 0.7, "active": 0.9, "stressed": 1.4}
 """Factor of the event rate, by regime."""
 _SHARED: Final = 0.5
