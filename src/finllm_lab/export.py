@@ -1,6 +1,7 @@
 """From fitted numbers to an artifact folder: an ONNX graph, a manifest, and nothing that varies.
 
-The graph is standardise, clip, bend (a feature and its absolute value), one fp32 Gemm. The same
+The graph is standardise, clip, bend (a feature and its absolute value), one fp32 Gemm, a dead zone for
+the quantiles (most short returns are exactly nought). The same
 numbers give the same bytes, so training twice gives the same hash. Knows nothing of how the numbers
 came about.
 """
@@ -14,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.identity import content_id
-from finllm.edge.artifact import FORMAT, MANIFEST_FILE, MODEL_FILE, Manifest
+from finllm.edge.artifact import FORMAT, MANIFEST_FILE, MODEL_FILE, Card, Manifest
 from finllm.edge.model import RAW_WIDTH
 
 OPSET: Final = 17
 CLIP: Final = 5.0
 """Standardised features are clipped here: a wild input must not buy a wild claim."""
+
+
+EMPTY_CARD: Final = Card(data=(), licence_class="A", splits="", scores=(), limits=())
+"""Stands in for the card where only what is served counts."""
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +42,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """float64 [2 F, 8 H]: for each horizon three logits, then five quantiles."""
     bias: NDArray[np.float64]
     """float64 [8 H]."""
+    dead_zone: NDArray[np.float64]
+    """float64 [8 H]: a score no larger than this is nought; 0 leaves it as it is."""
 
 
 def prior_network(
@@ -55,6 +62,7 @@ def prior_network(
         spread=np.ones(n_features),
         weights=np.zeros((2 * n_features, len(bias))),
         bias=bias,
+        dead_zone=np.zeros(len(bias)),
     )
 
 
@@ -70,6 +78,8 @@ def graph_of(network: Network) -> bytes:
         "high": np.array(CLIP),
         "weights": network.weights,
         "bias": network.bias,
+        "dead_zone": network.dead_zone,
+        "nought": np.array(0.0),
     }
     nodes = [
         helper.make_node("Sub", ["rows", "centre"], ["moved"]),
@@ -77,7 +87,10 @@ def graph_of(network: Network) -> bytes:
         helper.make_node("Clip", ["scaled", "low", "high"], ["z"]),
         helper.make_node("Abs", ["z"], ["size"]),
         helper.make_node("Concat", ["z", "size"], ["bent"], axis=1),
-        helper.make_node("Gemm", ["bent", "weights", "bias"], ["scores"]),
+        helper.make_node("Gemm", ["bent", "weights", "bias"], ["lines"]),
+        helper.make_node("Abs", ["lines"], ["height"]),
+        helper.make_node("Greater", ["height", "dead_zone"], ["speaks"]),
+        helper.make_node("Where", ["speaks", "lines", "nought"], ["scores"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -102,7 +115,8 @@ def write_artifact(folder: Path, manifest: Manifest, graph: bytes) -> Manifest:
     complete = msgspec.structs.replace(
         manifest, format=FORMAT, model_sha256=sha256(graph).hexdigest(), version=""
     )
-    version = f"{complete.name}-{content_id(complete)[:8]}"
+    behind = msgspec.structs.replace(complete, card=EMPTY_CARD)
+    version = f"{complete.name}-{content_id(behind)[:8]}"
     complete = msgspec.structs.replace(complete, version=version)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(graph)

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from finllm.domain.errors import InputError
 from finllm.domain.market import ROW_HEAD, Frame
+from finllm.features.bar_spec import BAR_SPEC
+from finllm.features.bars import BarFeatures, MarketLead
 from finllm.features.book import BookFeatures
 from finllm.features.book_spec import BOOK_SPEC
+from finllm.market.bars import read_bars
 from finllm.market.feed import Market
 from finllm.market.tape import read_chain
 from finllm.runtime.tally import Tally
@@ -74,6 +77,10 @@ BOOK_TAPES: Final = (
 )
 """Binance frames of nkaz001/hftbacktest (MIT). The 2024-08 day is opened for the card's figures only."""
 BINANCE: Final = "orderbook/binance_frames"
+BARS: Final = "text_price/us_bars_hourly_to_201509.csv.gz"
+"""Hourly bars of QuantConnect/Lean (Apache-2.0)."""
+SYMBOLS: Final = frozenset({"SPY", "AAPL", "BAC", "IBM", "AIG"})
+LEAD: Final = "us-equity:SPY"
 
 
 def tape_paths(root: Path, tape: Tape) -> list[Path]:
@@ -120,6 +127,39 @@ def frame_sessions(name: str, frames: Iterable[Frame]) -> list[Session]:
             gathering.append(_Gathering(market.instruments[len(gathering)].key))
         gathering[index].push(market.view(index))
     return [part.session(name) for part in gathering if part.heads]
+
+
+def bar_sessions(path: Path, symbols: frozenset[str]) -> list[Session]:
+    """Return one session per symbol of a file of bars, all of it. SPY leads, as it does when serving."""
+    lead = MarketLead(LEAD)
+    features: dict[str, BarFeatures] = {}
+    heads: dict[str, list[bytes]] = {}
+    rows: dict[str, list[bytes]] = {}
+    head, row = np.zeros(1, dtype=ROW_HEAD), np.zeros(len(BAR_SPEC))
+    for bar in read_bars(path, tally=Tally(), symbols=symbols):
+        key = bar.instrument
+        if key not in features:
+            features[key] = BarFeatures(lead)
+            heads[key], rows[key] = [], []
+        features[key].push(bar, row, head)
+        heads[key].append(head.tobytes())
+        rows[key].append(row.tobytes())
+    return [
+        Session(
+            name=path.name,
+            instrument=key,
+            heads=np.frombuffer(b"".join(heads[key]), dtype=ROW_HEAD),
+            rows=np.frombuffer(b"".join(rows[key])).reshape(-1, len(BAR_SPEC)),
+        )
+        for key in sorted(features)
+    ]
+
+
+def between(session: Session, start: int, end: int) -> Session:
+    """Return the part of a session received at or after `start` and before `end`, ns UTC."""
+    ts = session.heads["ts_recv"]
+    kept = slice(int(np.searchsorted(ts, start)), int(np.searchsorted(ts, end)))
+    return msgspec.structs.replace(session, heads=session.heads[kept], rows=session.rows[kept])
 
 
 class _Gathering:

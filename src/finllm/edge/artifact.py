@@ -99,7 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: int
     name: str
     version: str
-    """Name and a hash of everything else."""
+    """Name and a hash of everything else but the card."""
     spec_hash: str
     columns: tuple[str, ...]
     """Feature names in order, so that a mismatch can be named."""

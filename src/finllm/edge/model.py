@@ -109,12 +109,25 @@ def _order(scores: Any, raw: Any) -> None:
 
 
 @kernel
-def finish(scores: NDArray[np.float32], raw: NDArray[np.float64]) -> None:
+def _is_finite(values: Any) -> bool:
+    total = 0.0
+    for value in values:
+        total += 0.0 * value
+    return total == 0.0
+
+
+@kernel
+def finish(
+    rows: NDArray[np.float32], scores: NDArray[np.float32], raw: NDArray[np.float64]
+) -> None:
     """Turn a network's scores into raw claims: soft-max in float64, quantiles put in order.
 
     Done here, scalar by scalar, and not in the graph, so that a batch cannot change a bit.
 
+    A row that held NaN gets NaN here, because a network may clip it into a number.
+
     Args:
+        rows: float32 [n, F], what the network read.
         scores: float32 [n, H, 8]; three logits, then five quantiles.
         raw: float64 [n, H, 8], filled.
     """
@@ -122,7 +135,5 @@ def finish(scores: NDArray[np.float32], raw: NDArray[np.float64]) -> None:
         for h in range(scores.shape[1]):
             _share(scores[i, h], raw[i, h])
             _order(scores[i, h], raw[i, h])
-            for j in range(8):
-                if not math.isfinite(scores[i, h, j]):
-                    raw[i, h, :] = math.nan
-                    break
+        if not (_is_finite(rows[i]) and _is_finite(scores[i].reshape(-1))):
+            raw[i] = math.nan

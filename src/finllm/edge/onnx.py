@@ -61,7 +61,7 @@ class OnnxModel:
         raw = np.empty((len(rows), len(self.horizons), RAW_WIDTH))
         if len(rows):
             (scores,) = self._session.run(None, {"rows": single})
-            finish(scores.reshape(raw.shape), raw)
+            finish(single, scores.reshape(raw.shape), raw)
         return raw
 
 

@@ -358,6 +358,11 @@ def _speaks(head: Any, sigma: float, raw: Doubles) -> bool:
 
 
 @kernel
+def _half_spread(head: Any) -> float:
+    return head.spread / head.mid2 * 1e4 if head.mid2 > 0 else 0.0
+
+
+@kernel
 def _stamp(head: Any, out: Any, marks: NDArray[np.int64]) -> None:
     out.seq = head.seq
     out.ts_event = head.ts_event
@@ -390,7 +395,7 @@ def _serve(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1
         out.outlook_version = marks[4]
     if not speaks:
         out.flags = head.flags | ABSTAINED
-    half_spread = head.spread / head.mid2 * 1e4 if head.mid2 > 0 else 0.0
+    half_spread = _half_spread(head)
     base_p, p, base_q, q, band = out.base_p, out.p, out.base_q, out.q, out.band_bps
     for h in range(raw.shape[0]):
         cells = table[h]
@@ -400,7 +405,9 @@ def _serve(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1
             _calibrate(raw[h], cells, scale_bps, base_p[h], base_q[h])
         else:
             _abstain(cells, scale_bps, base_p[h], base_q[h])
-        p[h] = base_p[h]
-        q[h] = base_q[h]
+        for j in range(3):
+            p[h, j] = base_p[h, j]
+        for j in range(5):
+            q[h, j] = base_q[h, j]
         if fade > 0.0:
             _tilt(p[h], q[h], cells[7] * fade, math.exp(cells[8] * fade), cells[2])

@@ -1,0 +1,86 @@
+"""The workshop's command line: parse, call one function, render. One sub-command per module."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finllm.domain.errors import FinllmError
+
+app = typer.Typer(
+    name="finllm_lab",
+    help="The workshop: build what finllm serves, from recorded tapes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]
+Validate = Annotated[
+    bool,
+    typer.Option("--validate", help="Open the validation part and put its scores on the card."),
+]
+DATA = Path("../shared/data")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@train.command("book")
+def book(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> None:
+    """Fit the order-book model (0.1 s to 30 s) on the Binance tapes of 2023-04 and 2024-07.
+
+    Penalties are chosen by leaving one session out. The same tapes give the same artifact.
+    """
+    from finllm.edge.artifact import SHIPPED, load_artifact
+    from finllm_lab import edge
+
+    folder = out or SHIPPED["book"]
+    manifest = edge.build(edge.book_build(data), folder, _say)
+    if validate:
+        artifact = load_artifact(folder, spec=edge.BOOK_PLAN.spec)
+        sessions = edge.book_validation(data)
+        scores = edge.score_lines(artifact, sessions, edge.BOOK_PLAN.grid_ns)
+        manifest = edge.add_scores(folder, edge.BOOK_PLAN.spec, scores)
+        typer.echo("\n".join(scores))
+    typer.echo(f"{manifest.version} in {folder}")
+
+
+@train.command("bar")
+def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> None:
+    """Fit the hourly-bar model (1 bar, 1 day) on five US names to the end of 2014.
+
+    Penalties are chosen on January to July 2015. The same bars give the same artifact.
+    """
+    from finllm.edge.artifact import SHIPPED, load_artifact
+    from finllm_lab import edge
+
+    folder = out or SHIPPED["bar"]
+    manifest = edge.build(edge.bar_build(data), folder, _say)
+    if validate:
+        artifact = load_artifact(folder, spec=edge.BAR_PLAN.spec)
+        scores = edge.score_lines(
+            artifact, edge.bar_validation(data), 0, since=edge.BAR_VALIDATION_FROM
+        )
+        manifest = edge.add_scores(folder, edge.BAR_PLAN.spec, scores)
+        typer.echo("\n".join(scores))
+    typer.echo(f"{manifest.version} in {folder}")
+
+
+def main() -> None:
+    """Run the workshop's command line."""
+    try:
+        app()
+    except FinllmError as error:
+        typer.echo(f"finllm_lab: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

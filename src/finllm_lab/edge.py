@@ -1,0 +1,348 @@
+"""Building the two shipped edge models from recorded tapes, with every choice made off the last look.
+
+Books: fitted on the recordings of April 2023 and July 2024; penalties chosen by leaving one of the two
+out. Bars: fitted to the end of 2014, penalties chosen on January to July 2015. What is compared is the
+walk itself, calibration and baselines included. The validation part is opened only on request, for the
+figures on the card. Knows nothing of how rows or labels are made.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.instrument import Horizon
+from finllm.domain.spec import FeatureSpec
+from finllm.domain.units import NS_PER_HOUR, NS_PER_S, parse_instant
+from finllm.edge.artifact import (
+    Artifact,
+    Card,
+    HorizonPrior,
+    Learning,
+    Manifest,
+    RegimeRule,
+    load_artifact,
+)
+from finllm.features.bar_spec import BAR_SPEC
+from finllm.features.book_spec import BOOK_SPEC
+from finllm_lab.export import EMPTY_CARD, Network, graph_of, write_artifact
+from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
+from finllm_lab.priors import priors_of
+from finllm_lab.tapes import (
+    BARS,
+    BOOK_TAPES,
+    SYMBOLS,
+    Session,
+    bar_sessions,
+    between,
+    book_sessions,
+    tape_paths,
+)
+from finllm_lab.training import (
+    PRIOR_ONLY,
+    Sample,
+    fit_path,
+    odd_columns,
+    pool,
+)
+from finllm_lab.training import (
+    Path as FitPath,
+)
+from finllm_lab.walk import Losses, skill, walk
+
+RIDGES: Final = (PRIOR_ONLY, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""Penalties tried, strongest first."""
+Say = Callable[[str], None]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is decided about a model before anything is fitted."""
+
+    name: str
+    spec: FeatureSpec
+    horizons: tuple[Horizon, ...]
+    baseline_column: str
+    is_mirrored: bool
+    grid_ns: int
+    choice_grid_ns: int
+    """Grid on which penalties are compared: coarser, because it is walked once per penalty."""
+    learning: Learning
+    regime: RegimeRule
+    splits: str
+    limits: tuple[str, ...]
+
+
+BOOK_PLAN: Final = Plan(
+    name="book",
+    spec=BOOK_SPEC,
+    horizons=BOOK_HORIZONS,
+    baseline_column="obi_1",
+    is_mirrored=True,
+    grid_ns=GRID_NS,
+    choice_grid_ns=2 * GRID_NS,
+    learning=Learning(
+        refit_ns=20 * NS_PER_S, grid_s=0.1, prior_n=20.0, baseline_prior_n=5.0, half_life_n=0.0
+    ),
+    regime=RegimeRule(row_s=0.0, fast_s=10.0, slow_s=120.0, rise=(0.9, 1.5), fall=(0.7, 1.25)),
+    splits="fit 2023-04 and 2024-07; penalties by leaving one of the two out; validation 2024-08-08",
+    limits=(
+        "Sixteen minutes of three futures books: no claim beyond liquid crypto futures.",
+        "Sessions are too short to say anything of regimes or profit.",
+    ),
+)
+BAR_PLAN: Final = Plan(
+    name="bar",
+    spec=BAR_SPEC,
+    horizons=BAR_HORIZONS,
+    baseline_column="ret_1_z",
+    is_mirrored=False,
+    grid_ns=0,
+    choice_grid_ns=0,
+    learning=Learning(
+        refit_ns=20 * NS_PER_HOUR,
+        grid_s=3_600.0,
+        prior_n=100.0,
+        baseline_prior_n=100.0,
+        half_life_n=0.0,
+    ),
+    regime=RegimeRule(
+        row_s=3_600.0, fast_s=36_000.0, slow_s=504_000.0, rise=(0.9, 1.5), fall=(0.7, 1.25)
+    ),
+    splits="fit 2005 to 2014; penalties on 2015-01 to 2015-07; validation 2015-08 to 2015-09",
+    limits=(
+        "Five US names, hourly bars.",
+        "Direction of hourly and daily returns: no skill found.",
+    ),
+)
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """Sessions to fit on, and sessions to compare penalties on."""
+
+    fit: tuple[tuple[Session, Targets], ...]
+    compare: tuple[Session, ...]
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a build needs, read and labelled."""
+
+    plan: Plan
+    fit: tuple[tuple[Session, Targets], ...]
+    trials: tuple[Trial, ...]
+    files: tuple[str, ...]
+    """Name and SHA-256 of every file read."""
+
+
+def labelled(plan: Plan, sessions: Sequence[Session]) -> tuple[tuple[Session, Targets], ...]:
+    """Return sessions with what became of their grid points."""
+    sigma = plan.spec.columns["sigma"]
+    return tuple((s, targets(s, plan.horizons, sigma, plan.grid_ns)) for s in sessions)
+
+
+def book_build(data: Path) -> Build:
+    """Read the training tapes of the book model.
+
+    Raises:
+        InputError: If a tape is missing under `data`.
+    """
+    sessions, files = [], []
+    for tape in BOOK_TAPES:
+        if tape.use == "train":
+            paths = tape_paths(data, tape)
+            files += [_signed(path) for path in paths]
+            sessions += book_sessions(tape.name, paths)
+    fit = labelled(BOOK_PLAN, sessions)
+    names = sorted({session.name for session in sessions})
+    trials = tuple(
+        Trial(
+            fit=tuple(pair for pair in fit if pair[0].name != left_out),
+            compare=tuple(session for session in sessions if session.name == left_out),
+        )
+        for left_out in names
+    )
+    return Build(plan=BOOK_PLAN, fit=fit, trials=trials, files=tuple(files))
+
+
+def bar_build(data: Path) -> Build:
+    """Read the training part of the hourly bars.
+
+    Raises:
+        InputError: If the file is missing under `data`.
+    """
+    sessions = bar_sessions(data / BARS, SYMBOLS)
+    early = [_span(session, "2005-01-01", "2015-01-01") for session in sessions]
+    fit = labelled(BAR_PLAN, early)
+    compare = tuple(_span(session, "2015-01-01", "2015-08-01") for session in sessions)
+    trial = Trial(fit=fit, compare=compare)
+    return Build(plan=BAR_PLAN, fit=fit, trials=(trial,), files=(_signed(data / BARS),))
+
+
+def book_validation(data: Path) -> list[Session]:
+    """Read the validation tapes of the book model. To be opened for the last figures only."""
+    found = []
+    for tape in BOOK_TAPES:
+        if tape.use == "validate":
+            found += book_sessions(tape.name, tape_paths(data, tape))
+    return found
+
+
+def bar_validation(data: Path) -> list[Session]:
+    """Read the bars of 2015 to the end of September; only August and September are to be scored."""
+    sessions = bar_sessions(data / BARS, SYMBOLS)
+    return [_span(session, "2015-01-01", "2015-10-01") for session in sessions]
+
+
+BAR_VALIDATION_FROM: Final = parse_instant("2015-08-01")
+
+
+def _span(session: Session, start: str, end: str) -> Session:
+    return between(session, parse_instant(start), parse_instant(end))
+
+
+def _signed(path: Path) -> str:
+    return f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()}"
+
+
+def build(material: Build, out: Path, say: Say) -> Manifest:
+    """Choose penalties, fit on everything, and write the artifact.
+
+    Args:
+        material: Sessions and plan.
+        out: Folder of the artifact.
+        say: Told what was found, a line at a time.
+
+    Returns:
+        The manifest as written.
+    """
+    plan = material.plan
+    classes, quantiles = choose(material, say)
+    path = _fit(plan, material.fit)
+    chosen = path.network(classes, quantiles)
+    lines = tuple(
+        f"{horizon.name}: penalty {RIDGES[c]:g} for classes, {RIDGES[q]:g} for quantiles"
+        for horizon, c, q in zip(plan.horizons, classes, quantiles, strict=True)
+    )
+    card = Card(
+        data=material.files,
+        licence_class="A",
+        splits=plan.splits,
+        scores=(),
+        limits=plan.limits + lines,
+    )
+    return _write(plan, _priors(plan, material.fit), chosen, card, out)
+
+
+def choose(material: Build, say: Say) -> tuple[list[int], list[int]]:
+    """Return the best penalty of each horizon, for classes by log loss and for quantiles by pinball."""
+    n = len(material.plan.horizons)
+    log, pinball = np.zeros((len(RIDGES), n)), np.zeros((len(RIDGES), n))
+    for trial in material.trials:
+        path = _fit(material.plan, trial.fit)
+        priors = _priors(material.plan, trial.fit)
+        for r in range(len(RIDGES)):
+            network = path.network([r] * n, [r] * n)
+            for losses in _walked(material.plan, priors, network, trial.compare):
+                log[r] += [part[:, 0].sum() for part in losses.log]
+                pinball[r] += [part[:, 0].mean() for part in losses.pinball]
+    for h, horizon in enumerate(material.plan.horizons):
+        against_log, against_pinball = log[:, h] / log[0, h], pinball[:, h] / pinball[0, h]
+        say(f"{horizon.name}: log loss / prior's {against_log.round(4).tolist()}")
+        say(f"{horizon.name}: pinball / prior's {against_pinball.round(4).tolist()}")
+    return np.argmin(log, axis=0).tolist(), np.argmin(pinball, axis=0).tolist()
+
+
+def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
+    samples = [Sample(rows=s.rows[t.at], label=t.label, scaled=t.scaled) for s, t in found]
+    return fit_path(pool(samples), RIDGES, odd_columns(plan.spec, is_mirrored=plan.is_mirrored))
+
+
+def _priors(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> tuple[HorizonPrior, ...]:
+    return priors_of(
+        plan.horizons,
+        found,
+        baseline_column=plan.spec.columns[plan.baseline_column],
+        rule=plan.regime,
+        is_mirrored=plan.is_mirrored,
+    )
+
+
+def _walked(
+    plan: Plan, priors: tuple[HorizonPrior, ...], network: Network, sessions: Sequence[Session]
+) -> list[Losses]:
+    learning = msgspec.structs.replace(
+        plan.learning,
+        grid_s=max(plan.learning.grid_s, plan.choice_grid_ns / NS_PER_S),
+    )
+    with TemporaryDirectory() as folder:
+        trial = msgspec.structs.replace(plan, learning=learning)
+        _write(trial, priors, network, EMPTY_CARD, Path(folder))
+        artifact = load_artifact(Path(folder), spec=plan.spec)
+        return [walk(session, artifact, plan.choice_grid_ns) for session in sessions]
+
+
+def _write(
+    plan: Plan, priors: tuple[HorizonPrior, ...], network: Network, card: Card, out: Path
+) -> Manifest:
+    manifest = Manifest(
+        format=1,
+        name=plan.name,
+        version="",
+        spec_hash=plan.spec.hash,
+        columns=tuple(plan.spec.columns),
+        sigma_column="sigma",
+        baseline_column=plan.baseline_column,
+        priors=priors,
+        learning=plan.learning,
+        regime=plan.regime,
+        card=card,
+        model_sha256="",
+    )
+    return write_artifact(out, manifest, graph_of(network))
+
+
+def score_lines(
+    artifact: Artifact, sessions: Sequence[Session], grid_ns: int, *, since: int = 0
+) -> tuple[str, ...]:
+    """Walk an artifact over sessions; return one line per instrument and horizon, and pooled ones.
+
+    Args:
+        artifact: What to score.
+        sessions: What to walk.
+        grid_ns: Time between two forecasts.
+        since: Forecasts before this instant are walked but not scored.
+    """
+    all_losses = [walk(session, artifact, grid_ns) for session in sessions]
+    names = [session.instrument for session in sessions]
+    lines = []
+    for h, horizon in enumerate(artifact.horizons):
+        kept = [losses.ts[h] >= since for losses in all_losses]
+        log = [losses.log[h][keep] for losses, keep in zip(all_losses, kept, strict=True)]
+        pin = [losses.pinball[h][keep] for losses, keep in zip(all_losses, kept, strict=True)]
+        for name, a, b in zip(names, log, pin, strict=True):
+            lines.append(_line(f"{name} {horizon.name}", a, b))
+        lines.append(_line(f"pooled {horizon.name}", np.concatenate(log), np.concatenate(pin)))
+    return tuple(lines)
+
+
+def _line(what: str, log: NDArray[np.float64], pinball: NDArray[np.float64]) -> str:
+    against = [100.0 * skill(log, column) for column in (1, 2, 3)]
+    width = [100.0 * skill(pinball, column) for column in (1, 2)]
+    return (
+        f"{what} n={len(log)} log skill % climatology {against[0]:.1f} ewma {against[1]:.1f}"
+        f" obi {against[2]:.1f}; pinball skill % climatology {width[0]:.1f} ewma {width[1]:.1f}"
+    )
+
+
+def add_scores(folder: Path, spec: FeatureSpec, scores: tuple[str, ...]) -> Manifest:
+    """Write validation figures into an artifact's card; the version stays."""
+    from finllm.edge.artifact import MODEL_FILE
+
+    manifest = load_artifact(folder, spec=spec).manifest
+    card = msgspec.structs.replace(manifest.card, scores=scores)
+    graph = (folder / MODEL_FILE).read_bytes()
+    return write_artifact(folder, msgspec.structs.replace(manifest, card=card), graph)

@@ -1,0 +1,132 @@
+"""What an artifact believes before the first outcome of the day, counted on the training tapes.
+
+Climatology, the logistic baseline's start, the EWMA's scale and the tilt's c, per horizon. Knows
+nothing of the network.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.forecast import LEVELS
+from finllm.domain.instrument import Horizon
+from finllm.domain.market import Flag
+from finllm.edge.artifact import HorizonPrior, RegimeRule
+from finllm.edge.fitting import fit_deviation, fit_three_way
+from finllm.edge.regime import motion_of, sigma_ewma, watch
+from finllm_lab.labels import Targets
+from finllm_lab.tapes import Session
+
+P_LEAST: Final = 0.005
+
+
+def ewma_at(session: Session, at: NDArray[np.int64], rule: RegimeRule) -> NDArray[np.float64]:
+    """Return the edge's EWMA volatility at grid points, bps per root second, float64 [n]."""
+    motion, marks = motion_of(rule), np.zeros(3, dtype=np.int64)
+    wanted, found = set(at.tolist()), []
+    heads = zip(
+        session.heads["ts_recv"].tolist(),
+        session.heads["mid2"].tolist(),
+        session.heads["flags"].tolist(),
+        strict=True,
+    )
+    for i, (ts, mid2, flags) in enumerate(heads):
+        watch(ts, mid2, bool(flags & Flag.VALID), motion, marks)
+        if i in wanted:
+            found.append(sigma_ewma(motion))
+    return np.array(found)
+
+
+def priors_of(
+    horizons: Sequence[Horizon],
+    found: Sequence[tuple[Session, Targets]],
+    *,
+    baseline_column: int,
+    rule: RegimeRule,
+    is_mirrored: bool,
+) -> tuple[HorizonPrior, ...]:
+    """Return the prior of each horizon over all sessions.
+
+    Args:
+        horizons: Shortest first.
+        found: Sessions with their targets.
+        baseline_column: Column of the logistic baseline.
+        rule: Time constants of the EWMA.
+        is_mirrored: Whether up and down are treated alike.
+    """
+    column = np.concatenate([s.rows[t.at, baseline_column] for s, t in found])
+    ewma = np.concatenate([ewma_at(s, t.at, rule) for s, t in found])
+    label = np.concatenate([t.label for _, t in found])
+    scaled = np.concatenate([t.scaled for _, t in found])
+    band = np.concatenate([t.band_bps for _, t in found])
+    priors = []
+    for h, horizon in enumerate(horizons):
+        known = label[:, h] >= 0
+        y, x, r = label[known, h], column[known], scaled[known, h]
+        if is_mirrored:
+            y, x, r = np.concatenate([y, 2 - y]), np.concatenate([x, -x]), np.concatenate([r, -r])
+        unit = ewma[known] * math.sqrt(horizon.nominal_s)
+        priors.append(
+            HorizonPrior(
+                horizon=horizon,
+                tilt_c=_tilt_c(label[known, h], np.abs(scaled[known, h]), band[known, h]),
+                climatology=_frequencies(y),
+                climatology_q=_quantiles(r),
+                baseline_logit=_logit(x, y),
+                ewma_scale=_round(
+                    fit_deviation(
+                        label[known, h].astype(np.float32),
+                        band[known, h].astype(np.float32),
+                        unit.astype(np.float32),
+                        1.0,
+                        1.0,
+                        1.0,
+                    )
+                ),
+            )
+        )
+    return tuple(priors)
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)
+
+
+def _frequencies(label: NDArray[np.int64]) -> tuple[float, float, float]:
+    counts = [max(P_LEAST, float(np.mean(label == which))) for which in range(3)]
+    down, up = _round(counts[0] / sum(counts)), _round(counts[2] / sum(counts))
+    return down, 1.0 - down - up, up
+
+
+def _quantiles(scaled: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
+    a, b, c, d, e = (_round(q) for q in np.quantile(scaled, LEVELS))
+    return a, b, c, d, e
+
+
+def _logit(x: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[float, float, float, float]:
+    theta = np.zeros(4)
+    fit_three_way(x.astype(np.float32), y.astype(np.float32), 1.0, np.zeros(4), 1.0, theta)
+    a, b, c, d = (_round(value) for value in theta)
+    return a, b, c, d
+
+
+def _tilt_c(
+    label: NDArray[np.int64], size: NDArray[np.float64], band: NDArray[np.float64]
+) -> float:
+    """Return d log-odds(move) / d ln k at k = 1, from the empirical law of absolute returns.
+
+    Scaling returns by k is dividing the band by k: the slope is read off between k = 0.8 and 1.25.
+    Half-spread bands on ticks are coarse, so the slope is kept between 0.3 and 3.
+    """
+    if not len(label) or not float(np.max(size)) > 0.0 or not float(np.max(band)) > 0.0:
+        return 1.0
+    share = min(0.98, max(0.02, float(np.mean(label != 1))))
+    edge = float(np.quantile(size, 1.0 - share))
+    odds = []
+    for k in (0.8, 1.25):
+        p = min(0.995, max(0.005, float(np.mean(size * k >= max(edge, 1e-9)))))
+        odds.append(math.log(p / (1.0 - p)))
+    return _round(min(3.0, max(0.3, (odds[1] - odds[0]) / math.log(1.25 / 0.8))))

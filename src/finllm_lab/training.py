@@ -1,0 +1,249 @@
+"""Fitting the edge's network: one pooled linear softmax and five linear quantiles per horizon.
+
+A score of direction and a score of movement are fitted together. Where the market has no reason to
+prefer a side (order books), a column that changes sign when bid and ask change places speaks for
+direction by itself and for movement by its size, and every other column for movement alone: half the
+parameters, and a mirrored tape gets the mirrored forecast. Every horizon is fitted along a path of
+penalties, strongest first, each start being the last end. Knows nothing of files.
+
+Source:
+    Koenker & Bassett (1978), regression quantiles; check loss smoothed as in Zheng (2011); the dead
+    zone, because most short returns are exactly nought, after Powell (1986), censored quantiles.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.forecast import LEVELS
+from finllm.domain.spec import FeatureSpec
+from finllm_lab.export import CLIP, Network
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Loss = Callable[[Array], tuple[float, Array]]
+
+ODD_PREFIXES: Final = (
+    "obi_", "log_queue_ratio", "wmid_offset", "ofi_", "mlofi_", "flow_", "ret_", "last_move_sign",
+    "depth_slope_skew",
+)  # fmt: skip
+"""Book columns that change sign when bid and ask change places."""
+SIDES: Final = np.array([(-1.0, 0.0), (0.0, -1.0), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
+"""Outer and inner width in each of the five quantiles."""
+SMOOTH: Final = 0.02
+"""Width of the smoothed corner of the pinball loss, in units of the returns' root mean square."""
+N_STEPS: Final = 60
+QUANTILE_STRIDE: Final = 4
+"""Quantiles are fitted on every fourth grid point: neighbours overlap and say nearly the same."""
+PRIOR_ONLY: Final = float("inf")
+"""A penalty that leaves the constants alone: the network then says the same of every row."""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """Grid points to fit on, pooled over sessions."""
+
+    rows: Array
+    """float64 [n, F]."""
+    label: NDArray[np.int64]
+    """[n, H], -1 unknown."""
+    scaled: Array
+    """float64 [n, H], returns in units of sigma * sqrt(horizon)."""
+
+
+class Path(msgspec.Struct, frozen=True, kw_only=True):
+    """The fits of every horizon at every penalty."""
+
+    centre: Array
+    spread: Array
+    weights: Array
+    """float64 [R, 2 F + 1, H, 8], the constant last; penalties strongest first."""
+    dead_zone: Array
+    """float64 [R, H]: quantiles smaller than this are nought."""
+
+    def network(self, classes: Sequence[int], quantiles: Sequence[int]) -> Network:
+        """Return the network with one penalty chosen per horizon, for classes and for quantiles."""
+        n_horizons = self.weights.shape[2]
+        chosen = np.zeros(self.weights.shape[1:])
+        dead = np.zeros((n_horizons, 8))
+        for h in range(n_horizons):
+            chosen[:, h, :3] = self.weights[classes[h], :, h, :3]
+            chosen[:, h, 3:] = self.weights[quantiles[h], :, h, 3:]
+            dead[h, 3:] = self.dead_zone[quantiles[h], h]
+        return Network(
+            centre=_rounded(self.centre),
+            spread=_rounded(self.spread),
+            weights=_rounded(chosen[:-1].reshape(len(chosen) - 1, -1)),
+            bias=_rounded(chosen[-1].reshape(-1)),
+            dead_zone=_rounded(dead.reshape(-1)),
+        )
+
+
+def odd_columns(spec: FeatureSpec, *, is_mirrored: bool) -> Mask:
+    """Return which columns change sign when bid and ask change places, bool [F]; none on bars."""
+    return np.array([is_mirrored and f.name.startswith(ODD_PREFIXES) for f in spec.features])
+
+
+def pool(samples: Sequence[Sample]) -> Sample:
+    """Return several sessions' grid points as one sample."""
+    return Sample(
+        rows=np.concatenate([s.rows for s in samples]),
+        label=np.concatenate([s.label for s in samples]),
+        scaled=np.concatenate([s.scaled for s in samples]),
+    )
+
+
+def fit_path(sample: Sample, ridges: Sequence[float], odd: Mask) -> Path:
+    """Fit every horizon at every penalty.
+
+    Args:
+        sample: What to fit on.
+        ridges: Penalties on squared weights in nats per point, strongest first.
+        odd: bool [F], columns that change sign in the mirror; none = up and down are not alike.
+    """
+    centre, spread = _standard(sample.rows, odd)
+    z = np.clip((sample.rows - centre) / spread, -CLIP, CLIP)
+    x = np.concatenate([z, np.abs(z), np.ones((len(z), 1))], axis=1)
+    turns, moves = _roles(odd)
+    n_horizons = sample.label.shape[1]
+    weights = np.zeros((len(ridges), x.shape[1], n_horizons, 8))
+    dead_zone = np.zeros((len(ridges), n_horizons))
+    for h in range(n_horizons):
+        known = sample.label[:, h] >= 0
+        classes = _Classes(x[known], sample.label[known, h], turns, moves)
+        few = slice(None, None, QUANTILE_STRIDE)
+        lines = _Quantiles(x[known][few], sample.scaled[known, h][few], turns, moves)
+        for r, ridge in enumerate(ridges):
+            weights[r, :, h, :3] = classes.fit(ridge)
+            weights[r, :, h, 3:], dead_zone[r, h] = lines.fit(ridge)
+    return Path(centre=centre, spread=spread, weights=weights, dead_zone=dead_zone)
+
+
+def _rounded(values: Array) -> Array:
+    """Round, so that the last bits of a sum do not show in an artifact's hash."""
+    return np.round(values, 4) + 0.0
+
+
+def _standard(rows: Array, pinned: Mask) -> tuple[Array, Array]:
+    """Return centre and spread of each column; a pinned column is centred on zero."""
+    centre = np.where(pinned, 0.0, rows.mean(axis=0))
+    spread = np.sqrt(((rows - centre) ** 2).mean(axis=0))
+    return centre, np.where(spread > 1e-9, np.maximum(spread, 1e-3), 1.0)
+
+
+def _roles(odd: Mask) -> tuple[Mask, Mask]:
+    """Return which of [z, |z|, 1] may speak for direction, and which for movement."""
+    n = len(odd)
+    if not odd.any():
+        return np.ones(2 * n + 1, dtype=bool), np.ones(2 * n + 1, dtype=bool)
+    turns = np.concatenate([odd, np.zeros(n + 1, dtype=bool)])
+    moves = np.concatenate([~odd, np.ones(n + 1, dtype=bool)])
+    return turns, moves
+
+
+class _Fit:
+    """A penalised fit whose last end is its next start."""
+
+    def __init__(self, parts: Sequence[Mask]) -> None:
+        self._is_free = np.concatenate([np.flatnonzero(part) == len(part) - 1 for part in parts])
+        self._theta = np.zeros(len(self._is_free))
+
+    def _descend(self, loss: Loss, ridge: float) -> Array:
+        from scipy.optimize import minimize
+
+        pinned = np.isinf(ridge) & ~self._is_free
+        weight = np.where(self._is_free, 0.0, 0.0 if np.isinf(ridge) else ridge)
+
+        def penalised(theta: Array) -> tuple[float, Array]:
+            value, slope = loss(theta)
+            value += 0.5 * float(np.sum(weight * theta**2))
+            return value, np.where(pinned, 0.0, slope + weight * theta)
+
+        found = minimize(
+            penalised, self._theta, jac=True, method="L-BFGS-B", options={"maxiter": N_STEPS}
+        )
+        self._theta = np.asarray(found.x, dtype=np.float64)
+        return self._theta
+
+
+class _Classes(_Fit):
+    """The softmax with logits (move - turn, 0, move + turn)."""
+
+    def __init__(self, x: Array, label: NDArray[np.int64], turns: Mask, moves: Mask) -> None:
+        super().__init__((turns, moves))
+        self._masks = turns, moves
+        self._by_turn, self._by_move = x[:, turns], x[:, moves]
+        self._sign = np.where(label == 2, 1.0, np.where(label == 0, -1.0, 0.0))
+        self._moved = (label != 1).astype(np.float64)
+
+    def fit(self, ridge: float) -> Array:
+        """Return the three logits' weights, float64 [2 F + 1, 3]."""
+        theta, (turns, moves) = self._descend(self._loss, ridge), self._masks
+        turn, move = np.zeros(len(turns)), np.zeros(len(moves))
+        turn[turns], move[moves] = np.split(theta, [self._by_turn.shape[1]])
+        return np.stack([move - turn, np.zeros(len(move)), move + turn], axis=1)
+
+    def _loss(self, theta: Array) -> tuple[float, Array]:
+        first, second = np.split(theta, [self._by_turn.shape[1]])
+        turn, move = self._by_turn @ first, self._by_move @ second
+        up, down = move + turn, move - turn
+        top = np.maximum(0.0, np.maximum(up, down))
+        e_up, e_down, e_flat = np.exp(up - top), np.exp(down - top), np.exp(-top)
+        total = e_up + e_down + e_flat
+        value = np.mean(top + np.log(total) - self._sign * turn - self._moved * move)
+        miss_turn = (e_up - e_down) / total - self._sign
+        miss_move = (e_up + e_down) / total - self._moved
+        slope = np.concatenate([miss_turn @ self._by_turn, miss_move @ self._by_move])
+        return float(value), slope / len(turn)
+
+
+class _Quantiles(_Fit):
+    """Five lines, centre + (-outer, -inner, 0, inner, outer), and a dead zone about nought.
+
+    The centre is made of what may speak for direction, the widths of what may speak for movement.
+    """
+
+    def __init__(self, x: Array, scaled: Array, turns: Mask, moves: Mask) -> None:
+        super().__init__((turns, moves, moves))
+        self._masks = turns, moves
+        self._x = x
+        self._by_turn, self._by_move = x[:, turns], x[:, moves]
+        self._cuts = [self._by_turn.shape[1], self._by_turn.shape[1] + self._by_move.shape[1]]
+        self._unit = max(1e-6, float(np.sqrt(np.mean(scaled**2))))
+        self._y = scaled / self._unit
+
+    def fit(self, ridge: float) -> tuple[Array, float]:
+        """Return the five lines' weights, float64 [2 F + 1, 5], and the dead zone."""
+        theta, (turns, moves) = self._descend(self._loss, ridge), self._masks
+        parts = np.zeros((3, len(turns)))
+        parts[0, turns], parts[1, moves], parts[2, moves] = np.split(theta, self._cuts)
+        lines = np.stack([parts[0] + a * parts[1] + b * parts[2] for a, b in SIDES], axis=1)
+        return lines * self._unit, self._dead_zone(lines) * self._unit
+
+    def _dead_zone(self, lines: Array) -> float:
+        said = np.sort(self._x @ lines, axis=1)
+        zones = [0.0, *np.quantile(np.abs(said), np.linspace(0.1, 0.99, 40)).tolist()]
+        losses = [_pinball(self._y, np.where(np.abs(said) > zone, said, 0.0)) for zone in zones]
+        return float(zones[int(np.argmin(losses))])
+
+    def _loss(self, theta: Array) -> tuple[float, Array]:
+        first, second, third = np.split(theta, self._cuts)
+        centre, outer, inner = self._by_turn @ first, self._by_move @ second, self._by_move @ third
+        value, slope = 0.0, np.zeros((3, len(self._y)))
+        for level, (a, b) in zip(LEVELS, SIDES, strict=True):
+            miss = (self._y - (centre + a * outer + b * inner)) / SMOOTH
+            tail = np.exp(-np.abs(miss))
+            value += SMOOTH * float(np.mean(level * miss + np.maximum(-miss, 0.0) + np.log1p(tail)))
+            below = np.where(miss > 0.0, tail, 1.0) / (1.0 + tail)
+            push = below - level
+            slope += np.array([push, a * push, b * push])
+        gradient = [slope[0] @ self._by_turn, slope[1] @ self._by_move, slope[2] @ self._by_move]
+        return value, np.concatenate(gradient) / len(self._y)
+
+
+def _pinball(y: Array, said: Array) -> float:
+    miss = y[:, None] - said
+    levels = np.array(LEVELS)
+    return float(np.mean(np.where(miss >= 0.0, levels * miss, (levels - 1.0) * miss)))
