@@ -19,6 +19,9 @@ from finllm.features.bars import BAR_TICK, BarFeatures, MarketLead
 from finllm.features.book import BookFeatures
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.features.outcomes import OutcomeResolver
+from finllm.market.feed import Market
+from finllm.market.tape import read_frames
+from finllm.runtime.tally import Tally
 
 T0 = 1_700_000_000_123_456_789
 MS, S = 10**6, 10**9
@@ -533,3 +536,31 @@ def test_an_outcome_is_the_as_of_value_at_its_target(drawn):
         else:
             ret = return_bps(mid2_from, int(seen["mid2"]))
             assert (got[name].return_bps, got[name].label) == (ret, label(ret, 1.5))
+
+
+# -- a real recording --------------------------------------------------------------------------------
+
+
+def test_rows_of_a_real_tape_are_recomputed_exactly(shared):
+    path = shared / "orderbook" / "binance_frames" / "usdm_btcusdt_20240808.ndjson.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not among the recordings")
+    market, features, past = Market(Tally()), BookFeatures(), Recomputation()
+    row, head, n = np.zeros(len(BOOK_SPEC)), np.zeros((), ROW_HEAD), 0
+    for frame in read_frames(path, source=0, tally=Tally()):
+        if market.push(frame) != 0:
+            continue
+        view = market.view(0)
+        features.push(view, row, head)
+        plain = [int(x) for x in view]
+        past.add(plain)
+        n += 1
+        if n % 400 == 0:
+            for name, value in expected(plain, past).items():
+                assert row[BOOK_SPEC.columns[name]] == pytest.approx(value, rel=1e-9, abs=1e-9), (
+                    name
+                )
+        if n == 6_000:
+            break
+    assert head["flags"] == Flag.VALID
+    assert features.restarts == features.clock_steps_back == 0

@@ -20,13 +20,11 @@ from finllm.features.book_state import (
     ASK_SZ,
     BID_PX,
     BID_SZ,
-    COARSE,
     COARSE_AT,
     COARSE_NS,
     CROSSED,
     DEPTH,
     EVENTS,
-    FINE,
     FINE_AT,
     FINE_NS,
     FLAGS,
@@ -41,7 +39,6 @@ from finllm.features.book_state import (
     MOVE,
     N_ASKS,
     N_BIDS,
-    N_ROWS,
     NOW,
     OFI,
     RESTARTS,
@@ -74,10 +71,11 @@ from finllm.features.book_state import (
     lots,
     measure,
     n_levels,
+    new_state,
     sample_volatility,
     sigma_bps,
 )
-from finllm.features.windows import WIDTH, slide
+from finllm.features.windows import slide
 from finllm.runtime.kernels import kernel
 
 # Where each run of columns starts; the names are in the spec.
@@ -93,8 +91,6 @@ LAST_MOVE_AT: Final = _COLUMN["last_move_sign"]
 SINCE_AT: Final = _COLUMN["since_move"]
 TURNOVER_AT: Final = _COLUMN["turnover_10s"]
 SLOPE_AT: Final = _COLUMN["depth_slope"]
-NEED_TOUCH: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, SIGMA + 1, LAST_MOVE_AT + 1, SLOPE_AT, SLOPE_AT + 1)
-"""Columns that are 0 while a side of the book is missing."""
 
 
 class BookFeatures:
@@ -105,7 +101,7 @@ class BookFeatures:
     """
 
     def __init__(self) -> None:
-        self._state = np.zeros((N_ROWS, WIDTH), np.int64)
+        self._state = new_state()
         self._ewma = np.zeros(2, np.float64)
         self._head: NDArray[np.void] = np.zeros(1, ROW_HEAD)
         self._fields = _as_integers(self._head)
@@ -146,17 +142,18 @@ def push_view(view: Integers, row: Floats, head: Integers, state: Integers, ewma
     now = advance(view, state)
     sample_volatility(state, ewma, now)
     measure(view, state, now)
-    slide(state, FINE_AT, FINE, now // FINE_NS, ADDED)
-    slide(state, COARSE_AT, COARSE, now // COARSE_NS, ADDED)
+    for ring in range(2):  # a loop, because a call for each would be compiled for each
+        at = FINE_AT if ring == 0 else COARSE_AT
+        slide(state, at, now // (FINE_NS if ring == 0 else COARSE_NS), ADDED)
     touch = has_touch(view)
     _write_head(view, head, state)
+    for column in range(len(row)):
+        row[column] = 0.0  # what stays so where a side of the book is missing
     mean = _mean_touch(state)
     row[SIGMA] = sigma_bps(state, ewma)
     _write_flows(row, state, mean)
     _write_rates(row, state, mean)
     _write_moves(row, state)
-    for column in NEED_TOUCH:
-        row[column] = 0.0
     if touch:
         _write_imbalance(view, row, state)
         _write_slope(view, row)
@@ -274,16 +271,15 @@ def _lots_to(view: Integers, sizes_at: int, n: int) -> int:
 @kernel
 def _write_imbalance(view: Integers, row: Floats, state: Integers) -> None:
     """Write the imbalances of depth and the two looks at the touch queues."""
-    n_bids = n_levels(view, N_BIDS)
-    n_asks = n_levels(view, N_ASKS)
+    n_bids = n_levels(view, view[N_BIDS])
+    n_asks = n_levels(view, view[N_ASKS])
     bid = lots(view[BID_SZ])
     ask = lots(view[ASK_SZ])
     row[0] = _imbalance(bid, ask)
-    column = 1
-    for depth in (3, 5, 10):
+    for i in range(1, 4):
+        depth = 3 if i == 1 else 5 * (i - 1)  # 3, 5 and 10 levels
         bids = _lots_to(view, BID_SZ, min(depth, n_bids))
-        row[column] = _imbalance(bids, _lots_to(view, ASK_SZ, min(depth, n_asks)))
-        column += 1
+        row[i] = _imbalance(bids, _lots_to(view, ASK_SZ, min(depth, n_asks)))
     row[4] = log(bid / ask)
     if state[W_10S, SMALLEST] > 0:
         row[5] = log(min(bid, ask) * state[W_10S, SAMPLES] / state[W_10S, SMALLEST])
@@ -292,8 +288,8 @@ def _write_imbalance(view: Integers, row: Floats, state: Integers) -> None:
 @kernel
 def _write_slope(view: Integers, row: Floats) -> None:
     """Write how much thicker a level of the book is than its touch."""
-    n_bids = n_levels(view, N_BIDS)
-    n_asks = n_levels(view, N_ASKS)
+    n_bids = n_levels(view, view[N_BIDS])
+    n_asks = n_levels(view, view[N_ASKS])
     bid = float(lots(view[BID_SZ]))
     ask = float(lots(view[ASK_SZ]))
     bids = float(_lots_to(view, BID_SZ, n_bids))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from finllm.domain.market import N_LEVELS, BookView, Flag, RowKind
 from finllm.domain.units import BPS, NS_PER_MS, NS_PER_S
 from finllm.features.book_spec import RESTART_NS, WARM_ROWS
-from finllm.features.windows import WIDTH, clear, rows_of
+from finllm.features.windows import WIDTH, clear, lay_out, rows_of
 from finllm.runtime.kernels import kernel
 
 Integers = NDArray[np.int64]
@@ -114,6 +114,14 @@ SIZES: Final = 8
 """Where sizes start in a row of last levels; prices start at 0."""
 
 
+def new_state() -> Integers:
+    """Return the state of a book that has seen nothing, int64 [N_ROWS, WIDTH], 411 kB."""
+    state = np.zeros((N_ROWS, WIDTH), np.int64)
+    lay_out(state, FINE_AT, FINE)
+    lay_out(state, COARSE_AT, COARSE)
+    return state
+
+
 @kernel
 def advance(view: Integers, state: Integers) -> int:
     """Take the event's time, restart where time or the stream broke, and return the time."""
@@ -143,8 +151,8 @@ def advance(view: Integers, state: Integers) -> int:
 @kernel
 def _restart(state: Integers, ts: int) -> None:
     """Forget everything but the row count, the counters and the volatility."""
-    clear(state, FINE_AT, FINE)
-    clear(state, COARSE_AT, COARSE)
+    for ring in range(2):
+        clear(state, FINE_AT if ring == 0 else COARSE_AT)
     state[SCALARS, START] = ts
     state[SCALARS, WARM_SEEN] = 0
     state[SCALARS, MID2] = 0
@@ -187,11 +195,11 @@ def has_touch(view: Integers) -> bool:
 
 
 @kernel
-def n_levels(view: Integers, n_at: int) -> int:
-    """Return how many levels of a side can be trusted: the touch alone while resyncing."""
+def n_levels(view: Integers, n: int) -> int:
+    """Return how many of a side's n levels can be trusted: the touch alone while resyncing."""
     if view[FLAGS] & RESYNCING:
         return 1
-    return int(min(view[n_at], N_LEVELS))
+    return int(min(n, N_LEVELS))
 
 
 @kernel
@@ -265,9 +273,9 @@ def _measure_levels(view: Integers, state: Integers) -> None:
     state[ADDED, SAMPLES] = 1
     state[ADDED, DEPTH] = bid + ask
     state[ADDED, SMALLEST] = min(bid, ask)
-    _measure_side(view, state, 1)
-    _measure_side(view, state, -1)
-    for column in (LEVEL_DEPTH, OFI, MLOFI):
+    for sign in range(1, -2, -2):
+        _measure_side(view, state, sign)
+    for column in range(LEVEL_DEPTH, MLOFI + 1):  # depth, OFI and MLOFI
         state[ADDED, column] = min(max(state[ADDED, column], -MAX_LOTS), MAX_LOTS)
 
 
@@ -280,7 +288,7 @@ def _measure_side(view: Integers, state: Integers, sign: int) -> None:
     """
     px, sz, n_at = (BID_PX, BID_SZ, N_BIDS) if sign > 0 else (ASK_PX, ASK_SZ, N_ASKS)
     kept, n_kept = (LAST_BIDS, N_LAST_BIDS) if sign > 0 else (LAST_ASKS, N_LAST_ASKS)
-    n = min(n_levels(view, n_at), MLOFI_LEVELS)
+    n = min(n_levels(view, view[n_at]), MLOFI_LEVELS)
     n_both = min(n, state[SCALARS, n_kept])
     for level in range(n):
         price = view[px + level]

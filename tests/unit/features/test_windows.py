@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finllm.features.windows import WIDTH, clear, rows_of, slide
+from finllm.features.windows import WIDTH, clear, lay_out, rows_of, slide
 
 LENGTHS = (3, 10, 40)
 ADDED = 0
@@ -12,13 +12,15 @@ AT = 1
 
 @pytest.fixture
 def state():
-    return np.zeros((AT + rows_of(LENGTHS), WIDTH), np.int64)
+    state = np.zeros((AT + rows_of(LENGTHS), WIDTH), np.int64)
+    lay_out(state, AT, LENGTHS)
+    return state
 
 
 def add(state, slot, amount):
     state[ADDED] = 0
     state[ADDED, 1:] = amount
-    slide(state, AT, LENGTHS, slot, ADDED)
+    slide(state, AT, slot, ADDED)
 
 
 def test_each_window_holds_its_slots_and_no_others(state):
@@ -56,6 +58,6 @@ def test_a_burst_takes_one_row_a_slot_and_loses_nothing(state):
 def test_a_cleared_ring_is_as_new(state):
     for slot in range(100):
         add(state, slot, 3)
-    clear(state, AT, LENGTHS)
+    clear(state, AT)
     add(state, 200, 4)
     assert [state[AT + 1 + j, 1] for j in range(3)] == [4] * 3
