@@ -27,7 +27,7 @@ from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refus
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
-from finllm.domain.protocol import Applied, Escalate
+from finllm.domain.protocol import Escalate, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact
@@ -349,16 +349,30 @@ class Pipeline:
         parts.belief.observe(self.now - question.ts)
         parts.recorder.reply(question.question_id, question.ts, self.now, "answer")
         lane = self._by_key[question.instrument]
-        for before, verdict in zip(reply.forecasts, reply.judgement.verdicts, strict=True):
+        verdicts = reply.judgement.verdicts
+        for verdict in verdicts:
             self._append(verdict)
-            revision = parts.ledger.revise(verdict, self.now, revised)
-            self.emission.record(self.now, revision)
-            self.counts[str(revision.applied)] += 1
-            if revision.applied is Applied.APPLIED and revision.forecast is not None:
-                lane.revise(revision.forecast)
-                if parts.explain:
-                    self._append(explain(verdict, before, revision.forecast, reply.pack))
+        revisions = [parts.ledger.revise(verdict, self.now, revised) for verdict in verdicts]
+        parts.ledger.commit()  # a revision is published only once it is synced
+        for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
+            self._publish(lane, before, verdict, revision, reply.pack)
         if reply.judgement.outlook is not None:
             self._append(reply.judgement.outlook)
             lane.adopt(reply.judgement.outlook)
             self.counts["outlooks"] += 1
+
+    def _publish(
+        self,
+        lane: Lane,
+        before: Forecast,
+        verdict: Verdict,
+        revision: Revision,
+        pack: EvidencePack,
+    ) -> None:
+        self.emission.record(self.now, revision)
+        self.counts[str(revision.applied)] += 1
+        if revision.forecast is None:
+            return
+        lane.revise(revision.forecast)
+        if self._parts.explain:
+            self._append(explain(verdict, before, revision.forecast, pack))
