@@ -143,6 +143,15 @@ def test_a_weak_or_earlier_denial_retracts_nothing(make: Make, change: dict[str,
     assert verdict.action is not Action.RETRACT
 
 
+def test_a_band_that_takes_nothing_back_retracts_nothing(make: Make) -> None:
+    bands = tuple(msgspec.structs.replace(b, retract_within_ns=0) for b in make("weights").bands)
+    rumour = make("claim", "rumour", event_type="rumour", ts_recv=NOW - 60 * S)
+    denial = make("claim", "denial", event_type="denial", stance=-0.5, ts_recv=NOW - 2 * S)
+    before = make("forecast", 60.0, issued=NOW - 10 * S)
+    (verdict,) = judge(make, make("pack", denial, rumour), before, bands=bands).verdicts
+    assert verdict.action is not Action.RETRACT
+
+
 def test_a_denial_without_any_other_effect_withdraws_the_outlook(make: Make) -> None:
     weights = make("weights")
     silent = tuple(
