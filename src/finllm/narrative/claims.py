@@ -15,8 +15,8 @@ _SHORT: Final = 600
 _RULES: Final[tuple[tuple[str, str], ...]] = (
     ("denial", r"den(?:y|ies|ied|ying) (?:the|that|any|an?|reports?|rumou?rs?|claims?|it|having|being|talk)|"
                r"denials?|refut(?:es?|ed|ing)|debunk\w*|(?:not|un)true|no truth|hoax|a fake|fake news|"
-               r"fabricated|fact.?check\w*|corrections?|retract(?:s|ed|ion)|baseless|(?:is|are|was|were) "
-               r"(?:false|wrong)|false (?:reports?|rumou?rs?|claims?|stor(?:y|ies)|alarm)|"
+               r"fabricated|fact.?check\w*|corrections?|retract(?:s|ed|ion)|baseless|that was wrong|"
+               r"(?:is|are|was|were) false|false (?:reports?|rumou?rs?|claims?|stor(?:y|ies)|alarm)|"
                r"rejects? (?:talk|claims?|reports?|rumou?rs?)|no knowledge (?:of|that)"),
     ("rumour", r"rumou?r(?:s|ed)?|unconfirmed|not confirmed|reportedly|allegedly|said to be|speculation|"
                r"hearing that|sources? (?:say|said|close|familiar)|people familiar|whispers?|chatter|"

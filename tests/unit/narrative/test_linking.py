@@ -96,6 +96,8 @@ def test_an_alias_in_any_script_links() -> None:
         ("Unconfirmed: exchange was hacked", "rumour"),
         ("Exchange denies it was hacked, calls the rumour false", "denial"),
         ("Approval of the fund denied, regulator cites manipulation", "legal"),
+        ("What is wrong with this stock?", "other"),
+        ("We reported a hack. That was wrong", "denial"),
         ("Good morning", "other"),
     ],
 )
