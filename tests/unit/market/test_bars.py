@@ -2,6 +2,7 @@
 
 import gzip
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,9 @@ from finllm.domain.errors import InputError
 from finllm.domain.units import NS_PER_MIN, to_ns
 from finllm.market.bars import read_bars
 from finllm.runtime.tally import Tally
+
+SHARED = Path(__file__).parents[3] / ".." / "shared"
+HOURLY = SHARED / "data" / "text_price" / "us_bars_hourly_to_201509.csv.gz"
 
 HOURS = "symbol,bar_start_ny,open,high,low,close,volume"
 DAYS = "symbol,date,open,high,low,close,adj_close,volume"
@@ -178,3 +182,17 @@ def test_gzip_is_read_alike(tmp_path):
     path = tmp_path / "h.csv.gz"
     path.write_bytes(gzip.compress(f"{HOURS}\nAAPL,2014-01-06 10:00,1,2,1,2,5\n".encode()))
     assert len(list(read_bars(path, tally=Tally()))) == 1
+
+
+@pytest.mark.skipif(not HOURLY.is_file(), reason=f"hourly bars not found at {HOURLY}")
+def test_the_recorded_split_of_apple_leaves_no_jump():
+    tally = Tally()
+    bars = list(read_bars(HOURLY, tally=tally, symbols=frozenset({"AAPL"})))
+    assert tally.read == 155_797
+    assert set(tally.dropped) == {"not_asked_for"}
+    around = [
+        bar for bar in bars if utc("2014-06-06T13:00") < bar.ts_start < utc("2014-06-10T00:00")
+    ]
+    closes = [bar.close for bar in around]
+    assert len(around) == 14
+    assert max(closes) / min(closes) < 1.03  # seven for one on 9 June
