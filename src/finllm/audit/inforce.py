@@ -51,8 +51,9 @@ class Losses:
 
     def differs(self, other: "Losses") -> NDArray[np.bool_]:
         """Return where another stage was worth anything else, bool [n]."""
-        differs: NDArray[np.bool_] = (self.p != other.p).any(axis=1)
-        return differs | (self.parts != other.parts).any(axis=1)
+        by_p = (self.p != other.p).any(axis=1)
+        differs: NDArray[np.bool_] = by_p | (self.parts != other.parts).any(axis=1)
+        return differs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,8 @@ def _score_stage(scored: Scored, group: _Group, stage: Stage, extent: _Extent) -
     label, value = sample.label[rows], sample.return_bps[rows]
     log, p, baseline = losses.log[rows], losses.p[rows], scored.baseline_log[rows]
     parts, pit = losses.means(rows)
-    cells = blocks.sums(np.column_stack([np.ones(len(rows)), log, baseline]))
+    lead = baseline - log[:, None]  # by row, so that what equals its baseline leads by exactly zero
+    cells = blocks.sums(np.column_stack([np.ones(len(rows)), log, baseline, lead]))
     totals = intervals.resample(cells, extent.runs)
     mean_draws = totals[:, 1] / totals[:, 0]
     n_eff = intervals.effective_n(extent.n_disjoint, float(log.var()), mean_draws, blocks)
@@ -162,7 +163,7 @@ def _score_stage(scored: Scored, group: _Group, stage: Stage, extent: _Extent) -
     reliability, resolution = calibration.murphy_parts(p, label, bins)
     ic, ic_t = _information(p[:, 2] - p[:, 0], value, blocks)
     spans, p_values = _against(cells, totals, blocks)
-    said = p.argmax(axis=1)
+    said, crps = p.argmax(axis=1), scored.baseline_crps[rows]
     return Row(
         instrument=group.instrument,
         horizon=group.horizon[0],
@@ -182,7 +183,7 @@ def _score_stage(scored: Scored, group: _Group, stage: Stage, extent: _Extent) -
         ece_perfect=perfect,
         ece_perfect_95=perfect_95,
         ece_interval=calibration.error_interval(ece, ece_draws, blocks.n_blocks),
-        skill=Against(**_skills(float(log.mean()), baseline, BASELINES)),
+        skill=Against(**_skills(lead, baseline, BASELINES)),
         interval=IntervalAgainst(**dict(zip(BASELINES, spans, strict=True))),
         p_value=Against(**dict(zip(BASELINES, p_values, strict=True))),
         finding=FindingAgainst(
@@ -191,7 +192,7 @@ def _score_stage(scored: Scored, group: _Group, stage: Stage, extent: _Extent) -
                 for name, span, p_value in zip(BASELINES, spans, p_values, strict=True)
             }
         ),
-        skill_crps=Against(**_skills(parts["crps"], scored.baseline_crps[rows], BASELINES[:2])),
+        skill_crps=Against(**_skills(crps - losses.parts[rows, 1:2], crps, BASELINES[:2])),
         skill_hindsight=_hindsight(log, label),
         coverage_80=parts["covered"],
         width_80_bps=parts["width"],
@@ -206,13 +207,11 @@ def _score_stage(scored: Scored, group: _Group, stage: Stage, extent: _Extent) -
     )
 
 
-def _skills(loss: float, baseline: Floats, names: tuple[str, ...]) -> dict[str, float | None]:
-    """Return 1 - loss / mean baseline loss by baseline; None where the baseline never errs."""
-    means = baseline.mean(axis=0).tolist()
-    return {
-        name: 1.0 - loss / mean if mean > 0.0 else None
-        for name, mean in zip(names, means, strict=True)
-    }
+def _skills(lead: Floats, baseline: Floats, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Return mean lead / mean baseline loss by baseline; None where the baseline never errs."""
+    pairs = zip(lead.mean(axis=0).tolist(), baseline.mean(axis=0).tolist(), strict=True)
+    skills = [ahead / mean if mean > 0.0 else None for ahead, mean in pairs]
+    return dict(zip(names, skills, strict=True))
 
 
 def _against(
@@ -221,18 +220,17 @@ def _against(
     """Return, for each baseline, the interval of the skill and the p-value of no difference.
 
     Args:
-        cells: float64 [n_cells, 5]: count, own log score, three baselines' log scores.
-        totals: The same, resampled, [resamples, 5].
+        cells: float64 [n_cells, 8]: count, own log score, three baselines' and the leads over them.
+        totals: The same, resampled, [resamples, 8].
         blocks: Where the cells lie.
     """
     spans: list[Interval | None] = []
     p_values: list[float | None] = []
     for column in range(2, 5):
         with np.errstate(divide="ignore", invalid="ignore"):
-            skill = 1.0 - totals[:, 1] / totals[:, column]
+            skill = totals[:, column + 3] / totals[:, column]
         spans.append(intervals.percentile_interval(skill, blocks.n_blocks))
-        difference = cells[:, column] - cells[:, 1]
-        p_values.append(intervals.diebold_mariano(difference, cells[:, 0]))
+        p_values.append(intervals.diebold_mariano(cells[:, column + 3], cells[:, 0]))
     return spans, p_values
 
 

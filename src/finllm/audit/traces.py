@@ -95,6 +95,7 @@ def check_trace(
     ]
     names = _names(trace, verdict, before, pack)
     failures += _check_headline(trace.headline, names, _figures(verdict, before, pack))
+    failures += _check_headline_quotes(trace.headline, pack)
     for place, statement in enumerate(trace.statements, start=1):
         item = found.get(statement.evidence_id)
         sources = _sources(item, verdict, before, trace.ts)
@@ -214,6 +215,12 @@ def _check_headline(headline: str, names: list[str], figures: list[float]) -> It
     for token in _tokens(_without(headline, names)):
         if not any(token.shows(figure) for figure in figures):
             yield f"headline: {token.value:g} is no figure of the verdict, forecast or pack"
+
+
+def _check_headline_quotes(headline: str, pack: EvidencePack) -> Iterator[str]:
+    for passage in _QUOTED.findall(headline):
+        if not any(passage[1:-1] in item.quote for item in pack.evidence):
+            yield f"headline: {passage} is no span of a quote in the pack"
 
 
 def _check_statement(
