@@ -363,7 +363,8 @@ def fit_reasoner(data: Path, out: Path, name: str) -> Card:
     book = fit_band(
         asked,
         (10, 20, 40, 80),
-        f"synthetic market, seeds {SEEDS[0]} to {SEEDS[-1]}, {TAPE_S:g} s each, every second, over 5, "
+        f"synthetic market, seeds {SEEDS[0]} to {SEEDS[-1]}, {TAPE_S:g} s each at "
+        f"{EVENTS_PER_S:g} events a second, every second, over 5, "
         "10 and 30 s; blocks of 120 s",
     )
     card = Card(
