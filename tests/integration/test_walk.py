@@ -37,12 +37,13 @@ def first(records: Walk, kind: type[msgspec.Struct]) -> int:
 
 def test_a_document_walks_from_notice_to_outlook_in_order(walked: tuple[Summary, Walk]) -> None:
     _, records = walked
-    order = [Forecast, Document, EvidenceNotice, Escalate, EvidencePack, Verdict, Revision, Trace]
+    order = [Document, EvidenceNotice, Escalate, EvidencePack, Verdict, Revision, Trace]
     seen = [first(records, kind) for kind in order]
     for _, record in (records[i] for i in seen):
         print(f"\n{type(record).__name__}: {str(record)[:400]}")  # noqa: T201 - the walk, to read
     assert seen == sorted(seen)
-    assert first(records, Outlook) > first(records, Verdict)
+    assert first(records, Forecast) < first(records, Verdict)
+    assert first(records, Outlook) > first(records, EvidencePack)
     assert any(isinstance(record, Outcome) for _, record in records)
     assert any(isinstance(record, Closing) for _, record in records)
 
