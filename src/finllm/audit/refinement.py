@@ -66,7 +66,8 @@ def harm_of(gain: Floats, blocks: Blocks) -> float:
     Single losses are no measure: a perfectly right shift has many that are negative by chance.
     """
     block = blocks.cell // CELLS_PER_BLOCK
-    return float(-np.minimum(np.bincount(block, weights=gain), 0.0).sum() / len(gain))
+    lost = np.minimum(np.bincount(block, weights=gain), 0.0).sum()
+    return abs(float(lost)) / len(gain)
 
 
 def refinement_of(

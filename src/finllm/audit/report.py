@@ -31,8 +31,10 @@ def skill_table(rows: Iterable[Row]) -> Table:
     table.add_column("in force vs\nOBI", justify="right")
     table.add_column("ECE\n(perfect)", justify="right")
     edge = {}
+    rows = [row for row in rows if row.regime == ALL]
+    is_alone = len({row.instrument for row in rows}) <= 2  # pooling one instrument says it twice
     for row in rows:
-        if row.regime != ALL:
+        if is_alone and row.instrument == ALL:
             continue
         where = (row.instrument, row.horizon, row.horizon_s)
         if row.stage is Stage.EDGE:
@@ -45,7 +47,7 @@ def skill_table(rows: Iterable[Row]) -> Table:
 def _line(edge: Row, row: Row) -> tuple[str | Text, ...]:
     mark = " ~" if row.tentative else ""
     return (
-        row.instrument,
+        row.instrument.replace(":", ":\n", 1),
         row.horizon,
         f"{row.n_eff:,}{mark}\n{row.n:,}",
         _skill(edge.skill.climatology, edge.interval.climatology, edge.finding.climatology),
