@@ -48,20 +48,20 @@ def test_a_document_walks_from_notice_to_outlook_in_order(walked: tuple[Summary,
     assert any(isinstance(record, Closing) for _, record in records)
 
 
-def test_an_outlook_is_in_force_on_the_next_forecast_and_moves_it(
+def test_every_forecast_carries_the_outlook_in_force_and_is_moved_by_it(
     walked: tuple[Summary, Walk],
 ) -> None:
-    _, records = walked
-    at = first(records, Outlook)
-    outlook = records[at][1]
-    assert isinstance(outlook, Outlook)
-    later = next(
-        record
-        for _, record in records[at:]
-        if isinstance(record, Forecast) and record.instrument == outlook.instrument
-    )
-    assert later.outlook_version == outlook.version
-    assert later.emitted != later.base
+    standing: dict[str, Outlook] = {}
+    moved = 0
+    for _, record in walked[1]:
+        if isinstance(record, Outlook):
+            standing[record.instrument] = record
+        elif isinstance(record, Forecast) and record.outlook_version:
+            outlook = standing[record.instrument]
+            assert record.outlook_version == outlook.version
+            assert outlook.ts <= record.ts_emit < outlook.expires
+            moved += record.emitted != record.base
+    assert moved > 0
 
 
 def test_emission_never_goes_back_in_time(walked: tuple[Summary, Walk]) -> None:
