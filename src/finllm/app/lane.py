@@ -1,12 +1,12 @@
 """A lane: everything that belongs to one instrument on its way from row to forecast record."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.forecast import Forecast, Outcome, Rung, forecast_row_dtype
-from finllm.domain.market import ROW_HEAD, Flag, RowKind
+from finllm.domain.market import Flag, RowKind
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact
@@ -16,6 +16,22 @@ from finllm.features.outcomes import OutcomeResolver
 
 _CITED_BOOK: Final = ("obi_1", "obi_5", "ofi_2s", "trade_flow_2s", "sigma", "spread_ticks")
 _CITED_BAR: Final = ("ret_1", "ret_7", "sigma")
+_VALID: Final = int(Flag.VALID)
+_BAR: Final = int(RowKind.BAR)
+_STATE: Final = slice(8, 12)
+"""Flags, regime, calibration and outlook version of a forecast row seen as int32."""
+
+
+class Facts(NamedTuple):
+    """A `ROW_HEAD` as plain integers, in its order."""
+
+    seq: int
+    ts_recv: int
+    ts_event: int
+    mid2: int
+    spread: int
+    flags: int
+    kind: int
 
 
 class Lane:
@@ -41,11 +57,16 @@ class Lane:
         cited = _CITED_BOOK if "obi_1" in columns else _CITED_BAR
         self.observer = Observer(instrument, spec, tuple(c for c in cited if c in columns))
         self.out = np.zeros(1, dtype=forecast_row_dtype(len(artifact.horizons)))
-        self.head = np.zeros(1, dtype=ROW_HEAD)
+        self.head: np.void | None = None
+        """The last row's `ROW_HEAD`; None before the first row."""
+        self.facts = Facts(0, 0, 0, 0, 0, 0, 0)
+        """The same as plain integers."""
         self.row = np.zeros(len(spec))
         self.standing: dict[int, Forecast] = {}
         self.outlook_version = 0
-        self.n_bars = 0
+        self._adopted = 0
+        self._ts_emit = self.out["ts_emit"]
+        self._state = self.out.view(np.int32)[_STATE]
         self._pending: dict[str, Forecast] = {}
         self._grid_ns = grid_ns
         self._next_grid = 0
@@ -56,9 +77,9 @@ class Lane:
         """Resolve the targets that lie before `now`, and learn from them."""
         if self.resolver.next_due >= now:
             return []
-        return self._learn(self.resolver.resolve(self.head[0], now))
+        return self._learn(self.resolver.resolve(self.head, now))
 
-    def settle_bar(self, head: NDArray[np.void]) -> list[tuple[Forecast, Outcome]]:
+    def settle_bar(self, head: np.void) -> list[tuple[Forecast, Outcome]]:
         """Resolve the targets that this bar ends, and learn from them."""
         return self._learn(self.resolver.resolve(head, int(head["ts_recv"])))
 
@@ -71,48 +92,51 @@ class Lane:
         return settled
 
     def forecast(
-        self, head: NDArray[np.void], row: NDArray[np.float64], raw: NDArray[np.float64]
+        self, facts: "Facts", head: np.void, row: NDArray[np.float64], raw: NDArray[np.float64]
     ) -> NDArray[np.void]:
         """Serve one row: fill and return the lane's forecast row, shape [1].
 
         Args:
-            head: [1] of `ROW_HEAD`.
-            row: [n_features].
+            facts: The row's head as plain integers.
+            head: The row's `ROW_HEAD`; kept until the next row.
+            row: [n_features]; kept until the next row.
             raw: [n_horizons, 8], what the model said.
         """
-        self.head[:] = head
-        self.row[:] = row
-        self.out[0]["ts_emit"] = head[0]["ts_recv"]
-        self.session.forecast(head[0], row, raw, self.out[0])
+        self.facts, self.head, self.row = facts, head, row
+        self._ts_emit[0] = facts.ts_recv
+        self.session.forecast(head, row, raw, self.out[0])
         return self.out
 
-    def is_due(self) -> bool:
+    def state(self) -> list[int]:
+        """Return flags, regime, calibration version and outlook version of the row just served."""
+        state: list[int] = self._state.tolist()
+        return state
+
+    def is_due(self, state: list[int]) -> bool:
         """Tell whether the row just served is to become forecast records."""
-        head, out = self.head[0], self.out[0]
+        facts = self.facts
         if not self._awake:
-            self._awake = bool(head["flags"] & Flag.VALID)
-        if not self._awake or head["mid2"] <= 0:
+            self._awake = facts.flags & _VALID != 0
+        if not self._awake or facts.mid2 <= 0:
             return False
-        now = (int(out["flags"]), int(out["regime"]), int(out["outlook_version"]))
-        is_bar = head["kind"] == RowKind.BAR
-        if not is_bar and now == self._last and head["ts_recv"] < self._next_grid:
+        flags, regime, _, outlook = state
+        now = (flags, regime, outlook)
+        if facts.kind != _BAR and now == self._last and facts.ts_recv < self._next_grid:
             return False
         self._last = now
-        self._next_grid = int(head["ts_recv"]) + self._grid_ns
+        self._next_grid = facts.ts_recv + self._grid_ns
         return True
 
     def records(self, epoch: int, rung: Rung) -> list[Forecast]:
         """Return the row just served as one forecast record per horizon, and open their targets."""
         self.observer.push(self.row)
-        head = self.head[0]
+        out, head, mid2 = self.out[0], self.head, self.facts.mid2
         made = []
         for h in range(len(self.horizons)):
-            forecast = self.session.record(self.out[0], head, self.row, h, epoch=epoch, rung=rung)
+            forecast = self.session.record(out, head, self.row, h, epoch=epoch, rung=rung)
             self.standing[h] = forecast
             self._pending[forecast.forecast_id] = forecast
-            self.resolver.open(
-                forecast.forecast_id, h, forecast.ts_recv, int(head["mid2"]), forecast.band_bps
-            )
+            self.resolver.open(forecast.forecast_id, h, forecast.ts_recv, mid2, forecast.band_bps)
             made.append(forecast)
         return made
 
@@ -126,7 +150,10 @@ class Lane:
             if standing.forecast_id == forecast.forecast_id:
                 self.standing[h] = forecast
 
-    def adopt(self, outlook: Outlook) -> None:
-        """Put an outlook in force from the next row on."""
-        self.outlook_version = outlook.version
+    def adopt(self, outlook: Outlook) -> bool:
+        """Put an outlook in force from the next row on, unless a newer one is; tell whether it is."""
+        if outlook.version <= self._adopted:
+            return False
+        self._adopted = outlook.version
         self.session.adopt(outlook)
+        return True

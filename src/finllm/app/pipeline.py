@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.app.emission import Emission
-from finllm.app.lane import Lane
+from finllm.app.lane import Facts, Lane
 from finllm.app.recording import SERVED, Recorder
 from finllm.control.ladder import Measures, rung
 from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
-from finllm.domain.protocol import Escalate, Revision, Verdict
+from finllm.domain.protocol import Escalate, Outlook, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact
@@ -112,11 +112,7 @@ class Pipeline:
         self._waiting = 0
         self._rung = Rung.FULL
         self._gaps: list[tuple[int, Gap]] = []
-        n, book, bar = parts.chunk, parts.book.spec, parts.bar.spec
-        self._rows = {"book": np.zeros((n, len(book))), "bar": np.zeros((n, len(bar)))}
-        self._heads = np.zeros(n, dtype=ROW_HEAD)
-        self._who = [0] * n
-        self._served = np.zeros(n, dtype=SERVED)
+        self._head = np.zeros(1, dtype=ROW_HEAD)
 
     # --- doors -------------------------------------------------------------------------------
 
@@ -136,22 +132,21 @@ class Pipeline:
         """Take frames in order of receipt, at most `chunk` of them; return the last forecast row."""
         parts = self._parts
         parts.recorder.frames(chunk)
-        rows, n = self._rows["book"], 0
+        batch = _Batch(parts.book, len(chunk))
         for frame in chunk:
             index = parts.market.push(frame)
             if parts.market.gaps:
-                self._gaps += ((n, gap) for gap in parts.market.gaps)
+                self._gaps += ((batch.n, gap) for gap in parts.market.gaps)
                 parts.market.gaps.clear()
             if index < 0:
                 continue
             while index >= len(self._book_lanes):
                 self._add_book_lane()
-            features = self._book_features[index]
-            features.push(parts.market.view(index), rows[n], self._heads[n : n + 1])
-            self._who[n] = self._book_lanes[index].index
-            n += 1
-        served = self._serve(parts.book, rows[:n])
-        self._tell_gaps(n)
+            view, row = parts.market.view(index), batch.rows[batch.n]
+            self._book_features[index].push(view, row, self._head)
+            batch.add(self._book_lanes[index], self._head)
+        served = self._serve(batch)
+        self._tell_gaps(batch.n)
         if chunk:
             self.advance(chunk[-1].ts_recv)
         return served
@@ -159,16 +154,15 @@ class Pipeline:
     def feed_bars(self, chunk: list[Bar]) -> None:
         """Take bars in order of receipt, at most `chunk` of them."""
         parts = self._parts
-        rows, n = self._rows["bar"], 0
+        batch = _Batch(parts.bar, len(chunk))
         for bar in chunk:
             parts.recorder.bar(bar)
             lane = self._bar_lane(bar.instrument)
-            self._bar_features[bar.instrument].push(bar, rows[n], self._heads[n : n + 1])
+            self._bar_features[bar.instrument].push(bar, batch.rows[batch.n], self._head)
             parts.bars.used += 1
             if lane is not None:
-                self._who[n] = lane.index
-                n += 1
-        self._serve(parts.bar, rows[:n])
+                batch.add(lane, self._head)
+        self._serve(batch)
         if chunk:
             self.advance(chunk[-1].ts_recv)
 
@@ -216,24 +210,26 @@ class Pipeline:
         self.lanes.append(lane)
         return lane
 
-    def _serve(self, road: Road, rows: NDArray[np.float64]) -> NDArray[np.void] | None:
-        n = len(rows)
+    def _serve(self, batch: "_Batch") -> NDArray[np.void] | None:
+        n = batch.n
         if n == 0:
             return None
-        raw = road.inference.infer(rows)
-        step = self._step_bar if road is self._parts.bar else self._step
-        lane = self.lanes[self._who[0]]
-        for i in range(n):
-            lane = self.lanes[self._who[i]]
-            self._tell_gaps(i)
-            self.advance(int(self._heads[i]["ts_recv"]))
-            step(lane, i, rows[i], raw[i])
-            out = lane.out[0]
-            self._served[i] = (
-                lane.index, out["seq"], out["ts_emit"], out["calibration_version"], out["outlook_version"],
-            )  # fmt: skip
-        self._parts.recorder.rows(self._served[:n])
-        return lane.out
+        rows = batch.rows[:n]
+        raw = batch.road.inference.infer(rows)
+        heads = np.array(batch.facts, dtype=ROW_HEAD)
+        is_bar = batch.road is self._parts.bar
+        served = []
+        for i, (lane, facts) in enumerate(zip(batch.lanes, batch.facts, strict=True)):
+            if self._gaps:
+                self._tell_gaps(i)
+            self.advance(facts.ts_recv)
+            self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(self.now))
+            lane.forecast(facts, heads[i], rows[i], raw[i])
+            state = lane.state()
+            self._emit_row(lane, state)
+            served.append((lane.index, facts.seq, facts.ts_recv, state[2], state[3]))
+        self._parts.recorder.rows(np.array(served, dtype=SERVED))
+        return batch.lanes[-1].out
 
     def _tell_gaps(self, before_row: int) -> None:
         while self._gaps and self._gaps[0][0] <= before_row:
@@ -242,32 +238,19 @@ class Pipeline:
             self._append(gap)
             self.counts["gaps"] += 1
 
-    def _step(self, lane: Lane, i: int, row: NDArray[np.float64], raw: NDArray[np.float64]) -> None:
-        self._settled(lane.settle(self.now))
-        self._emit_row(lane, i, row, raw)
-
-    def _step_bar(
-        self, lane: Lane, i: int, row: NDArray[np.float64], raw: NDArray[np.float64]
-    ) -> None:
-        self._settled(lane.settle_bar(self._heads[i]))
-        self._emit_row(lane, i, row, raw)
-
     def _settled(self, settled: list[tuple[Forecast, Outcome]]) -> None:
         for forecast, outcome in settled:
             if forecast.ts_emit >= self._parts.emit_from:
                 self._append(outcome)
 
-    def _emit_row(
-        self, lane: Lane, i: int, row: NDArray[np.float64], raw: NDArray[np.float64]
-    ) -> None:
+    def _emit_row(self, lane: Lane, state: list[int]) -> None:
         if lane.instrument not in self._by_key:
             self._by_key[lane.instrument] = lane
             self._parts.narrative.watch(lane.instrument)
-        out = lane.forecast(self._heads[i : i + 1], row, raw)
         is_live = self.now >= self._parts.emit_from
         if is_live:
-            self.emission.row(self.now, out)
-        if not lane.is_due():
+            self.emission.row(self.now, lane.out)
+        if not lane.is_due(state):
             return
         for forecast in lane.records(_EPOCH, self._next_rung()):
             if is_live:
@@ -332,7 +315,7 @@ class Pipeline:
         parts = self._parts
         wanted = {s.forecast_id for s in question.standing}
         forecasts = tuple(f for f in standing if f.forecast_id in wanted)
-        seen = lane.observer.observations(lane.row, self.now) if lane.head[0]["seq"] else ()
+        seen = lane.observer.observations(lane.row, self.now) if lane.head is not None else ()
         pack = parts.narrative.gather(lane.instrument, self.now, seen)
         lane.outlook_version += 1
         thinking = parts.latency.draw(question.question_id)
@@ -357,9 +340,7 @@ class Pipeline:
         for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
             self._publish(lane, before, verdict, revision, reply.pack)
         if reply.judgement.outlook is not None:
-            self._append(reply.judgement.outlook)
-            lane.adopt(reply.judgement.outlook)
-            self.counts["outlooks"] += 1
+            self._take_outlook(lane, reply.judgement.outlook)
 
     def _publish(
         self,
@@ -376,3 +357,25 @@ class Pipeline:
         lane.revise(revision.forecast)
         if self._parts.explain:
             self._append(explain(verdict, before, revision.forecast, pack))
+
+    def _take_outlook(self, lane: Lane, outlook: Outlook) -> None:
+        self._append(outlook)
+        if lane.adopt(outlook):
+            self.counts["outlooks"] += 1
+
+
+class _Batch:
+    """The rows of one chunk, on their way to one inference."""
+
+    def __init__(self, road: Road, size: int) -> None:
+        self.road = road
+        self.rows = np.empty((size, len(road.spec)))
+        self.lanes: list[Lane] = []
+        self.facts: list[Facts] = []
+        self.n = 0
+
+    def add(self, lane: Lane, head: NDArray[np.void]) -> None:
+        """Take the row just written at `n`, and its head, shape [1]."""
+        self.lanes.append(lane)
+        self.facts.append(Facts(*head.item()))
+        self.n += 1
