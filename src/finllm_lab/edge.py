@@ -45,9 +45,10 @@ from finllm_lab.tapes import (
 )
 from finllm_lab.training import (
     PRIOR_ONLY,
+    Penalty,
     Sample,
+    columns_of,
     fit_path,
-    odd_columns,
     pool,
 )
 from finllm_lab.training import (
@@ -55,7 +56,20 @@ from finllm_lab.training import (
 )
 from finllm_lab.walk import Losses, skill, walk
 
-RIDGES: Final = (PRIOR_ONLY, 1.0, 0.3, 0.1, 0.03, 0.01)
+PENALTIES: Final = (
+    PRIOR_ONLY,
+    Penalty(1.0, is_core=True),
+    Penalty(0.3, is_core=True),
+    Penalty(0.1, is_core=True),
+    Penalty(0.03, is_core=True),
+    Penalty(10.0),
+    Penalty(3.0),
+    Penalty(1.0),
+    Penalty(0.3),
+    Penalty(0.1),
+    Penalty(0.03),
+    Penalty(0.01),
+)
 """Penalties tried, strongest first."""
 Say = Callable[[str], None]
 
@@ -67,6 +81,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     spec: FeatureSpec
     horizons: tuple[Horizon, ...]
     baseline_column: str
+    core: tuple[str, ...]
+    """Columns that may speak alone where little can be learnt."""
     is_mirrored: bool
     grid_ns: int
     choice_grid_ns: int
@@ -82,13 +98,14 @@ BOOK_PLAN: Final = Plan(
     spec=BOOK_SPEC,
     horizons=BOOK_HORIZONS,
     baseline_column="obi_1",
+    core=("obi_1",),
     is_mirrored=True,
     grid_ns=GRID_NS,
     choice_grid_ns=2 * GRID_NS,
     learning=Learning(
-        refit_ns=20 * NS_PER_S, grid_s=0.1, prior_n=20.0, baseline_prior_n=5.0, half_life_n=0.0
+        refit_ns=20 * NS_PER_S, grid_s=0.1, prior_n=10.0, baseline_prior_n=60.0, half_life_n=60.0
     ),
-    regime=RegimeRule(row_s=0.0, fast_s=10.0, slow_s=120.0, rise=(0.9, 1.5), fall=(0.7, 1.25)),
+    regime=RegimeRule(row_s=0.0, fast_s=30.0, slow_s=300.0, rise=(0.9, 1.5), fall=(0.7, 1.25)),
     splits="fit 2023-04 and 2024-07; penalties by leaving one of the two out; validation 2024-08-08",
     limits=(
         "Sixteen minutes of three futures books: no claim beyond liquid crypto futures.",
@@ -100,6 +117,7 @@ BAR_PLAN: Final = Plan(
     spec=BAR_SPEC,
     horizons=BAR_HORIZONS,
     baseline_column="ret_1_z",
+    core=("ret_1_z", "rv_ratio", "is_last"),
     is_mirrored=False,
     grid_ns=0,
     choice_grid_ns=0,
@@ -224,7 +242,7 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
     path = _fit(plan, material.fit)
     chosen = path.network(classes, quantiles)
     lines = tuple(
-        f"{horizon.name}: penalty {RIDGES[c]:g} for classes, {RIDGES[q]:g} for quantiles"
+        f"{horizon.name}: penalty {PENALTIES[c]} for classes, {PENALTIES[q]} for quantiles"
         for horizon, c, q in zip(plan.horizons, classes, quantiles, strict=True)
     )
     card = Card(
@@ -240,11 +258,11 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
 def choose(material: Build, say: Say) -> tuple[list[int], list[int]]:
     """Return the best penalty of each horizon, for classes by log loss and for quantiles by pinball."""
     n = len(material.plan.horizons)
-    log, pinball = np.zeros((len(RIDGES), n)), np.zeros((len(RIDGES), n))
+    log, pinball = np.zeros((len(PENALTIES), n)), np.zeros((len(PENALTIES), n))
     for trial in material.trials:
         path = _fit(material.plan, trial.fit)
         priors = _priors(material.plan, trial.fit)
-        for r in range(len(RIDGES)):
+        for r in range(len(PENALTIES)):
             network = path.network([r] * n, [r] * n)
             for losses in _walked(material.plan, priors, network, trial.compare):
                 log[r] += [part[:, 0].sum() for part in losses.log]
@@ -258,7 +276,11 @@ def choose(material: Build, say: Say) -> tuple[list[int], list[int]]:
 
 def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
     samples = [Sample(rows=s.rows[t.at], label=t.label, scaled=t.scaled) for s, t in found]
-    return fit_path(pool(samples), RIDGES, odd_columns(plan.spec, is_mirrored=plan.is_mirrored))
+    return fit_path(
+        pool(samples),
+        PENALTIES,
+        columns_of(plan.spec, is_mirrored=plan.is_mirrored, core=plan.core),
+    )
 
 
 def _priors(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> tuple[HorizonPrior, ...]:

@@ -38,8 +38,33 @@ SMOOTH: Final = 0.02
 N_STEPS: Final = 60
 QUANTILE_STRIDE: Final = 4
 """Quantiles are fitted on every fourth grid point: neighbours overlap and say nearly the same."""
-PRIOR_ONLY: Final = float("inf")
-"""A penalty that leaves the constants alone: the network then says the same of every row."""
+
+
+class Penalty(msgspec.Struct, frozen=True):
+    """How much a fit is held back."""
+
+    ridge: float
+    """On squared weights, nats per point; infinite leaves the constants alone: every row gets the same."""
+    is_core: bool = False
+    """Whether only the core columns may speak."""
+
+    def __str__(self) -> str:
+        """Return how a person would say it."""
+        if np.isinf(self.ridge):
+            return "prior only"
+        return f"{self.ridge:g}{' core' if self.is_core else ''}"
+
+
+PRIOR_ONLY: Final = Penalty(float("inf"))
+
+
+class Columns(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the columns beforehand, bool [F] each."""
+
+    odd: Mask
+    """Changes sign when bid and ask change places; none = up and down are not alike."""
+    core: Mask
+    """May speak where little can be learnt."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +106,10 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def odd_columns(spec: FeatureSpec, *, is_mirrored: bool) -> Mask:
-    """Return which columns change sign when bid and ask change places, bool [F]; none on bars."""
-    return np.array([is_mirrored and f.name.startswith(ODD_PREFIXES) for f in spec.features])
+def columns_of(spec: FeatureSpec, *, is_mirrored: bool, core: Sequence[str]) -> Columns:
+    """Return what is known of a spec's columns; on bars (not mirrored) none is odd."""
+    odd = [is_mirrored and f.name.startswith(ODD_PREFIXES) for f in spec.features]
+    return Columns(odd=np.array(odd), core=np.array([f.name in core for f in spec.features]))
 
 
 def pool(samples: Sequence[Sample]) -> Sample:
@@ -95,29 +121,30 @@ def pool(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def fit_path(sample: Sample, ridges: Sequence[float], odd: Mask) -> Path:
+def fit_path(sample: Sample, penalties: Sequence[Penalty], columns: Columns) -> Path:
     """Fit every horizon at every penalty.
 
     Args:
         sample: What to fit on.
-        ridges: Penalties on squared weights in nats per point, strongest first.
-        odd: bool [F], columns that change sign in the mirror; none = up and down are not alike.
+        penalties: Strongest first.
+        columns: Which are odd, which core.
     """
-    centre, spread = _standard(sample.rows, odd)
+    centre, spread = _standard(sample.rows, columns.odd)
     z = np.clip((sample.rows - centre) / spread, -CLIP, CLIP)
     x = np.concatenate([z, np.abs(z), np.ones((len(z), 1))], axis=1)
-    turns, moves = _roles(odd)
+    turns, moves = _roles(columns.odd)
+    core = np.concatenate([columns.core, columns.core, [True]])
     n_horizons = sample.label.shape[1]
-    weights = np.zeros((len(ridges), x.shape[1], n_horizons, 8))
-    dead_zone = np.zeros((len(ridges), n_horizons))
+    weights = np.zeros((len(penalties), x.shape[1], n_horizons, 8))
+    dead_zone = np.zeros((len(penalties), n_horizons))
     for h in range(n_horizons):
         known = sample.label[:, h] >= 0
-        classes = _Classes(x[known], sample.label[known, h], turns, moves)
+        classes = _Classes(x[known], sample.label[known, h], turns, moves, core)
         few = slice(None, None, QUANTILE_STRIDE)
-        lines = _Quantiles(x[known][few], sample.scaled[known, h][few], turns, moves)
-        for r, ridge in enumerate(ridges):
-            weights[r, :, h, :3] = classes.fit(ridge)
-            weights[r, :, h, 3:], dead_zone[r, h] = lines.fit(ridge)
+        lines = _Quantiles(x[known][few], sample.scaled[known, h][few], turns, moves, core)
+        for r, penalty in enumerate(penalties):
+            weights[r, :, h, :3] = classes.fit(penalty)
+            weights[r, :, h, 3:], dead_zone[r, h] = lines.fit(penalty)
     return Path(centre=centre, spread=spread, weights=weights, dead_zone=dead_zone)
 
 
@@ -146,15 +173,17 @@ def _roles(odd: Mask) -> tuple[Mask, Mask]:
 class _Fit:
     """A penalised fit whose last end is its next start."""
 
-    def __init__(self, parts: Sequence[Mask]) -> None:
+    def __init__(self, parts: Sequence[Mask], core: Mask) -> None:
         self._is_free = np.concatenate([np.flatnonzero(part) == len(part) - 1 for part in parts])
+        self._is_core = np.concatenate([core[part] for part in parts])
         self._theta = np.zeros(len(self._is_free))
 
-    def _descend(self, loss: Loss, ridge: float) -> Array:
+    def _descend(self, loss: Loss, penalty: Penalty) -> Array:
         from scipy.optimize import minimize
 
-        pinned = np.isinf(ridge) & ~self._is_free
-        weight = np.where(self._is_free, 0.0, 0.0 if np.isinf(ridge) else ridge)
+        allowed = self._is_core if penalty.is_core else np.ones_like(self._is_free)
+        pinned = ~self._is_free & (np.isinf(penalty.ridge) | ~allowed)
+        weight = np.where(self._is_free | pinned, 0.0, penalty.ridge)
 
         def penalised(theta: Array) -> tuple[float, Array]:
             value, slope = loss(theta)
@@ -171,16 +200,18 @@ class _Fit:
 class _Classes(_Fit):
     """The softmax with logits (move - turn, 0, move + turn)."""
 
-    def __init__(self, x: Array, label: NDArray[np.int64], turns: Mask, moves: Mask) -> None:
-        super().__init__((turns, moves))
+    def __init__(
+        self, x: Array, label: NDArray[np.int64], turns: Mask, moves: Mask, core: Mask
+    ) -> None:
+        super().__init__((turns, moves), core)
         self._masks = turns, moves
         self._by_turn, self._by_move = x[:, turns], x[:, moves]
         self._sign = np.where(label == 2, 1.0, np.where(label == 0, -1.0, 0.0))
         self._moved = (label != 1).astype(np.float64)
 
-    def fit(self, ridge: float) -> Array:
+    def fit(self, penalty: Penalty) -> Array:
         """Return the three logits' weights, float64 [2 F + 1, 3]."""
-        theta, (turns, moves) = self._descend(self._loss, ridge), self._masks
+        theta, (turns, moves) = self._descend(self._loss, penalty), self._masks
         turn, move = np.zeros(len(turns)), np.zeros(len(moves))
         turn[turns], move[moves] = np.split(theta, [self._by_turn.shape[1]])
         return np.stack([move - turn, np.zeros(len(move)), move + turn], axis=1)
@@ -205,8 +236,8 @@ class _Quantiles(_Fit):
     The centre is made of what may speak for direction, the widths of what may speak for movement.
     """
 
-    def __init__(self, x: Array, scaled: Array, turns: Mask, moves: Mask) -> None:
-        super().__init__((turns, moves, moves))
+    def __init__(self, x: Array, scaled: Array, turns: Mask, moves: Mask, core: Mask) -> None:
+        super().__init__((turns, moves, moves), core)
         self._masks = turns, moves
         self._x = x
         self._by_turn, self._by_move = x[:, turns], x[:, moves]
@@ -214,9 +245,9 @@ class _Quantiles(_Fit):
         self._unit = max(1e-6, float(np.sqrt(np.mean(scaled**2))))
         self._y = scaled / self._unit
 
-    def fit(self, ridge: float) -> tuple[Array, float]:
+    def fit(self, penalty: Penalty) -> tuple[Array, float]:
         """Return the five lines' weights, float64 [2 F + 1, 5], and the dead zone."""
-        theta, (turns, moves) = self._descend(self._loss, ridge), self._masks
+        theta, (turns, moves) = self._descend(self._loss, penalty), self._masks
         parts = np.zeros((3, len(turns)))
         parts[0, turns], parts[1, moves], parts[2, moves] = np.split(theta, self._cuts)
         lines = np.stack([parts[0] + a * parts[1] + b * parts[2] for a, b in SIDES], axis=1)

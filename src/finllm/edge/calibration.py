@@ -4,7 +4,7 @@ With m the raw log-odds of a move and d the raw log(p_up / p_down), the calibrat
 m' = offset + scale m and d' = direction d; each quantile's deviation from the median is multiplied
 by a width. Offset and scale are Platt's two parameters, found by penalised likelihood: Gaussian
 priors at the artifact's first values, worth a stated number of independent outcomes; overlapping
-outcomes share their weight and older ones fade. Width is the factor with the least pinball loss.
+outcomes share their weight and older ones fade. Width is the factor with the least pinball loss, unfaded.
 Every applied refit is a new version; a claim names the version it was made under. Knows nothing of
 outlooks: learning from tilted claims would unlearn them.
 
@@ -96,10 +96,11 @@ class Calibration:
                 self._strength,
                 fresh[2:3],
             )
+        # Widths are scarcer in what they tell than classes: fading them made them worse.
         fresh[WIDTH] = fit_width(
             np.ascontiguousarray(rows[:, RETURN]),
             np.ascontiguousarray(rows[:, QUANTILE : QUANTILE + 5]),
-            weight,
+            np.full(len(rows), self._weights[horizon]),
             float(first[WIDTH]),
             self._strength,
         )

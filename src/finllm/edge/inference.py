@@ -1,6 +1,6 @@
 """Where inference runs: in this process, or spread over workers. The same bits either way.
 
-A worker is `python -m finllm.edge.inference <artifact folder>`; requests are the rows' bytes,
+A worker is `python -m finllm.edge.inference <descriptor> <artifact folder>`; requests are the rows' bytes,
 answers the claims'. A model is pure per row, so rows may be split at will. Knows nothing of
 instruments.
 """
@@ -129,4 +129,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[2]))

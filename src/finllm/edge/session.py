@@ -358,6 +358,14 @@ def _speaks(head: Any, sigma: float, raw: Doubles) -> bool:
 
 
 @kernel
+def _or_fast(sigma: float, motion: Doubles) -> float:
+    """Return the row's sigma, or the fast volatility where the row has none."""
+    if math.isfinite(sigma) and sigma > 0.0:
+        return sigma
+    return math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
+
+
+@kernel
 def _half_spread(head: Any) -> float:
     return head.spread / head.mid2 * 1e4 if head.mid2 > 0 else 0.0
 
@@ -388,8 +396,7 @@ def _serve(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1
     _stamp(head, out, marks)
     sigma = row[marks[8]]
     speaks = _speaks(head, sigma, raw)
-    if not math.isfinite(sigma) or sigma <= 0.0:
-        sigma = math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
+    sigma = _or_fast(sigma, motion)
     fade = _fade(out.ts_emit, marks) if speaks else 0.0
     if fade > 0.0:
         out.outlook_version = marks[4]

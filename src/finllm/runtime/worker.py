@@ -1,8 +1,10 @@
 """A worker: a child process that answers requests in bytes over pipes, watched and restarted.
 
-Both ends are here. The parent's `Worker` starts `python -m <module> <arguments>`; that module calls
-`answer` with a function from bytes to bytes. A message is eight bytes of length, then the bytes.
-The child ends when its pipe does, so it cannot outlive the parent. Knows nothing of what is asked.
+Both ends are here. The parent's `Worker` starts `python -m <module> <descriptor> <arguments>`; that
+module calls `answer` with a function from bytes to bytes. A message is eight bytes of length, then the
+bytes; requests come on standard input, answers leave by the descriptor, and whatever else the child
+prints goes to the parent's standard error. The child ends when its input does, so it cannot outlive
+the parent. Knows nothing of what is asked.
 """
 
 import os
@@ -20,6 +22,7 @@ _LENGTH: Final = struct.Struct("<Q")
 LONGEST: Final = 1 << 32
 """Bytes; a longer announced message means that the stream is out of step."""
 _GRACE_S: Final = 5.0
+_STDERR: Final = 2
 
 
 class _Broken(Exception):  # noqa: N818 - never leaves this module: the caller sees WorkerError
@@ -31,12 +34,13 @@ class Worker:
 
     Args:
         module: Module to run with `python -m`; it must call `answer`.
-        arguments: Its command line.
+        arguments: Its command line, from `sys.argv[2]` on.
         timeout_s: How long one answer may take before the child counts as dead.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], *, timeout_s: float = 60.0) -> None:
-        self._command = [sys.executable, "-m", module, *arguments]
+        self._module = module
+        self._arguments = list(arguments)
         self._timeout_s = timeout_s
         self._asked: bytes | None = None
         self.n_restarts = 0
@@ -74,9 +78,7 @@ class Worker:
                 self._write(self._asked)
                 return self._read()
             except (_Broken, OSError) as error:
-                raise WorkerError(
-                    f"{' '.join(self._command[1:])}: {first}; then {error}"
-                ) from error
+                raise WorkerError(f"{self._module}: {first}; then {error}") from error
         finally:
             self._asked = None
 
@@ -87,7 +89,7 @@ class Worker:
 
     def close(self) -> None:
         """End the child and wait until it is gone. Closing twice is harmless."""
-        for pipe in (self._child.stdin, self._child.stdout):
+        for pipe in (self._child.stdin, self._answers):
             if pipe is not None and not pipe.closed:
                 _close_quietly(pipe)
         try:
@@ -97,9 +99,16 @@ class Worker:
             self._child.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
+        ours, theirs = os.pipe()
+        command = [sys.executable, "-m", self._module, str(theirs), *self._arguments]
+        try:
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                command, stdin=subprocess.PIPE, stdout=_STDERR, bufsize=0, pass_fds=(theirs,)
+            )
+        finally:
+            os.close(theirs)
+        self._answers = os.fdopen(ours, "rb", buffering=0)
+        return child
 
     def _restart(self) -> None:
         self._child.kill()
@@ -114,8 +123,8 @@ class Worker:
         write_message(pipe.fileno(), message)
 
     def _read(self) -> bytes:
-        pipe = self._child.stdout
-        if pipe is None or pipe.closed:
+        pipe = self._answers
+        if pipe.closed:
             raise _Broken("its pipe is closed")
         deadline = stopwatch_ns() + int(self._timeout_s * 1e9)
         (length,) = _LENGTH.unpack(self._take(pipe.fileno(), _LENGTH.size, deadline))
@@ -154,11 +163,9 @@ def write_message(descriptor: int, message: bytes) -> None:
 def answer(reply: Callable[[bytes], bytes]) -> None:
     """Answer requests until the parent closes the pipe or dies. The child's whole life.
 
-    Standard output carries the answers, so whatever else prints is sent to standard error.
+    `sys.argv[1]` is the descriptor that answers leave by.
     """
-    source = os.fdopen(os.dup(0), "rb")
-    sink = os.dup(1)
-    os.dup2(2, 1)
+    source, sink = sys.stdin.buffer, int(sys.argv[1])
     while True:
         header = source.read(_LENGTH.size)
         if len(header) < _LENGTH.size:

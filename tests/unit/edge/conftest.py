@@ -18,6 +18,7 @@ from finllm.edge.artifact import (
 )
 from finllm_lab.export import Network, graph_of, prior_network, write_artifact
 
+COLUMNS = ("obi_1", "sigma", "a", "b", "c")
 NORMAL = (-1.28, -0.67, 0.0, 0.67, 1.28)
 HORIZONS = tuple(
     Horizon(name=f"{s:g}s", ns=int(s * 1e9), nominal_s=s, band="half_spread" if s <= 1 else "sigma")
@@ -76,7 +77,7 @@ def network_of(spec: FeatureSpec, seed: int = 0) -> Network:
 
 @pytest.fixture
 def spec() -> FeatureSpec:
-    return spec_of("obi_1", "sigma", "a", "b", "c")
+    return spec_of(*COLUMNS)
 
 
 @pytest.fixture
@@ -85,6 +86,8 @@ def folder(tmp_path: Path, spec: FeatureSpec) -> Path:
     return tmp_path / "toy"
 
 
-@pytest.fixture
-def artifact(folder: Path, spec: FeatureSpec) -> Artifact:
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder, spec = tmp_path_factory.mktemp("toy"), spec_of(*COLUMNS)
+    write_artifact(folder, manifest_of(spec), graph_of(network_of(spec)))
     return load_artifact(folder, spec=spec)
