@@ -6,6 +6,8 @@ fp32 Gemm, MatMul, Conv or trees: dynamically quantised graphs answer otherwise 
 alone.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ N_WARM = 20
 
 
 class OnnxModel:
-    """A network served by ONNX Runtime: one thread, no spinning, warm.
+    """A network served by ONNX Runtime: one thread, no spinning, warm. For one caller at a time.
 
     Args:
         graph: The ONNX file's bytes.
@@ -46,6 +48,10 @@ class OnnxModel:
         self._n_features = n_features
         self._session = _open(graph)
         _check(self._session, n_features, RAW_WIDTH * len(horizons))
+        # One row's buffers, bound once: half the cost of `run` (tests/benchmarks/test_edge_speed.py).
+        self._row = np.zeros((1, n_features), dtype=np.float32)
+        self._scores = np.zeros((1, len(horizons), RAW_WIDTH), dtype=np.float32)
+        self._binding = _bind(self._session, self._row, self._scores)
         for n in (1, 2):
             for _ in range(N_WARM):
                 self.infer(np.zeros((n, n_features)))
@@ -56,16 +62,20 @@ class OnnxModel:
             raise ArtifactError(
                 f"rows have shape {rows.shape}, the model reads [n, {self._n_features}]"
             )
-        single = np.empty(rows.shape, dtype=np.float32)
-        narrow(rows, single)
         raw = np.empty((len(rows), len(self.horizons), RAW_WIDTH))
-        if len(rows):
+        if len(rows) == 1:
+            narrow(rows, self._row)
+            self._session.run_with_iobinding(self._binding)
+            finish(self._row, self._scores, raw)
+        elif len(rows):
+            single = np.empty(rows.shape, dtype=np.float32)
+            narrow(rows, single)
             (scores,) = self._session.run(None, {"rows": single})
             finish(single, scores.reshape(raw.shape), raw)
         return raw
 
 
-def _open(graph: bytes):  # type: ignore[no-untyped-def]
+def _open(graph: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -81,7 +91,16 @@ def _open(graph: bytes):  # type: ignore[no-untyped-def]
         raise ArtifactError(f"ONNX Runtime cannot load the graph: {error}") from error
 
 
-def _check(session, n_features: int, width: int) -> None:  # type: ignore[no-untyped-def]
+def _bind(session: Any, row: NDArray[np.float32], scores: NDArray[np.float32]) -> Any:
+    binding = session.io_binding()
+    width = (1, scores.size)
+    binding.bind_input("rows", "cpu", 0, np.float32, row.shape, row.ctypes.data)
+    name = session.get_outputs()[0].name
+    binding.bind_output(name, "cpu", 0, np.float32, width, scores.ctypes.data)
+    return binding
+
+
+def _check(session: Any, n_features: int, width: int) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [i.name for i in inputs] != ["rows"] or len(outputs) != 1:
         raise ArtifactError("the graph must have one input named 'rows' and one output")
