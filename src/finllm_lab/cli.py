@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from finllm.domain.errors import FinllmError
+from finllm_lab.reasoner import reasoner
+from finllm_lab.stance import stance
 
 app = typer.Typer(
     name="finllm_lab",
@@ -18,6 +20,8 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=True)
 app.add_typer(train, name="train")
+train.command("stance")(stance)
+train.command("reasoner")(reasoner)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]
