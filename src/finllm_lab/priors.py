@@ -76,16 +76,7 @@ def priors_of(
                 climatology=_frequencies(y),
                 climatology_q=_quantiles(r),
                 baseline_logit=_logit(x, y),
-                ewma_scale=_round(
-                    fit_deviation(
-                        label[known, h].astype(np.float32),
-                        band[known, h].astype(np.float32),
-                        unit.astype(np.float32),
-                        1.0,
-                        1.0,
-                        1.0,
-                    )
-                ),
+                ewma_scale=_ewma_scale(label[known, h], band[known, h], unit),
             )
         )
     return tuple(priors)
@@ -104,6 +95,23 @@ def _frequencies(label: NDArray[np.int64]) -> tuple[float, float, float]:
 def _quantiles(scaled: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
     a, b, c, d, e = (_round(q) for q in np.quantile(scaled, LEVELS))
     return a, b, c, d, e
+
+
+def _ewma_scale(
+    label: NDArray[np.int64], band: NDArray[np.float64], unit: NDArray[np.float64]
+) -> float:
+    """Return the likeliest factor on the EWMA; searched again from where a search ended."""
+    scale = 1.0
+    for _ in range(3):  # one search spans a factor of e^2 a side; short horizons need more
+        scale = fit_deviation(
+            label.astype(np.float32),
+            band.astype(np.float32),
+            unit.astype(np.float32),
+            1.0,
+            scale,
+            1.0,
+        )
+    return _round(scale)
 
 
 def _logit(x: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[float, float, float, float]:

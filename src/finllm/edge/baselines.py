@@ -105,7 +105,7 @@ class Baselines:
         returns = np.ascontiguousarray(ring[:, RETURN])
         weights = np.full(len(ring), weight)
         self._width_scale[horizon] = fit_width(
-            returns, law, weights, min(3.0, max(0.3, prior.ewma_scale)), self._strength
+            returns, law, weights, min(5.0, max(0.02, prior.ewma_scale)), self._strength
         )
 
     def reference(
