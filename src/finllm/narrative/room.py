@@ -5,6 +5,7 @@ admitted, from what was received before it, and never revised. So a pack as of a
 bytes whatever was admitted later.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
@@ -366,7 +367,7 @@ class Narrative:
         since = as_of - self._settings.look_back_ns
         claims = watched.claims.between(since, as_of)
         n_copies = watched.copies.count(since, as_of)
-        chosen = sorted(claims, key=_weightiest)[: self._settings.pack_size]
+        chosen = _choose(claims, self._settings.pack_size)
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
         if len(seen) < len(observations):
             self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
@@ -407,6 +408,16 @@ class Narrative:
             InputError: If the document made no evidence, or its text has been retired.
         """
         return self._texts[document_id]
+
+
+def _choose(claims: Sequence[Evidence], most: int) -> list[Evidence]:
+    """Return half of the pack as the newest claims, the rest as the weightiest of the others.
+
+    What raised the question is always among the newest, however much was said before it.
+    """
+    newest = sorted(claims, key=lambda e: (-e.ts_recv, e.evidence_id))
+    half = (most + 1) // 2
+    return newest[:half] + sorted(newest[half:], key=_weightiest)[: most - half]
 
 
 def _weightiest(evidence: Evidence) -> tuple[float, int, str]:
