@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
@@ -299,7 +300,11 @@ def main() -> None:
     try:
         app()
     except FinllmError as error:
-        err.print(f"[bold red]{type(error).__name__}[/] {error}", highlight=False)
+        err.print(
+            f"[bold red]{type(error).__name__}[/] {escape(str(error))}",
+            highlight=False,
+            soft_wrap=True,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped")
