@@ -159,7 +159,6 @@ class Pipeline:
             parts.recorder.bar(bar)
             lane = self._bar_lane(bar.instrument)
             self._bar_features[bar.instrument].push(bar, batch.rows[batch.n], self._head)
-            parts.bars.used += 1
             if lane is not None:
                 batch.add(lane, self._head)
         self._serve(batch)

@@ -19,7 +19,7 @@ from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.market import Bar, Frame
-from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
 from finllm.market.bars import read_bars
 from finllm.market.tape import read_chain
 from finllm.narrative.documents import read_documents
@@ -199,7 +199,7 @@ def _drive(
 ) -> tuple[int, int]:
     documents = _Agenda(wired.pipeline, inputs, settings, tallies.documents)
     pipeline, taken, first, last = wired.pipeline, 0, 0, 0
-    for chunk in _chunks(inputs, tallies, settings.edge.chunk):
+    for chunk in _chunks(inputs, tallies, settings):
         first = first or chunk[0].ts_recv
         last = chunk[-1].ts_recv
         documents.up_to(last)
@@ -215,12 +215,16 @@ def _drive(
     return first, last
 
 
-def _chunks(inputs: Inputs, tallies: Tallies, size: int) -> Iterator[list[Frame] | list[Bar]]:
+def _chunks(
+    inputs: Inputs, tallies: Tallies, settings: Settings
+) -> Iterator[list[Frame] | list[Bar]]:
     """Yield market input in chunks in order of receipt. Bars received together stay together."""
+    size = settings.edge.chunk
     if inputs.bars is not None:
+        oldest = inputs.since - settings.replay.warm_up_days * NS_PER_DAY
         symbols = inputs.symbols | CONTEXT if inputs.symbols else None
         bars = read_bars(inputs.bars, tally=tallies.bars, symbols=symbols)
-        kept = (bar for bar in bars if _in_time(bar.ts_recv, inputs, tallies.bars))
+        kept = _bars_in_time(bars, inputs, tallies.bars, oldest)
         for _, together in groupby(kept, key=lambda bar: bar.ts_recv):
             yield from _split(together, size)
         return
@@ -234,6 +238,16 @@ def _in_time(ts_recv: int, inputs: Inputs, tally: Tally) -> bool:
         return True
     tally.drop("after_until")
     return False
+
+
+def _bars_in_time(bars: Iterator[Bar], inputs: Inputs, tally: Tally, oldest: int) -> Iterator[Bar]:
+    """Yield the bars within the warm-up and the end; the reader has counted each as used already."""
+    for bar in bars:
+        if oldest <= bar.ts_recv < inputs.until:
+            yield bar
+            continue
+        tally.used -= 1
+        tally.drop("after_until" if bar.ts_recv >= inputs.until else "before_warm_up")
 
 
 def _split(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -57,6 +57,13 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Size at which recording stops, loudly, as on a full disk; 0 = the disk's own."""
 
 
+class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of the past warms a replay up."""
+
+    warm_up_days: int = 1200
+    """Bars older than this before `--from` are left out, counted; the edge remembers about as much."""
+
+
 class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How recorded documents without a receive time are dated."""
 
@@ -76,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a reply takes on a bare tape, and what the gate believes at first."""
     reasoning: ReasoningSettings = ReasoningSettings()
     ledger: LedgerSettings = LedgerSettings()
+    replay: ReplaySettings = ReplaySettings()
 
 
 def _fields(section: type[msgspec.Struct]) -> dict[str, Any]:
