@@ -72,7 +72,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     recorder: Recorder
     documents: Tally
-    bars: Tally
     explain: bool
     chunk: int
     emit_from: int

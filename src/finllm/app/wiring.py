@@ -116,7 +116,6 @@ def wire(
         ),
         recorder=Recorder(run, keep_frames=keep_frames, on_failure=on_failure),
         documents=tallies.documents,
-        bars=tallies.bars,
         explain=settings.reasoning.explain,
         chunk=edge.chunk,
         emit_from=emit_from,
