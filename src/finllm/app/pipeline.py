@@ -32,6 +32,7 @@ from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact
 from finllm.edge.inference import Inference
+from finllm.edge.serving import ROW, entry_words
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
@@ -47,6 +48,7 @@ LEAD = "us-equity:SPY"
 """The instrument whose bars feed the market columns of the others."""
 _EPOCH = 1
 _DOCUMENT, _REPLY = 0, 1
+N_HEAD = ROW_HEAD.itemsize // 8
 
 
 class Road(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,8 +143,8 @@ class Pipeline:
                 continue
             while index >= len(self._book_lanes):
                 self._add_book_lane()
-            view, row = parts.market.view(index), batch.rows[batch.n]
-            self._book_features[index].push(view, row, self._head)
+            view = parts.market.view(index)
+            self._book_features[index].push(view, batch.rows[batch.n], self._head)
             batch.add(self._book_lanes[index], self._head)
         served = self._serve(batch)
         self._tell_gaps(batch.n)
@@ -212,8 +214,7 @@ class Pipeline:
         n = batch.n
         if n == 0:
             return None
-        rows = batch.rows[:n]
-        raw = batch.road.inference.infer(rows)
+        raw = batch.road.inference.infer(batch.rows[:n])
         heads = np.array(batch.facts, dtype=ROW_HEAD)
         is_bar = batch.road is self._parts.bar
         served = []
@@ -222,7 +223,7 @@ class Pipeline:
                 self._tell_gaps(i)
             self.advance(facts.ts_recv)
             self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(self.now))
-            lane.forecast(facts, heads[i], rows[i], raw[i])
+            lane.forecast(facts, heads[i], batch.entries[i], batch.entries_f[i], raw[i])
             state = lane.state()
             self._emit_row(lane, state)
             served.append((lane.index, facts.seq, facts.ts_recv, state[2], state[3]))
@@ -367,7 +368,9 @@ class _Batch:
 
     def __init__(self, road: Road, size: int) -> None:
         self.road = road
-        self.rows = np.empty((size, len(road.spec)))
+        self.entries = np.empty((size, entry_words(len(road.spec))), dtype=np.int64)
+        self.entries_f = self.entries.view(np.float64)
+        self.rows = self.entries_f[:, ROW:]
         self.lanes: list[Lane] = []
         self.facts: list[Facts] = []
         self.n = 0
@@ -376,4 +379,5 @@ class _Batch:
         """Take the row just written at `n`, and its head, shape [1]."""
         self.lanes.append(lane)
         self.facts.append(Facts(*head.item()))
+        self.entries[self.n, :N_HEAD] = head.view(np.int64)
         self.n += 1
