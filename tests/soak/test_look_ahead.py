@@ -65,7 +65,7 @@ def test_on_the_synthetic_tape_with_documents(
 
 
 def test_on_bars_with_posts(run_inputs: Callable[..., tuple], shared: Path, tmp_path: Path) -> None:
-    """Three months of AAPL and BAC by the hour, with the posts of those months."""
+    """Two months of AAPL and BAC by the hour, with their posts, and the index that leads them."""
     rng = np.random.default_rng(4)
     text = shared / "text_price"
     bars, posts = tmp_path / "bars.csv", tmp_path / "posts.jsonl"
@@ -74,7 +74,7 @@ def test_on_bars_with_posts(run_inputs: Callable[..., tuple], shared: Path, tmp_
         for i, line in enumerate(lines_of_text(text / "us_bars_hourly_to_201509.csv.gz"))
         if i == 0
         or (
-            line.startswith(("AAPL,2015-0", "BAC,2015-0"))
+            line.startswith(("AAPL,2015-0", "BAC,2015-0", "SPY,2015-0"))
             and line[-1]
             and line.split(",")[1] < "2015-03"
         )

@@ -260,7 +260,8 @@ class Pipeline:
             self.emission.record(self.now, closing)
 
     def _next_rung(self) -> Rung:
-        self._rung = rung(Measures(backlog=self._waiting), self._rung)
+        is_recording = self._parts.recorder.failed is None
+        self._rung = rung(Measures(backlog=self._waiting, recording_ok=is_recording), self._rung)
         return self._rung
 
     # --- the slow path -----------------------------------------------------------------------
@@ -300,7 +301,7 @@ class Pipeline:
         lane = self._by_key[notice.instrument]
         road = self._parts.bar if notice.instrument in self._bar_lanes else self._parts.book
         standing = lane.asked_about(self.now)
-        answer = road.gate.decide(notice, standing, self.now, self._parts.belief)
+        answer = road.gate.decide(notice, standing, self.now, self._parts.belief, self._next_rung())
         self._append(notice)
         self._append(answer)
         self._parts.recorder.choice(answer)
@@ -329,7 +330,9 @@ class Pipeline:
         parts, question = self._parts, reply.question
         self._waiting -= 1
         parts.belief.observe(self.now - question.ts)
-        parts.recorder.reply(question.question_id, question.ts, self.now, "answer")
+        is_late = self.now > question.deadline
+        end = "late" if is_late else "answer"
+        parts.recorder.reply(question.question_id, question.ts, self.now, end)
         lane = self._by_key[question.instrument]
         verdicts = reply.judgement.verdicts
         for verdict in verdicts:
@@ -338,7 +341,7 @@ class Pipeline:
         parts.ledger.commit()  # a revision is published only once it is synced
         for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
             self._publish(lane, before, verdict, revision, reply.pack)
-        if reply.judgement.outlook is not None:
+        if reply.judgement.outlook is not None and not is_late:
             self._take_outlook(lane, reply.judgement.outlook)
 
     def _publish(

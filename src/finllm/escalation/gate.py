@@ -12,7 +12,7 @@ import msgspec
 
 from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
-from finllm.domain.forecast import Forecast, Status
+from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import content_id
 from finllm.domain.protocol import Escalate, Hold, Standing
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
@@ -20,6 +20,7 @@ from finllm.escalation.latency import LatencyBelief
 
 OPEN: Final = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
 """Statuses that a verdict may still change."""
+_SILENT: Final = frozenset({Rung.EDGE_ONLY, Rung.LAST_VALID})
 
 
 class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +54,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share of that per e-fold of burst above the usual rate, up to two."""
     weight_conflict: float = 0.5
     """Share added when text and book disagree wholly."""
+    few_factor: float = 4.0
+    """Times `min_gain` that a question must be worth on the rung of few escalations."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -78,6 +81,7 @@ class Gate:
         standing: tuple[Forecast, ...],
         now: int,
         latency: LatencyBelief,
+        rung: Rung = Rung.FULL,
     ) -> Escalate | Hold:
         """Return whether to ask, about which forecasts, by when and why.
 
@@ -86,6 +90,7 @@ class Gate:
             standing: The instrument's latest forecasts, any horizon, any order.
             now: The instant of the decision, ns UTC; never before an earlier one.
             latency: What is believed of the reasoner's reply times.
+            rung: Rung of the degradation ladder; below "few escalations" nothing is asked.
 
         Returns:
             `Escalate` with the forecasts that an answer can still serve (none of them, if it is
@@ -93,7 +98,12 @@ class Gate:
         """
         asked = self._servable(notice.instrument, standing, now, latency)
         gain = self._expected_gain(notice, asked, now, latency)
-        why_not = self._refusal(notice, asked, gain, now, latency)
+        s = self._settings
+        least = s.min_gain * (s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0)
+        if rung in _SILENT:
+            why_not = f"the slow path rests on rung {rung}"
+        else:
+            why_not = self._refusal(notice, asked, gain, now, latency, least)
         if why_not:
             return Hold(
                 instrument=notice.instrument,
@@ -160,6 +170,7 @@ class Gate:
         gain: float,
         now: int,
         latency: LatencyBelief,
+        least: float,
     ) -> str:
         """Return why not to ask; empty if there is no reason."""
         s = self._settings
@@ -172,8 +183,8 @@ class Gate:
             return f"asked about it {(now - last) / NS_PER_MS:.1f} ms ago"
         if not asked and latency.p95_ns >= s.outlook_within_ns:
             return "no forecast can still be served, and an outlook would come too late"
-        if gain < s.min_gain:
-            return f"expected gain {gain:.5f} nats is below {s.min_gain:.5f}"
+        if gain < least:
+            return f"expected gain {gain:.5f} nats is below {least:.5f}"
         if len(self._asked) >= s.budget_per_min:
             return f"budget of {s.budget_per_min} questions a minute is spent"
         return ""

@@ -38,7 +38,9 @@ _SIGMA: Final = _COLUMN["sigma"]
 
 
 class MarketLead:
-    """What the leading instrument's newest bar said; shared by the bar rows of a whole market.
+    """What the leading instrument's bars said; shared by the bar rows of a whole market.
+
+    A bar of the same instant does not count as known: whether it came first is an accident.
 
     Args:
         instrument: Key of the instrument that leads, such as that of SPY.
@@ -46,13 +48,19 @@ class MarketLead:
 
     def __init__(self, instrument: str) -> None:
         self.instrument = instrument
-        self.ts_recv = -1
-        self.ret_1 = 0.0
-        self.ret_7 = 0.0
+        self._said = ((-1, 0.0, 0.0), (-1, 0.0, 0.0))
+        """The bar before the last, then the last: receive time, returns over 1 and 7 bars."""
 
-    def since(self, ts_recv: int) -> tuple[float, float]:
-        """Return its returns over 1 and 7 bars if they came at or after an instant, else zeros."""
-        return (self.ret_1, self.ret_7) if self.ts_recv >= ts_recv else (0.0, 0.0)
+    def say(self, ts_recv: int, ret_1: float, ret_7: float) -> None:
+        """Take in the leading instrument's next bar."""
+        self._said = (self._said[1], (ts_recv, ret_1, ret_7))
+
+    def heard(self, since: int, before: int) -> tuple[float, float]:
+        """Return its newest returns over 1 and 7 bars received in [since, before), else zeros."""
+        for ts_recv, ret_1, ret_7 in reversed(self._said):
+            if since <= ts_recv < before:
+                return ret_1, ret_7
+        return 0.0, 0.0
 
 
 class BarFeatures:
@@ -177,10 +185,12 @@ class BarFeatures:
         lead = self._lead
         if lead is None:
             return
-        if bar.instrument == lead.instrument:
-            lead.ts_recv, lead.ret_1, lead.ret_7 = bar.ts_recv, ret_1, ret_7
         at = _COLUMN["market_ret_1"]
-        row[at], row[at + 1] = lead.since(self._ts_recv)
+        if bar.instrument == lead.instrument:
+            lead.say(bar.ts_recv, ret_1, ret_7)
+            row[at], row[at + 1] = ret_1, ret_7
+        else:
+            row[at], row[at + 1] = lead.heard(self._ts_recv, bar.ts_recv)
 
     def _write_head(self, bar: Bar, head: NDArray[np.void], mid2: int) -> None:
         flags = 0

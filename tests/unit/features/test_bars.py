@@ -141,6 +141,23 @@ def test_the_market_leads_by_what_it_said_since_our_bar_before():
     assert aapl["market_ret_1"] == 0  # nothing heard of SPY since
 
 
+def test_the_market_leads_a_symbol_alike_on_whichever_side_of_it_the_symbol_is_read():
+    rows = []
+    for spy_first in (False, True):
+        lead = MarketLead("us:SPY")
+        spy, other = Stream(lead), Stream(lead)
+        for i, start in enumerate(sessions(2)):
+            if spy_first:
+                spy.push(200.0 + i % 3, start=start, instrument="us:SPY")
+            other.push(100.0 + i, start=start)
+            rows.append(other.row.copy())
+            if not spy_first:
+                spy.push(200.0 + i % 3, start=start, instrument="us:SPY")
+    half = len(rows) // 2
+    assert np.array_equal(rows[:half], rows[half:])
+    assert len({row[BAR_SPEC.columns["market_ret_1"]] for row in rows}) > 3
+
+
 @pytest.mark.parametrize("close", [math.nan, math.inf, 0.0, -5.0, 1e300])
 def test_a_bar_without_a_price_changes_nothing_and_is_counted(close):
     starts = list(sessions(1))
