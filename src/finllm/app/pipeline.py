@@ -183,6 +183,11 @@ class Pipeline:
                 self._admit(event)
         self.now = max(self.now, now)
 
+    def drain(self, until: int) -> None:
+        """Let time pass to the last thing on the agenda, at most until an instant."""
+        while self._agenda and self._agenda[0][0] < until:
+            self.advance(self._agenda[0][0])
+
     def finish(self) -> None:
         """Close what has expired, commit, and record the ledger's head."""
         for closing in self._parts.ledger.close_due(self.now):

@@ -292,11 +292,15 @@ class _Agenda:
             self._next = self._take()
 
     def rest(self, until: int) -> None:
-        """Count the documents that came after the last market input; nothing is left to forecast."""
+        """Hand over what came after the last market input, and let every answer come."""
         while self._next is not None:
-            if isinstance(self._next, Document):
-                self._tally.drop("after_until" if self._next.ts_recv >= until else "after_market")
+            if self._high < until:
+                self._pipeline.expect(self._next, self._high)
+                self._pipeline.advance(self._high)
+            else:
+                self._tally.drop("after_until")
             self._next = self._take()
+        self._pipeline.drain(until)
 
 
 def summarise(
