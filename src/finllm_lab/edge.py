@@ -28,9 +28,10 @@ from finllm.edge.artifact import (
     RegimeRule,
     load_artifact,
 )
+from finllm.edge.linear import Network
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
-from finllm_lab.export import EMPTY_CARD, Network, graph_of, write_artifact
+from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
 from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
 from finllm_lab.priors import priors_of
 from finllm_lab.tapes import (

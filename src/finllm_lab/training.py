@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS
 from finllm.domain.spec import FeatureSpec
-from finllm_lab.export import CLIP, Network
+from finllm.edge.linear import CLIP, Network
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

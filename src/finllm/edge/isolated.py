@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.forecast import forecast_row_dtype
-from finllm.edge.artifact import MODEL_FILE, Manifest, read_manifest
+from finllm.edge.artifact import Manifest, open_model, read_manifest
 from finllm.edge.model import EdgeModel
-from finllm.edge.onnx import OnnxModel
 from finllm.edge.serving import (
     ROW,
     entry_words,
@@ -261,17 +260,6 @@ class Worker:
                 return
             if doze(entries.words, self._mine):
                 self._post.bell.wait(_NAP_MS)
-
-
-def open_model(folder: Path, manifest: Manifest) -> EdgeModel:
-    """Return the folder's model, warm."""
-    return OnnxModel(
-        (folder / MODEL_FILE).read_bytes(),
-        n_features=len(manifest.columns),
-        spec_hash=manifest.spec_hash,
-        horizons=manifest.horizons,
-        version=manifest.version,
-    )
 
 
 def main(folder: Path, descriptors: list[int]) -> None:
