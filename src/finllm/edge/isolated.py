@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.domain.errors import WorkerError
 from finllm.domain.forecast import forecast_row_dtype
 from finllm.edge.artifact import Manifest, open_model, read_manifest
 from finllm.edge.model import EdgeModel
@@ -335,6 +336,16 @@ class Reader:
 
     def read(self, timeout_ms: int = 0) -> Served | None:
         """Return what has come, waiting so long at most; None if nothing has."""
+        words = self.words(timeout_ms)
+        return None if words is None else self.served(words)
+
+    @property
+    def width(self) -> int:
+        """Return the words of an entry."""
+        return self._rings[0].width
+
+    def words(self, timeout_ms: int = 0) -> NDArray[np.int64] | None:
+        """Return what has come as it stands in the rings, int64 [n, width]; None if nothing has."""
         found = self._look()
         if found is not None or timeout_ms <= 0:
             return found
@@ -346,14 +357,15 @@ class Reader:
         release_flag(self._doors, 8 * self._door, 0)
         return found
 
-    def _look(self) -> Served | None:
+    def _look(self) -> NDArray[np.int64] | None:
         for mine, ring in zip(self._mine, self._rings, strict=True):
             n = read(ring.words, mine, self._buffer)
             if n:
-                return self._served(self._buffer[:n].copy())
+                return self._buffer[:n].copy()
         return None
 
-    def _served(self, words: NDArray[np.int64]) -> Served:
+    def served(self, words: NDArray[np.int64]) -> Served:
+        """Return entries, int64 [n, width], as what they mean."""
         end = HEAD + self._sizes.out
         return Served(
             key=words[:, 0],
@@ -455,15 +467,38 @@ class IsolatedEdge:
         """Return how many rows were written since their instruments were last served."""
         return self.written - sum(int(post.entries.done.sum()) for post in self._posts)
 
+    @property
+    def rings(self) -> list[Ring]:
+        """Return the workers' rings."""
+        return [post.ring for post in self._posts]
+
+    def admit(self) -> tuple[int, list[int]] | None:
+        """Take a door for a reader elsewhere; return it and the descriptors to hand on.
+
+        They are of the rings, the sleeping flags and the reader's bell. None if no door is left.
+        """
+        if not self._free_doors:
+            return None
+        door = self._free_doors.pop()
+        rings = [ring.segment.descriptor for ring in self.rings]
+        return door, [*rings, self._doors.descriptor, self._bells[door].descriptor]
+
+    def dismiss(self, door: int) -> None:
+        """Give a door back."""
+        self._doors.words[8 * door] = 0
+        self._free_doors.append(door)
+
     def reader(self) -> Reader:
         """Return a reader in this process, from now on.
 
         Raises:
-            IndexError: If all doors are taken.
+            WorkerError: If no door is left.
         """
-        door = self._free_doors.pop()
-        rings = [post.ring for post in self._posts]
-        return Reader(rings, self.sizes, self._doors.words, door, self._bells[door])
+        taken = self.admit()
+        if taken is None:
+            raise WorkerError(f"all {DOORS} doors are taken")
+        door, _ = taken
+        return Reader(self.rings, self.sizes, self._doors.words, door, self._bells[door])
 
     def close(self) -> None:
         """End the workers and let go of the memory."""
