@@ -142,8 +142,12 @@ class Publisher:
             hello = msgspec.structs.replace(self._hello, door=door)
             body = msgspec.json.encode(hello) + b"\n"
             rights = array.array("i", descriptors)
-            guest.sendmsg([body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
             self._guests[guest] = door
+            try:
+                guest.sendmsg([body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            except OSError:  # it has gone already
+                self._dismiss(guest)
+                return None
             self._tell(guest, self._names)
         return guest
 
@@ -205,7 +209,11 @@ class Subscription:
 
     def __init__(self, path: Path, *, spill: Path | None = None, spill_mb: int = 64) -> None:
         self._socket = _connect(path)
-        hello, descriptors, rest = _greet(self._socket, path)
+        try:
+            hello, descriptors, rest = _greet(self._socket, path)
+        except InputError:
+            self._socket.close()
+            raise
         self.horizons = hello.horizons
         """Names of the horizons of a row, in order."""
         self.model_version = hello.model_version
