@@ -16,7 +16,6 @@ from finllm.edge.isolated import IsolatedEdge
 from finllm.edge.serving import ROW, entry_words
 from finllm.edge.session import EdgeSession
 from finllm.features.book import BookFeatures
-from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.feed import Market
 from finllm.runtime.clock import Clock, WallClock
 from finllm.runtime.tally import Tally
