@@ -27,8 +27,8 @@ Mask = NDArray[np.bool_]
 Loss = Callable[[Array], tuple[float, Array]]
 
 ODD_PREFIXES: Final = (
-    "obi_", "log_queue_ratio", "wmid_offset", "ofi_", "mlofi_", "flow_", "ret_", "last_move_sign",
-    "depth_slope_skew",
+    "obi_", "log_queue_ratio", "wmid_offset", "microprice_offset", "ofi_", "mlofi_", "flow_", "ret_",
+    "last_move_sign", "depth_slope_skew", "lead_ret_", "lead_ofi_",
 )  # fmt: skip
 """Book columns that change sign when bid and ask change places."""
 SIDES: Final = np.array([(-1.0, 0.0), (0.0, -1.0), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
