@@ -16,7 +16,7 @@ from finllm.domain.market import ROW_HEAD, VIEW_SIZE, Bar, BookView, Flag, RowKi
 from finllm.features import book_state as bs
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.bars import BAR_TICK, BarFeatures, MarketLead
-from finllm.features.book import BookFeatures
+from finllm.features.book import BookFeatures, BookRows
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.features.outcomes import OutcomeResolver
 from finllm.market.feed import Market
@@ -403,6 +403,69 @@ def test_streaming_is_recomputation(events):
             assert row[BOOK_SPEC.columns[name]] == pytest.approx(value, rel=1e-9, abs=1e-9), name
 
 
+def expected_of_leader(view, past, mine):
+    """What a follower hears, from the list of its leader's events and of its own."""
+    row = dict.fromkeys(("lead_ret_100ms", "lead_ret_500ms", "lead_ofi_500ms", "lead_known"), 0.0)
+    trusted = has_touch(view) and view[V.BID_PX] <= view[V.ASK_PX]
+    age = mine.now - past.now
+    if not trusted or view[V.FLAGS] & Flag.RESYNCING or not 0 <= age <= 5 * S:
+        return row
+    row["lead_known"] = 1.0
+    mid2 = mine.mids[-1] if mine.mids else 1
+    scale = max(mine.sigma(), max(mine.spread, 1) / mid2 * 1e4) / 1e4
+    for name, ms in (("lead_ret_100ms", 100), ("lead_ret_500ms", 500)):
+        if age < ms * MS:
+            ret = past.fine(bs.MOVE, ms) / past.mids[-1]
+            row[name] = slog(ret / scale / math.sqrt(ms / 1e3))
+    if age < 500 * MS:
+        touch = past.coarse(bs.DEPTH, 10) / (2 * past.coarse(bs.SAMPLES, 10))
+        row["lead_ofi_500ms"] = slog(past.fine(bs.OFI, 500) / touch)
+    return row
+
+
+def rows_of_pair(views, turns):
+    """Return the rows of a leader's and a follower's views, in turns; True is the leader's."""
+    features = BookRows()
+    leader, follower = features.features("x:BTCUSDT"), features.features("x:ETHUSDT")
+    rows, head = np.zeros((len(turns), len(BOOK_SPEC))), np.zeros((), ROW_HEAD)
+    for view, leads, row in zip(views, turns, rows, strict=True):
+        (leader if leads else follower).push(view, row, head)
+    return rows
+
+
+turns_of = st.lists(st.tuples(event, st.booleans()), min_size=2, max_size=40)
+
+
+@settings(deadline=None, max_examples=50)
+@given(turns_of)
+def test_what_a_leader_said_is_recomputation(drawn):
+    turns = [leads for _, leads in drawn]
+    views = views_of([step for step, _ in drawn])
+    rows = rows_of_pair(views, turns)
+    leader, follower, newest = Recomputation(), Recomputation(), None
+    silent = dict.fromkeys(("lead_ret_100ms", "lead_ret_500ms", "lead_ofi_500ms", "lead_known"), 0)
+    for view, leads, row in zip(views.tolist(), turns, rows, strict=True):
+        (leader if leads else follower).add(view)
+        newest = view if leads else newest
+        heard = silent
+        if not leads and newest is not None:
+            heard = expected_of_leader(newest, leader, follower)
+        for name, value in heard.items():
+            assert row[BOOK_SPEC.columns[name]] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+@settings(deadline=None, max_examples=30)
+@given(turns_of, st.data())
+def test_a_followers_row_is_final_whatever_its_leader_does_next(drawn, data):
+    n = data.draw(st.integers(1, len(drawn) - 1))
+    other = drawn[:n] + data.draw(turns_of)
+    rows, again = (
+        rows_of_pair(views_of([step for step, _ in part]), [leads for _, leads in part])
+        for part in (drawn, other)
+    )
+    assert rows[:n].tobytes() == again[:n].tobytes()
+
+
 wild = hnp.arrays(
     np.int64,
     st.tuples(st.integers(1, 12), st.just(VIEW_SIZE)),
@@ -415,6 +478,7 @@ wild = hnp.arrays(
 def test_no_view_makes_a_row_that_is_not_finite(views):
     rows, heads = rows_of(views)
     assert np.isfinite(rows).all()
+    assert np.isfinite(rows_of_pair(views, [i % 2 == 0 for i in range(len(views))])).all()
     assert (rows[:, BOOK_SPEC.columns["sigma"]] > 0).all()
     assert not (heads["flags"] & Flag.VALID).any()  # twelve rows are never warm
 
