@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from finllm.app.bench.cli import bench_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(help="The append-only record.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[

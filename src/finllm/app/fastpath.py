@@ -15,7 +15,7 @@ from finllm.edge.artifact import Artifact
 from finllm.edge.isolated import IsolatedEdge
 from finllm.edge.serving import ROW, entry_words
 from finllm.edge.session import EdgeSession
-from finllm.features.book import BookFeatures
+from finllm.features.book import BookFeatures, BookRows
 from finllm.market.feed import Market
 from finllm.runtime.clock import Clock, WallClock
 from finllm.runtime.tally import Tally
@@ -26,9 +26,9 @@ class _Track:
 
     __slots__ = ("entry", "entry_f", "features", "head", "row", "rows", "session", "told")
 
-    def __init__(self, artifact: Artifact, instrument: str) -> None:
+    def __init__(self, artifact: Artifact, instrument: str, features: BookFeatures) -> None:
         self.session = EdgeSession(artifact, artifact.spec, instrument)
-        self.features = BookFeatures()
+        self.features = features
         self.entry = np.zeros(entry_words(len(artifact.spec)), dtype=np.int64)
         self.entry_f = self.entry.view(np.float64)
         self.row = self.entry_f[ROW:]
@@ -58,6 +58,7 @@ class FastPath:
     ) -> None:
         self.market = market or Market(Tally())
         self.tracks: list[_Track] = []
+        self._rows = BookRows()
         self._artifact, self._edge = artifact, edge
         self._clock = clock or WallClock()
 
@@ -89,7 +90,7 @@ class FastPath:
     def _observe(self, index: int) -> _Track:
         while index >= len(self.tracks):
             key = self.market.instruments[len(self.tracks)].key
-            self.tracks.append(_Track(self._artifact, key))
+            self.tracks.append(_Track(self._artifact, key, self._rows.features(key)))
         track = self.tracks[index]
         track.features.push(self.market.view(index), track.row, track.head)
         track.session.observe(track.entry, track.entry_f)

@@ -15,7 +15,7 @@ from finllm.edge.session import EdgeSession
 from finllm.features.observations import Observer
 from finllm.features.outcomes import OutcomeResolver
 
-_CITED_BOOK: Final = ("obi_1", "obi_5", "ofi_2s", "trade_flow_2s", "sigma", "spread_ticks")
+_CITED_BOOK: Final = ("obi_1", "obi_5", "ofi_2s", "flow_2s", "sigma", "spread_rel")
 _CITED_BAR: Final = ("ret_1", "ret_7", "sigma")
 _VALID: Final = int(Flag.VALID)
 _BAR: Final = int(RowKind.BAR)
@@ -56,7 +56,7 @@ class Lane:
         self.resolver = OutcomeResolver(instrument, artifact.horizons)
         columns = spec.columns
         cited = _CITED_BOOK if "obi_1" in columns else _CITED_BAR
-        self.observer = Observer(instrument, spec, tuple(c for c in cited if c in columns))
+        self.observer = Observer(instrument, spec, cited)
         self.out = self.session.out
         self.head: np.void | None = None
         """The last row's `ROW_HEAD`; None before the first row."""

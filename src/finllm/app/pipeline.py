@@ -36,7 +36,7 @@ from finllm.edge.serving import ROW, entry_words
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
-from finllm.features.book import BookFeatures
+from finllm.features.book import BookFeatures, BookRows
 from finllm.ledger.store import Ledger
 from finllm.market.feed import Market
 from finllm.narrative.room import Narrative
@@ -105,6 +105,7 @@ class Pipeline:
         self._by_key: dict[str, Lane] = {}
         self._book_lanes: list[Lane] = []
         self._book_features: list[BookFeatures] = []
+        self._book_rows = BookRows()
         self._bar_lanes: dict[str, Lane] = {}
         self._bar_features: dict[str, BarFeatures] = {}
         self._lead = MarketLead(LEAD)
@@ -200,7 +201,7 @@ class Pipeline:
 
     def _add_book_lane(self) -> None:
         key = self._parts.market.instruments[len(self._book_lanes)].key
-        self._book_features.append(BookFeatures())
+        self._book_features.append(self._book_rows.features(key))
         self._book_lanes.append(self._add_lane(key, self._parts.book))
 
     def _bar_lane(self, key: str) -> Lane | None:

@@ -49,6 +49,20 @@ def test_only_signed_columns_change_sign() -> None:
     assert not columns_of(SPEC, is_mirrored=False, core=()).odd.any()
 
 
+def test_an_unread_column_moves_no_claim() -> None:
+    unread = columns_of(SPEC, is_mirrored=True, core=("obi_1",), unread=("log_spread",))
+    sample = _sample(4_000, 0)
+    path = fit_path(sample, (PRIOR_ONLY, Penalty(0.001)), unread)
+    fresh = _sample(50, 1).rows
+    other = fresh.copy()
+    other[:, 2] += 3.0
+    network = path.network([1], [1])
+    assert np.array_equal(_served(network, fresh), _served(network, other))
+    assert not np.array_equal(
+        _served(network, fresh), _served(network, fresh + np.array([1.0, 0.0, 0.0]))
+    )
+
+
 def test_a_fit_beats_climatology_on_rows_that_it_never_saw() -> None:
     path = fit_path(_sample(8_000, 0), (PRIOR_ONLY, Penalty(0.001)), COLUMNS)
     fresh = _sample(8_000, 1)
