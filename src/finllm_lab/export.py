@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from finllm.domain.identity import content_id
 from finllm.edge.artifact import FORMAT, MANIFEST_FILE, MODEL_FILE, Card, Manifest
-from finllm.edge.model import RAW_WIDTH
 
 OPSET: Final = 17
 CLIP: Final = 5.0
@@ -123,8 +122,3 @@ def write_artifact(folder: Path, manifest: Manifest, graph: bytes) -> Manifest:
     text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
     (folder / MANIFEST_FILE).write_bytes(text + b"\n")
     return complete
-
-
-def n_outputs(n_horizons: int) -> int:
-    """Return how many numbers a network gives per row."""
-    return RAW_WIDTH * n_horizons

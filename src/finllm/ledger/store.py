@@ -26,6 +26,7 @@ from finllm.domain.protocol import (
     Standing,
     Verdict,
     close,
+    standing_of,
     transition,
 )
 from finllm.ledger import rows
@@ -33,7 +34,7 @@ from finllm.ledger.chain import GENESIS, link
 from finllm.ledger.head import EMPTY, Head
 from finllm.ledger.kinds import BY_TYPE, decode, kind_of
 from finllm.ledger.storage import Storage
-from finllm.ledger.view import LatestView, standing_of
+from finllm.ledger.view import LatestView
 from finllm.runtime.tally import Tally
 
 T = TypeVar("T")
@@ -266,11 +267,6 @@ class Ledger:
         self._pending.append((seq, kind.name, entry_id, ts, body, self._hash))
         if len(self._pending) >= self._group:
             self.commit()
-
-    def _acknowledge(self) -> None:
-        self._acknowledged = Head(count=self._count, hash=self._hash.hex())
-        if self._on_commit is not None:
-            self._on_commit(self._count, self._acknowledged.hash)
 
     def _fail(self, why: Exception) -> None:
         self.failed = f"recording stopped after entry {self._acknowledged.count}: {why}"
