@@ -59,7 +59,9 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(
-                    f"{value} is not a limit", place=f"gate.{name}", mend="Give a number from 0 up."
+                    f"{value} is not a limit",
+                    place=f"escalation.{name}",
+                    mend="Give a number from 0 up.",
                 )
 
 
