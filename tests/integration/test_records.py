@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from finllm.app.recording import newest_run
-from finllm.app.records import score_run, story, verify_ledger, verify_traces
+from finllm.app.records import open_ledger, score_run, story, verify_ledger, verify_traces
 from finllm.app.replay import Inputs, replay
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError, TamperedError
+from finllm.domain.protocol import Revision
 from finllm.ledger import rows
 
 
@@ -40,13 +41,14 @@ def run(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
-def forge(run: Path, *statements: str) -> None:
+def forge(run: Path, statement: str, *values: str) -> None:
     """Change the database as somebody would who takes the triggers off and puts them back."""
     connection = sqlite3.connect(run / "ledger" / rows.DB, isolation_level=None)
     for trigger in ("entries_stay", "entries_hold", "entries_follow"):
         connection.execute(f"DROP TRIGGER {trigger}")
-    for statement in (*statements, *rows.SCHEMA[1:]):
-        connection.execute(statement)
+    connection.execute(statement, values)
+    for guard in rows.SCHEMA[1:]:
+        connection.execute(guard)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
@@ -114,7 +116,7 @@ def test_a_removed_verdict_is_a_failure_that_says_so_and_no_crash(run: Path) -> 
 
 @pytest.mark.parametrize("kind", ["Forecast", "Escalate", "EvidencePack", "Document", "Trace"])
 def test_a_removed_record_behind_a_revision_is_a_failure(run: Path, kind: str) -> None:
-    forge(run, f"DELETE FROM entries WHERE kind = '{kind}'")
+    forge(run, "DELETE FROM entries WHERE kind = ?", kind)
     assert not verify_traces(run).ok
 
 
@@ -134,18 +136,11 @@ def test_an_unknown_forecast_is_an_error_not_a_proof(run: Path) -> None:
 
 
 def test_a_forecast_is_proved_by_the_start_of_its_id(run: Path) -> None:
-    one = verify_traces(run).checked
-    assert one > 1
-    revised = sqlite3.connect(run / "ledger" / rows.DB).execute(
-        "SELECT id FROM entries WHERE kind = 'Trace'"
-    )
-    assert revised.fetchone() is not None
-    applied = sqlite3.connect(run / "ledger" / rows.DB).execute(
-        "SELECT id FROM entries WHERE kind = 'Revision' LIMIT 1"
-    )
-    proof = verify_traces(run, applied.fetchone()[0][:20])
+    with open_ledger(run) as ledger:
+        applied = [r.forecast_id for r in ledger.records(Revision) if r.forecast is not None]
+    proof = verify_traces(run, applied[0][:20])
     assert proof.ok
-    assert 0 < proof.checked < one
+    assert proof.checked == applied.count(applied[0]) < len(applied)
 
 
 def test_nothing_to_prove_holds_and_says_so(bare: Path) -> None:

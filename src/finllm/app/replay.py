@@ -31,6 +31,7 @@ CONTEXT = frozenset({"SPY"})
 """Symbols whose bars feed other symbols' features when they are not asked for themselves."""
 _FOREVER = 2**62
 T = TypeVar("T")
+Chunk = list[Frame] | list[Bar]
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,16 +279,20 @@ class _Source:
         delay_ns = int(settings.documents.delay_s * NS_PER_S)
         read = read_documents(documents, tally=tallies.documents, delay_ns=delay_ns)
         self.agenda = _Agenda(read if documents else iter(()), tallies.documents)
-        chunks: Iterator[list[Frame] | list[Bar]]
-        if inputs.bars is None:
-            frames = read_chain(tapes, tallies.frames, self.places)
-            chunks = _split(_until(frames, inputs, tallies.frames), settings.edge.chunk)
-        else:
-            chunks = _bar_chunks(inputs.bars, inputs, settings, tallies.bars)
+        chunks = self._market(tapes, settings, tallies)
         first = next(chunks, None)
         if first is None:
             raise _nothing_left(tallies.frames if inputs.bars is None else tallies.bars)
-        self.chunks = chain([first], chunks)
+        self.chunks: Iterator[Chunk] = chain([first], chunks)
+
+    def _market(
+        self, tapes: list[Tape], settings: Settings, tallies: Tallies
+    ) -> Iterator[list[Frame]] | Iterator[list[Bar]]:
+        """Return the market input in chunks in order of receipt."""
+        if self.inputs.bars is not None:
+            return _bar_chunks(self.inputs.bars, self.inputs, settings, tallies.bars)
+        frames = read_chain(tapes, tallies.frames, self.places)
+        return _split(_until(frames, self.inputs, tallies.frames), settings.edge.chunk)
 
 
 def _nothing_left(tally: Tally) -> InputError:

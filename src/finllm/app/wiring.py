@@ -1,7 +1,7 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -114,21 +114,39 @@ def wire(
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
         InputError: If it holds a recording already.
     """
-    grid_ns = settings.record.grid_ms * NS_PER_MS
-    book_gate = Gate(settings.escalation)
-    bar_gate = Gate(
-        msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
-    )
-    edge = settings.edge
+    edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
+    bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
-    book = _road(
-        edge.book_artifact, "book", BOOK_SPEC, book_gate, workers=edge.workers, grid_ns=grid_ns
-    )
-    bar = _road(edge.bar_artifact, "bar", BAR_SPEC, bar_gate, workers=edge.workers, grid_ns=grid_ns)
-    try:
-        recorder = Recorder(run, keep_frames=keep_frames, on_failure=alarm.ring, bounds=bounds)
-    except OSError as why:
-        raise LedgerError(f"{run} cannot be written: {why.strerror or why}") from why
+    with ExitStack() as undo:
+        book = _road(
+            edge.book_artifact,
+            "book",
+            BOOK_SPEC,
+            Gate(settings.escalation),
+            workers=edge.workers,
+            grid_ns=grid_ns,
+        )
+        undo.callback(book.inference.close)
+        bar = _road(
+            edge.bar_artifact,
+            "bar",
+            BAR_SPEC,
+            Gate(bar_gate),
+            workers=edge.workers,
+            grid_ns=grid_ns,
+        )
+        undo.callback(bar.inference.close)
+        recorder = _recorder(run, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
+        undo.callback(recorder.close)
+        ledger = Ledger.create(
+            run / "ledger",
+            group=settings.ledger.group,
+            before_commit=recorder.flush,
+            on_commit=on_commit,
+            on_failure=alarm.ring,
+            max_bytes=settings.ledger.max_mb * 1_000_000 or None,
+        )
+        undo.pop_all()
     parts = Parts(
         market=Market(tallies.frames, place_of=place_of),
         book=book,
@@ -137,14 +155,7 @@ def wire(
         reasoner=reasoner or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
-        ledger=Ledger.create(
-            run / "ledger",
-            group=settings.ledger.group,
-            before_commit=recorder.flush,
-            on_commit=on_commit,
-            on_failure=alarm.ring,
-            max_bytes=settings.ledger.max_mb * 1_000_000 or None,
-        ),
+        ledger=ledger,
         recorder=recorder,
         bars=tallies.bars,
         documents=tallies.documents,
@@ -154,6 +165,13 @@ def wire(
         context=context,
     )
     return Wired(pipeline=Pipeline(parts), parts=parts)
+
+
+def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:
+    try:
+        return Recorder(run, keep_frames=keep_frames, on_failure=alarm.ring, bounds=bounds)
+    except OSError as why:
+        raise LedgerError(f"{run} cannot be written: {why.strerror or why}") from why
 
 
 @contextmanager
