@@ -285,9 +285,7 @@ class _Source:
             raise _nothing_left(tallies.frames if inputs.bars is None else tallies.bars)
         self.chunks: Iterator[Chunk] = chain([first], chunks)
 
-    def _market(
-        self, tapes: list[Tape], settings: Settings, tallies: Tallies
-    ) -> Iterator[list[Frame]] | Iterator[list[Bar]]:
+    def _market(self, tapes: list[Tape], settings: Settings, tallies: Tallies) -> Iterator[Chunk]:
         """Return the market input in chunks in order of receipt."""
         if self.inputs.bars is not None:
             return _bar_chunks(self.inputs.bars, self.inputs, settings, tallies.bars)
