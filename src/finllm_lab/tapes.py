@@ -6,7 +6,6 @@ nothing of labels or models.
 """
 
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -100,14 +99,6 @@ def tape_paths(root: Path, tape: Tape) -> list[Path]:
             )
         paths.append(found[0])
     return paths
-
-
-def digest_of(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 over files' bytes, in order."""
-    digest = sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def book_sessions(name: str, paths: Sequence[Path]) -> list[Session]:

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.domain.evidence import Evidence
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.market import Flag, RowKind
 from finllm.domain.protocol import Outlook
@@ -84,6 +85,11 @@ class Lane:
         """Resolve the targets that this bar ends, and learn from them."""
         return self._learn(self.resolver.resolve(head, int(head["ts_recv"])))
 
+    def abandon(self, now: int) -> list[tuple[Forecast, Outcome]]:
+        """End every target still pending as void; nothing is learnt from that."""
+        ended = self.resolver.abandon(now)
+        return [(self._pending.pop(outcome.forecast_id), outcome) for outcome in ended]
+
     def _learn(self, outcomes: list[Outcome]) -> list[tuple[Forecast, Outcome]]:
         settled = []
         for outcome in outcomes:
@@ -91,6 +97,12 @@ class Lane:
             self.session.learn(forecast, outcome)
             settled.append((forecast, outcome))
         return settled
+
+    def observations(self) -> tuple[Evidence, ...]:
+        """Return what the last row shows, as of its receipt; nothing if it was not valid."""
+        if not self.facts.flags & _VALID:
+            return ()
+        return self.observer.observations(self.row, self.facts.ts_recv)
 
     @property
     def row(self) -> NDArray[np.float64]:

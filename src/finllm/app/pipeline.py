@@ -30,6 +30,7 @@ from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
 from finllm.domain.protocol import Escalate, Outlook, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
+from finllm.domain.units import iso
 from finllm.edge.artifact import Artifact
 from finllm.edge.inference import Inference
 from finllm.edge.serving import ROW, entry_words
@@ -73,6 +74,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     belief: LatencyBelief
     ledger: Ledger
     recorder: Recorder
+    bars: Tally
     documents: Tally
     explain: bool
     chunk: int
@@ -157,10 +159,12 @@ class Pipeline:
         """Take bars in order of receipt, at most `chunk` of them."""
         parts = self._parts
         batch = _Batch(parts.bar, len(chunk))
+        parts.recorder.bars(chunk)
         for bar in chunk:
-            parts.recorder.bar(bar)
             lane = self._bar_lane(bar.instrument)
-            self._bar_features[bar.instrument].push(bar, batch.rows[batch.n], self._head)
+            refused = self._bar_features[bar.instrument].push(bar, batch.rows[batch.n], self._head)
+            if refused:
+                parts.bars.withdraw(refused, f"{bar.instrument} at {iso(bar.ts_start)}")
             if lane is not None:
                 batch.add(lane, self._head)
         self._serve(batch)
@@ -190,12 +194,37 @@ class Pipeline:
             self.advance(self._agenda[0][0])
 
     def finish(self) -> None:
-        """Close what has expired, commit, and record the ledger's head."""
+        """End the run: whatever is still open is said to be so, then the ledger's head is recorded.
+
+        A question whose answer has not come is journalled as cancelled; a target that has not been
+        reached gets a void outcome; a document that was expected later is counted as dropped.
+        """
+        for _, _, _, event in sorted(self._agenda):
+            if isinstance(event, _Reply):
+                asked = event.question
+                self._parts.recorder.reply(asked.question_id, asked.ts, self.now, "cancelled")
+                self.counts["cancelled"] += 1
+            elif isinstance(event, Document):
+                self._parts.documents.drop("after_market", event.document_id)
+        self._agenda.clear()
+        self._waiting = 0
+        for lane in self.lanes:
+            self._settled(lane.abandon(self.now))
         for closing in self._parts.ledger.close_due(self.now):
             self.emission.record(self.now, closing)
         self._parts.ledger.commit()
         head = self._parts.ledger.head
         self._parts.recorder.head(head.count, head.hash)
+
+    @property
+    def feature_restarts(self) -> int:
+        """Return how often the windows of a book started afresh, first starts not counted."""
+        return sum(features.restarts for features in self._book_features)
+
+    @property
+    def clock_steps_back(self) -> int:
+        """Return how often a book's view was older than the one before it."""
+        return sum(features.clock_steps_back for features in self._book_features)
 
     # --- the fast path -----------------------------------------------------------------------
 
@@ -258,8 +287,7 @@ class Pipeline:
         if not lane.is_due(state):
             return
         for forecast in lane.records(_EPOCH, self._next_rung()):
-            if is_live:
-                self._parts.ledger.open_forecast(forecast)
+            if is_live and self._parts.ledger.open_forecast(forecast):
                 self.emission.record(self.now, forecast)
                 self.counts["forecasts"] += 1
         for closing in self._parts.ledger.close_due(self.now):
@@ -321,7 +349,7 @@ class Pipeline:
         parts = self._parts
         wanted = {s.forecast_id for s in question.standing}
         forecasts = tuple(f for f in standing if f.forecast_id in wanted)
-        seen = lane.observer.observations(lane.row, self.now) if lane.head is not None else ()
+        seen = lane.observations()
         pack = parts.narrative.gather(lane.instrument, self.now, seen)
         lane.outlook_version += 1
         thinking = parts.latency.draw(question.question_id)

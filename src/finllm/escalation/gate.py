@@ -14,7 +14,7 @@ from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Escalate, Hold, Standing
+from finllm.domain.protocol import Escalate, Hold, standing_of
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
 from finllm.escalation.latency import LatencyBelief
 
@@ -62,7 +62,9 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(
-                    f"{value} is not a limit", place=f"gate.{name}", mend="Give a number from 0 up."
+                    f"{value} is not a limit",
+                    place=f"escalation.{name}",
+                    mend="Give a number from 0 up.",
                 )
 
 
@@ -202,7 +204,7 @@ class Gate:
     def _question(
         self, notice: EvidenceNotice, asked: list[Forecast], gain: float, now: int
     ) -> Escalate:
-        standing = tuple(_standing(forecast) for forecast in asked)
+        standing = tuple(standing_of(forecast) for forecast in asked)
         latest = max((forecast.valid_until for forecast in asked), default=0)
         return Escalate(
             question_id=content_id("question", notice.notice_id, now, standing),
@@ -214,16 +216,6 @@ class Gate:
             expected_gain=gain,
             reason=_reason(notice, len(asked)),
         )
-
-
-def _standing(forecast: Forecast) -> Standing:
-    return Standing(
-        forecast_id=forecast.forecast_id,
-        epoch=forecast.epoch,
-        version=forecast.version,
-        status=forecast.status,
-        valid_until=forecast.valid_until,
-    )
 
 
 def _reason(notice: EvidenceNotice, n_asked: int) -> str:

@@ -67,7 +67,7 @@ class BarFeatures:
     """The feature rows of one instrument's bars.
 
     A bar whose prices are unusable, or that is not later than the one before it, changes nothing: it
-    gets a row of zeros (sigma as it stood) that is not valid, and is counted in `refused`.
+    gets a row of zeros (sigma as it stood) that is not valid, and `push` says why.
 
     Args:
         lead: The leading instrument's state, shared; None leaves the market's columns at zero.
@@ -78,7 +78,6 @@ class BarFeatures:
     def __init__(
         self, lead: MarketLead | None = None, *, bar_s: float = BAR_S, session_s: float = SESSION_S
     ) -> None:
-        self.refused = 0
         self._lead = lead
         self._bar_s = bar_s
         self._session_s = session_s
@@ -94,8 +93,8 @@ class BarFeatures:
         self._sum = 0.0
         self._weight = 0.0
 
-    def push(self, bar: Bar, row: NDArray[np.float64], head: NDArray[np.void]) -> None:
-        """Write the feature row of one bar.
+    def push(self, bar: Bar, row: NDArray[np.float64], head: NDArray[np.void]) -> str:
+        """Write the feature row of one bar; return why the bar was refused, empty if it was not.
 
         Args:
             bar: The bar, once complete.
@@ -104,22 +103,23 @@ class BarFeatures:
         """
         self._seq += 1
         row[:] = 0.0
-        if self._is_usable(bar):
+        refused = self._refusal(bar)
+        if not refused:
             self._take(bar)
             self._write(bar, row)
             self._write_head(bar, head, self._mid2s[-1])
         else:
-            self.refused += 1
             self._write_head(bar, head, 0)
         row[_SIGMA] = self._sigma_bar() / sqrt(self._bar_s)
+        return refused
 
-    def _is_usable(self, bar: Bar) -> bool:
+    def _refusal(self, bar: Bar) -> str:
         prices = (bar.open, bar.high, bar.low, bar.close)
-        return (
-            all(isfinite(price) and BAR_TICK <= price < MAX_PRICE for price in prices)
-            and bar.ts_start > self._ts_start
-            and bar.ts_recv >= max(self._ts_recv, bar.ts_start)
-        )
+        if not all(isfinite(price) and BAR_TICK <= price < MAX_PRICE for price in prices):
+            return "price_out_of_bounds"
+        if bar.ts_start <= self._ts_start or bar.ts_recv < max(self._ts_recv, bar.ts_start):
+            return "not_later"
+        return ""
 
     def _take(self, bar: Bar) -> None:
         """Move the windows on by one bar."""

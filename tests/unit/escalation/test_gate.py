@@ -220,7 +220,7 @@ def test_a_notice_that_is_not_a_number_never_breaks_the_gate(field: str, bad: fl
 
 
 def test_a_setting_below_zero_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"gate\.min_gain"):
+    with pytest.raises(SettingsError, match=r"escalation\.min_gain"):
         GateSettings(min_gain=-1.0)
 
 
