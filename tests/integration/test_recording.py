@@ -19,7 +19,8 @@ from finllm.narrative.documents import read_documents
 from finllm.runtime.files import Bounds, read_segment
 from finllm.runtime.journal import read_journal
 from finllm.runtime.tally import Tally
-from support.poison import lines_of, ts_of_frame
+from support.poison import lines_of as lines_of_tape
+from support.poison import ts_of_frame
 
 SMALL = Bounds(rotate_bytes=100_000, batch_bytes=4_000)
 NS = 1_000_000_000
@@ -126,7 +127,7 @@ def test_every_forecast_has_an_outcome_and_every_question_an_end(
     """Also those that the record's end cuts off: void targets, cancelled questions."""
     slow = msgspec.convert({"latency": {"p50_ms": 30_000.0, "p95_ms": 60_000.0}}, Settings)
     tapes = tuple(tapes_of(synthetic))
-    end = max(ts_of_frame(lines_of(tape)[-1]) for tape in tapes)
+    end = max(ts_of_frame(lines_of_tape(tape)[-1]) for tape in tapes)
     inputs = Inputs(tapes=tapes, documents=synthetic / "documents.jsonl", until=end)
     summary = replay(inputs, slow, tmp_path)
     with LedgerReader(tmp_path / "ledger") as ledger:
