@@ -379,7 +379,7 @@ def fit_reasoner(data: Path, out: Path, name: str) -> Card:
         ),
         method=(__doc__ or "").strip(),
         by_hand=BY_HAND,
-        command="finllm_lab reasoner",
+        command="finllm_lab train reasoner",
         bands={"book": book, "bar": bar},
     )
     out.mkdir(parents=True, exist_ok=True)
