@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import InputError, TamperedError
-from finllm.domain.evidence import Document
+from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
 from finllm.runtime.files import Bounds, SegmentedFile, segments
@@ -42,6 +42,11 @@ class Input(IntEnum):
     """Question id, when it was asked, when its answer came, and how it ended."""
     HEAD = 7
     """The ledger's count and hash."""
+    LIVE = 8
+    """First entry of a run whose rows were served by workers: its entries, in their order, are the
+    schedule that a replay follows."""
+    REFUSAL = 9
+    """A document that could not be read."""
 
 
 SERVED = np.dtype(
@@ -51,6 +56,7 @@ SERVED = np.dtype(
         ("ts_emit", np.int64),
         ("calibration_version", np.int32),
         ("outlook_version", np.int32),
+        ("parameters", np.int64),  # version of all that the edge was told with the row
     ]
 )
 """What was in force when a row was served."""
@@ -253,6 +259,14 @@ class Recorder:
         if self._documents is not None:
             self._documents.add(_line_of(document))
             self.flush()
+
+    def live(self, **facts: str) -> None:
+        """Record that rows are served by workers, before anything else."""
+        self._journal.append(Input.LIVE, canonical(facts))
+
+    def refusal(self, refusal: Refusal) -> None:
+        """Record that a document could not be read."""
+        self._journal.append(Input.REFUSAL, canonical(refusal))
 
     def choice(self, record: object) -> None:
         """Record the gate's answer."""

@@ -2,7 +2,7 @@
 
 Inputs are merged by receive time. On a bare tape every row is served, and each answer of the reasoner
 comes after a time drawn from the configured latency distribution, seeded by the question's id, so
-that thinking is never free.
+that thinking is never free. A live run is replayed by its schedule instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ import msgspec
 
 from finllm.app.pipeline import Pipeline
 from finllm.app.recording import SUMMARY, LedgerHead, discard, recorded
+from finllm.app.schedule import Schedule, is_live
 from finllm.app.settings import Settings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.errors import InputError
@@ -171,7 +172,7 @@ def replay(
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
     tallies = new_tallies()
-    source = _Source(inputs, settings, tallies)
+    source = _open(inputs, settings, tallies)
     wired = wire(
         settings,
         run,
@@ -179,6 +180,7 @@ def replay(
         keep_frames=False,
         emit_from=inputs.since,
         context=_context(inputs),
+        serve_by=source.serve_by,
         place_of=source.places.of,
         on_commit=on_commit,
         on_failure=on_failure,
@@ -187,7 +189,8 @@ def replay(
         wired.pipeline.emission.watchers.append(watch)
     started = stopwatch_ns()
     try:
-        span = _drive(wired, source, progress)
+        span = source.drive(wired.pipeline, progress)
+        wired.parts.market.finish()
         wired.pipeline.finish()
     finally:
         wired.close()
@@ -264,8 +267,21 @@ def _context(inputs: Inputs) -> frozenset[str]:
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
 
 
-class _Source:
-    """The inputs of a replay, opened: the first of each has been read, and nothing is written yet.
+def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":
+    live = [path for path in inputs.tapes if path.is_dir() and is_live(path)]
+    if not live:
+        return _Merged(inputs, settings, tallies)
+    if inputs != Inputs(tapes=(live[0],)):
+        raise InputError(
+            "a live run is replayed by its own schedule, whole and alone",
+            place=str(live[0]),
+            mend="Name nothing else; or replay the frames in its journal as tapes.",
+        )
+    return Schedule(live[0], tallies)
+
+
+class _Merged:
+    """Inputs merged by receive time: the first of each has been read, and nothing is written yet.
 
     Raises:
         InputError: If an input cannot be read, or nothing of the market input is left to replay.
@@ -285,6 +301,26 @@ class _Source:
             raise _nothing_left(tallies.frames if inputs.bars is None else tallies.bars)
         self.chunks: Iterator[Chunk] = chain([first], chunks)
 
+    serve_by = None
+    """Every row is served in the pipeline, at once."""
+
+    def drive(self, pipeline: Pipeline, progress: Progress | None) -> tuple[int, int]:
+        """Drive a pipeline through it all; return the first and last receive times of the market."""
+        taken, first, last = 0, 0, 0
+        for chunk in self.chunks:
+            first = first or chunk[0].ts_recv
+            last = chunk[-1].ts_recv
+            self.agenda.up_to(last, pipeline)
+            if isinstance(chunk[0], Frame):
+                pipeline.feed(chunk)
+            else:
+                pipeline.feed_bars(chunk)
+            taken += len(chunk)
+            if progress is not None:
+                progress(taken, first, last)
+        self.agenda.rest(self.inputs.until, pipeline)
+        return first, last
+
     def _market(self, tapes: list[Tape], settings: Settings, tallies: Tallies) -> Iterator[Chunk]:
         """Return the market input in chunks in order of receipt."""
         if self.inputs.bars is not None:
@@ -302,24 +338,6 @@ def _nothing_left(tally: Tally) -> InputError:
         place="replay",
         mend="Mend the input, or change --symbol, --from or --until.",
     )
-
-
-def _drive(wired: Wired, source: _Source, progress: Progress | None) -> tuple[int, int]:
-    pipeline, taken, first, last = wired.pipeline, 0, 0, 0
-    for chunk in source.chunks:
-        first = first or chunk[0].ts_recv
-        last = chunk[-1].ts_recv
-        source.agenda.up_to(last, pipeline)
-        if isinstance(chunk[0], Frame):
-            pipeline.feed(chunk)
-        else:
-            pipeline.feed_bars(chunk)
-        taken += len(chunk)
-        if progress is not None:
-            progress(taken, first, last)
-    source.agenda.rest(source.inputs.until, wired.pipeline)
-    wired.parts.market.finish()
-    return first, last
 
 
 def _bar_chunks(

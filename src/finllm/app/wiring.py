@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from finllm.app.pipeline import Parts, Pipeline, Road
+from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.recording import Recorder
 from finllm.app.settings import Settings
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS
-from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
 from finllm.edge.inference import Inference, InProcess, WorkerPool
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
@@ -89,6 +89,7 @@ def wire(
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
+    serve_by: Callable[[Artifact], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
     bounds: Bounds | None = None,
     on_commit: Callable[[int, str], None] | None = None,
@@ -104,6 +105,8 @@ def wire(
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
         reasoner: The slow path's reasoner; the embedded one when None.
+        serve_by: Makes what serves the rows of books from their artifact; they are served in the
+            pipeline, each at once, when None.
         place_of: Says where a frame stands; by its source and receive time when None.
         bounds: How the recording is cut up, and how much of it is kept.
         on_commit: Told (count, hash) after each group of records is synced.
@@ -147,6 +150,9 @@ def wire(
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
         undo.pop_all()
+    server = None if serve_by is None else serve_by(book.artifact)
+    if server is not None:
+        recorder.live(book=book.artifact.version)
     parts = Parts(
         market=Market(tallies.frames, place_of=place_of),
         book=book,
@@ -163,6 +169,7 @@ def wire(
         chunk=edge.chunk,
         emit_from=emit_from,
         context=context,
+        server=server,
     )
     return Wired(pipeline=Pipeline(parts), parts=parts)
 
