@@ -24,6 +24,9 @@ class BookChecks:
         """Of those, both sizes the same as well."""
         self.undecidable = 0
         """Checks for which no bookTicker of a fitting number was left."""
+        self.checksums = 0
+        """Checksums of the venue compared with that of our book."""
+        self.checksums_equal = 0
 
 
 class TouchCheck:

@@ -117,7 +117,7 @@ def parse_ts(digits: bytes) -> tuple[int, bool]:
     return 0, False
 
 
-class _Order:
+class Order:
     """Keeps one file's receive times from running backwards or leaping on one broken number."""
 
     def __init__(self, tally: Tally) -> None:
@@ -161,7 +161,7 @@ def read_frames(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
     Raises:
         InputError: If the file cannot be opened.
     """
-    order = _Order(tally)
+    order = Order(tally)
     name = str(path)
     for number, line, is_whole in read_lines(path, tally):
         if not line.strip():
@@ -184,6 +184,16 @@ def read_frames(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
             tally.drop("time_jump", f"{name}:{number}")
 
 
+def check_readable(paths: Sequence[Path]) -> None:
+    """Open every file once, so that a missing one is told before the first frame, not hours in.
+
+    Raises:
+        InputError: If a file cannot be opened.
+    """
+    for path in paths:
+        _open(path).close()
+
+
 def read_chain(paths: Sequence[Path], tally: Tally) -> Iterator[Frame]:
     """Yield the frames of several tapes merged by receive time; ties go to the earlier path.
 
@@ -192,8 +202,7 @@ def read_chain(paths: Sequence[Path], tally: Tally) -> Iterator[Frame]:
     Raises:
         InputError: If a file cannot be opened.
     """
-    for path in paths:
-        _open(path).close()  # a missing file is told before the first frame, not hours into a run
+    check_readable(paths)
     tapes = [read_frames(path, source=i, tally=tally) for i, path in enumerate(paths)]
     if len(tapes) == 1:
         return tapes[0]

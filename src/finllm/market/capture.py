@@ -1,0 +1,132 @@
+"""Recordings in any of the forms that we read, told apart by their first line.
+
+Beside tapes (`tape`) these are captures, as cryptofeed writes them (`wss://host <- time: sent`,
+`time: received`, `url -> time: answer`), and bare lines of JSON, whose receive time has to be the venue's
+own sending time. Knows lines and hosts, nothing of what the messages mean.
+
+Source: github.com/bmoscon/cryptofeed, `sample_data/` and `cryptofeed/util/async_file.py`.
+"""
+
+import heapq
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from finllm.domain.market import Frame
+from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm.market.tape import Order, check_readable, read_frames, read_lines
+from finllm.runtime.tally import Tally
+
+LOOK: Final = 40
+"""Lines looked at to tell what a recording is and whose."""
+_SENT: Final = re.compile(rb"(wss?://\S+) <[->]>? ")
+_ANSWER: Final = re.compile(rb"(https?://\S+) -> (\d{9,10}(?:\.\d+)?): ")
+_RECEIVED: Final = re.compile(rb"(\d{9,10}(?:\.\d+)?): ")
+_STATED: Final = re.compile(rb'"(?:ts|time|E|timestamp)": ?"?(\d{13})\b')
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first lines of a file show."""
+
+    path: Path
+    form: str
+    """`tape`, `capture` or `bare`."""
+    host: str
+    """Host that it was recorded from; empty where it does not say."""
+    first: tuple[bytes, ...]
+    """The first messages."""
+
+
+def look(path: Path) -> Recording:
+    """Return what a file is, from its first lines.
+
+    Raises:
+        InputError: If the file cannot be opened.
+    """
+    lines = [line for _, line, _ in islice(read_lines(path, Tally()), LOOK) if line.strip()]
+    start = lines[0].lstrip() if lines else b""
+    if start.startswith((b"{", b"[")):
+        return Recording(path=path, form="bare", host="", first=tuple(lines))
+    if not (_SENT.match(start) or _ANSWER.match(start) or _RECEIVED.match(start)):
+        first = tuple(line.partition(b" ")[2] for line in lines)
+        return Recording(path=path, form="tape", host="", first=first)
+    addresses = [found[1] for line in lines if (found := _SENT.match(line) or _ANSWER.match(line))]
+    host = urlsplit(addresses[0].decode(errors="replace")).hostname if addresses else None
+    first = tuple(line.partition(b": ")[2] for line in lines if _RECEIVED.match(line))
+    return Recording(path=path, form="capture", host=host or "", first=first)
+
+
+def _ns(seconds: bytes) -> int:
+    whole, _, rest = seconds.partition(b".")
+    return int(whole) * NS_PER_S + int(rest[:9].ljust(9, b"0"))
+
+
+def read_capture(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
+    """Yield the frames of a capture or of bare lines, receive times never decreasing.
+
+    Args:
+        path: A capture, or a file of JSON messages, plain or gzip.
+        source: Index given to every frame.
+        tally: Counts every message as read; what was sent by the client is counted as noted.
+
+    Yields:
+        One frame for each message received. An answer over HTTP is wrapped as
+        `{"url": ..., "data": ...}`, because only its request says what it is about.
+
+    Raises:
+        InputError: If the file cannot be opened.
+    """
+    order = Order(tally)
+    for number, line, is_whole in read_lines(path, tally):
+        place = f"{path}:{number}"
+        if not line.strip():
+            continue
+        if _SENT.match(line):
+            tally.note("sent_by_client", place)
+            continue
+        tally.read += 1
+        ts, payload = _message(line.strip())
+        if not is_whole and not payload.endswith((b"}", b"]")):
+            tally.drop("torn_line", place)
+        elif not ts:
+            tally.drop("broken_time", place)
+        elif admitted := order.admit(ts, place):
+            yield Frame(admitted, payload, source)
+        else:
+            tally.drop("time_jump", place)
+
+
+def _message(line: bytes) -> tuple[int, bytes]:
+    """Return (receive time, message) of a line; time 0 if it has none."""
+    if found := _RECEIVED.match(line):
+        return _ns(found[1]), line[found.end() :]
+    if found := _ANSWER.match(line):
+        url = msgspec.json.encode(found[1].decode(errors="replace"))
+        return _ns(found[2]), b'{"url":' + url + b',"data":' + line[found.end() :] + b"}"
+    if line.startswith(b"{") and (found := _STATED.search(line)):
+        return int(found[1]) * NS_PER_MS, line
+    return 0, line
+
+
+def read_recordings(paths: Sequence[Path], tally: Tally) -> Iterator[Frame]:
+    """Yield the frames of several recordings merged by receive time; ties go to the earlier path.
+
+    Each keeps its own order, and its position in `paths` is its frames' source index.
+
+    Raises:
+        InputError: If a file cannot be opened.
+    """
+    check_readable(paths)
+    readers = [
+        (read_frames if look(path).form == "tape" else read_capture)(path, source=i, tally=tally)
+        for i, path in enumerate(paths)
+    ]
+    if len(readers) == 1:
+        return readers[0]
+    return heapq.merge(*readers, key=attrgetter("ts_recv"))
