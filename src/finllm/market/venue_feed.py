@@ -8,6 +8,7 @@ its own, `feed`, for speed.) A message of any content is used, held or dropped w
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from heapq import nlargest, nsmallest
 from typing import Any, Final
 
 import msgspec
@@ -36,9 +37,10 @@ from finllm.market.book import (
     invalidate,
     new_book,
 )
-from finllm.market.checks import BookChecks
+from finllm.market.checks import BookChecks, total
 from finllm.market.instruments import ENOUGH_PRICES, InstrumentTable, infer, per_unit
 from finllm.market.offset import ClockOffset
+from finllm.market.sequence import Step
 from finllm.market.venues.doorway import (
     NO_PREVIOUS,
     Connection,
@@ -90,7 +92,7 @@ class _Book:
     """One instrument's book and everything that is kept beside it."""
 
     __slots__ = (
-        "cells", "depth", "held", "index", "instrument", "is_unverified", "is_valid", "last",
+        "cells", "checks", "depth", "held", "index", "instrument", "is_unverified", "is_valid", "last",
         "last_ts", "odd", "order", "per_price", "per_size", "source", "touches", "trade_number",
         "trade_ts", "view",
     )  # fmt: skip
@@ -100,6 +102,7 @@ class _Book:
         self.index = index
         self.cells = cells
         self.view = cells[:VIEW_SIZE]
+        self.checks = BookChecks()
         self.per_price = per_unit(instrument.tick_size)
         self.per_size = per_unit(instrument.lot_size)
         self.is_valid = False
@@ -147,7 +150,7 @@ class _Source:
 
 
 class VenueFeed:
-    """Every book carried by one venue's feeds.
+    """Every book carried by one venue's feeds, behind the same methods as `feed.Market`.
 
     A row is made by each applied snapshot and diff, by each trade, and by each touch that is newer than
     the depth. Rows of a stream without any continuity rule carry UNVERIFIED. A break (a number that does
@@ -161,6 +164,9 @@ class VenueFeed:
         on_gap: Called with each Gap; without it they gather in `gaps`, for the caller to drain.
     """
 
+    is_single = False
+    """Whether a frame makes at most one row, so that `more` need not be asked."""
+
     def __init__(
         self,
         venue: Venue,
@@ -172,7 +178,6 @@ class VenueFeed:
     ) -> None:
         self.instruments: list[Instrument] = []
         self.gaps: list[Gap] = []
-        self.checks = BookChecks()
         self._venue = venue
         self._tally = tally
         self._table = table or InstrumentTable()
@@ -195,6 +200,15 @@ class VenueFeed:
     def view(self, index: int) -> NDArray[np.int64]:
         """Return an instrument's view, int64 [VIEW_SIZE], laid out as `BookView`; reused in place."""
         return self._books[index].view
+
+    @property
+    def checks(self) -> BookChecks:
+        """Return the counts of comparisons over all books."""
+        return total(book.checks for book in self._books)
+
+    def checks_of(self, index: int) -> BookChecks:
+        """Return one instrument's counts of comparisons."""
+        return self._books[index].checks
 
     @property
     def offsets(self) -> dict[int, ClockOffset]:
@@ -368,15 +382,11 @@ class VenueFeed:
             if event.previous == NO_PREVIOUS:  # nothing later would show that it is missing
                 self._break(book, ticket.frame, book.last, event.number, "unusable")
             return self._drop(reason, ticket)
-        if event.previous != NO_PREVIOUS and event.previous == book.last:
-            pass
-        elif event.number and event.number <= book.last:
-            if event.ts_event - book.last_ts <= RESTART_NS:
-                return self._drop("old_diff", ticket)
-            self._break(book, ticket.frame, book.last, event.number, "restart")
-        elif event.previous != NO_PREVIOUS:
-            self._break(book, ticket.frame, book.last, event.number, "gap")
-        if not book.is_valid:
+        step = _step(book, event)
+        if step is Step.OLD:
+            return self._drop("old_diff", ticket)
+        if step is not Step.APPLY:
+            self._break(book, ticket.frame, book.last, event.number, step.value)
             return self._hold(book, event, ticket)
         self._decide(book, event.order)
         self._apply(book, event, n_bids, n)
@@ -393,14 +403,20 @@ class VenueFeed:
 
     def _load(self, event: Depth, book: _Book) -> tuple[int, int, str]:
         """Put levels into the kernels' array, bids first; return (bids, all, why not)."""
-        n_bids = len(event.bids)
-        n = n_bids + len(event.asks)
+        bids, asks = event.bids, event.asks
+        if isinstance(event, Snapshot) and max(len(bids), len(asks)) > CAPACITY:
+            n_deep = max(0, len(bids) - CAPACITY) + max(0, len(asks) - CAPACITY)
+            self._tally.note("deep_levels", book.instrument.key)
+            self._tally.noted["deep_levels"] += n_deep - 1
+            bids, asks = nlargest(CAPACITY, bids), nsmallest(CAPACITY, asks)
+        n_bids = len(bids)
+        n = n_bids + len(asks)
         if n > MAX_LEVELS:
             return 0, 0, "too_many_levels"
         if n_bids:
-            self._levels[:n_bids] = event.bids
+            self._levels[:n_bids] = bids
         if n > n_bids:
-            self._levels[n_bids:n] = event.asks
+            self._levels[n_bids:n] = asks
         code = check_levels(self._levels, n, book.per_price, book.per_size)
         return n_bids, n, "" if code == QUIET else REASONS[code]
 
@@ -438,14 +454,14 @@ class VenueFeed:
         tick, lot = book.instrument.tick_size, book.instrument.lot_size
         sides = [_best(book.cells, side, levels, tick, lot, event.places) for side in (0, 1)]
         is_equal = self._venue.checksum(sides[0], sides[1], event.places) == event.checksum
-        self.checks.checksums += 1
-        self.checks.checksums_equal += is_equal
+        book.checks.checksums += 1
+        book.checks.checksums_equal += is_equal
         return is_equal
 
     def _break(self, book: _Book, frame: Frame, last: int, number: int, reason: str) -> None:
         invalidate(book.cells)
         book.is_valid = False
-        self.checks.undecidable += len(book.touches)
+        book.checks.undecidable += len(book.touches)
         book.touches.clear()
         self._drop_held(book, "gap")
         self._on_gap(
@@ -469,7 +485,7 @@ class VenueFeed:
         if event.order and book.is_valid:
             if len(book.touches) == MAX_PENDING:
                 book.touches.popleft()
-                self.checks.undecidable += 1
+                book.checks.undecidable += 1
             book.touches.append(event)
         is_whole = min(event.bid_px, event.ask_px, event.bid_sz, event.ask_sz) > 0.0
         if not is_whole or (book.is_valid and event.order <= book.order):
@@ -539,17 +555,17 @@ class VenueFeed:
             if touch.order == book.order:
                 chosen = touch
             else:
-                self.checks.undecidable += 1
+                book.checks.undecidable += 1
         if chosen is None or not book.is_valid:
             return
         bid, bid_lots, ask, ask_lots = depth_touch(book.cells)
         is_equal = bid == round(chosen.bid_px * book.per_price) and ask == round(
             chosen.ask_px * book.per_price
         )
-        self.checks.done += 1
-        self.checks.equal += is_equal
+        book.checks.done += 1
+        book.checks.equal += is_equal
         sizes = (round(chosen.bid_sz * book.per_size), round(chosen.ask_sz * book.per_size))
-        self.checks.sizes_equal += is_equal and sizes == (bid_lots, ask_lots)
+        book.checks.sizes_equal += is_equal and sizes == (bid_lots, ask_lots)
 
     # -- symbols -----------------------------------------------------------------------------------
 
@@ -651,6 +667,20 @@ def _shown(event: Event) -> list[tuple[float, float]]:
 def _written(value: float) -> str:
     """Return a number as a plain decimal; the shortest that stands for it."""
     return format(Decimal(repr(value)), "f")
+
+
+def _step(book: _Book, event: Diff) -> Step:
+    """Return what the venue's rule says to do with a diff.
+
+    Without links only the order is left. Numbers that are times may be shared by several diffs, and
+    sizes are absolute, so that one taken in twice does no harm; one left out would.
+    """
+    if event.previous != NO_PREVIOUS and event.previous == book.last:
+        return Step.APPLY
+    is_old = event.number < book.last or (event.number == book.last and not event.is_unverified)
+    if event.number and is_old:
+        return Step.RESTART if event.ts_event - book.last_ts > RESTART_NS else Step.OLD
+    return Step.APPLY if event.previous == NO_PREVIOUS else Step.GAP
 
 
 def _with_room(instrument: Instrument, largest: float) -> Instrument:

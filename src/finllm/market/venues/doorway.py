@@ -140,6 +140,7 @@ class Venue:
     def listing(self, symbol: str) -> Listing | None:
         """Return what the venue's documents fix for a symbol; None to infer it from the messages."""
         del symbol
+        return None
 
     def checksum(self, bids: Side, asks: Side, places: tuple[int, int]) -> int:
         """Return the checksum of a book's best `checksum_levels`."""
