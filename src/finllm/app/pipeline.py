@@ -37,7 +37,7 @@ from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
 from finllm.features.book import BookFeatures
 from finllm.ledger.store import Ledger
-from finllm.market.feed import Market
+from finllm.market.markets import Books
 from finllm.narrative.room import Narrative
 from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import Judgement, Reasoner
@@ -62,7 +62,7 @@ class Road(msgspec.Struct, frozen=True, kw_only=True):
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a pipeline is wired from."""
 
-    market: Market
+    market: Books
     book: Road
     bar: Road
     narrative: Narrative
@@ -128,15 +128,18 @@ class Pipeline:
         return self._parts.book.artifact.horizons
 
     def feed(self, chunk: list[Frame]) -> NDArray[np.void] | None:
-        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row."""
+        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row.
+
+        A frame of some venues makes several rows; one that fills the batch has it served at once, and
+        None may be returned although rows were made.
+        """
         parts = self._parts
         parts.recorder.frames(chunk)
         batch = _Batch(parts.book, len(chunk))
         for frame in chunk:
             index = parts.market.push(frame)
             if parts.market.gaps:
-                self._gaps += ((batch.n, gap) for gap in parts.market.gaps)
-                parts.market.gaps.clear()
+                self._hear_gaps(batch)
             if index < 0:
                 continue
             while index >= len(self._book_lanes):
@@ -144,11 +147,37 @@ class Pipeline:
             view, row = parts.market.view(index), batch.rows[batch.n]
             self._book_features[index].push(view, row, self._head)
             batch.add(self._book_lanes[index], self._head)
+            if not parts.market.is_single:
+                batch = self._more_rows(batch)
         served = self._serve(batch)
         self._tell_gaps(batch.n)
         if chunk:
             self.advance(chunk[-1].ts_recv)
         return served
+
+    def _more_rows(self, batch: "_Batch") -> "_Batch":
+        """Take the further rows of a frame that made one; a batch that they fill is served at once."""
+        market = self._parts.market
+        while True:
+            if batch.n == len(batch.rows):
+                self._serve(batch)
+                self._tell_gaps(batch.n)
+                batch = _Batch(batch.road, len(batch.rows))
+            index = market.more()
+            if market.gaps:
+                self._hear_gaps(batch)
+            if index < 0:
+                return batch
+            while index >= len(self._book_lanes):
+                self._add_book_lane()
+            self._book_features[index].push(market.view(index), batch.rows[batch.n], self._head)
+            batch.add(self._book_lanes[index], self._head)
+
+    def _hear_gaps(self, batch: "_Batch") -> None:
+        """Keep the gaps that came with a row in front of it."""
+        market = self._parts.market
+        self._gaps += ((batch.n, gap) for gap in market.gaps)
+        market.gaps.clear()
 
     def feed_bars(self, chunk: list[Bar]) -> None:
         """Take bars in order of receipt, at most `chunk` of them."""

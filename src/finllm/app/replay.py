@@ -21,7 +21,8 @@ from finllm.domain.evidence import Document, Refusal
 from finllm.domain.market import Bar, Frame
 from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
 from finllm.market.bars import read_bars
-from finllm.market.tape import read_chain
+from finllm.market.capture import look, read_recordings
+from finllm.market.markets import venue_of
 from finllm.narrative.documents import read_documents
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
@@ -38,6 +39,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     tapes: tuple[Path, ...] = ()
     bars: Path | None = None
     documents: Path | None = None
+    venue: str = ""
+    """Whose messages the tapes hold, where they do not tell."""
     symbols: frozenset[str] = frozenset()
     """Only these symbols' bars; empty = all."""
     since: int = 0
@@ -151,6 +154,7 @@ def replay(
         run,
         tallies,
         keep_frames=False,
+        venues=[venue_of(look(tape), inputs.venue) for tape in inputs.tapes],
         emit_from=inputs.since,
         context=_context(inputs),
         on_commit=on_commit,
@@ -228,7 +232,7 @@ def _chunks(
         for _, together in groupby(kept, key=lambda bar: bar.ts_recv):
             yield from _split(together, size)
         return
-    frames = read_chain(inputs.tapes, tallies.frames)
+    frames = read_recordings(inputs.tapes, tallies.frames)
     kept_frames = (f for f in frames if _in_time(f.ts_recv, inputs, tallies.frames))
     yield from _split(kept_frames, size)
 

@@ -1,6 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
-from finllm.market.feed import Market
+from finllm.market.markets import open_market
 from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
@@ -70,6 +70,7 @@ def wire(
     tallies: Tallies,
     *,
     keep_frames: bool,
+    venues: Sequence[str] = (),
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
@@ -83,6 +84,7 @@ def wire(
         run: The run's folder; its ledger must not exist yet.
         tallies: Counters shared with whoever reads the inputs.
         keep_frames: Keep raw frames in the journal (they come from no tape).
+        venues: The venue of each frame source, by source index; none stands for Binance.
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
         reasoner: The slow path's reasoner; the embedded one when None.
@@ -96,7 +98,7 @@ def wire(
     )
     edge = settings.edge
     parts = Parts(
-        market=Market(tallies.frames),
+        market=open_market(venues, tallies.frames),
         book=_road(
             edge.book_artifact, "book", BOOK_SPEC, book_gate, workers=edge.workers, grid_ns=grid_ns
         ),

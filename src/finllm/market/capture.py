@@ -20,7 +20,7 @@ import msgspec
 
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm.market.tape import Order, check_readable, read_frames, read_lines
+from finllm.market.tape import Order, check_readable, parse_ts, read_frames, read_lines
 from finllm.runtime.tally import Tally
 
 LOOK: Final = 40
@@ -112,6 +112,20 @@ def _message(line: bytes) -> tuple[int, bytes]:
     if line.startswith(b"{") and (found := _STATED.search(line)):
         return int(found[1]) * NS_PER_MS, line
     return 0, line
+
+
+def line_at(path: Path, ts_recv: int) -> int:
+    """Return the number of the first line received at or after an instant, from 1; 0 if there is none.
+
+    Raises:
+        InputError: If the file cannot be opened.
+    """
+    is_tape = look(path).form == "tape"
+    for number, line, _ in read_lines(path, Tally()):
+        ts = parse_ts(line.partition(b" ")[0])[0] if is_tape else _message(line.strip())[0]
+        if ts >= ts_recv:
+            return number
+    return 0
 
 
 def read_recordings(paths: Sequence[Path], tally: Tally) -> Iterator[Frame]:
