@@ -93,7 +93,7 @@ class _Book:
 
     __slots__ = (
         "cells", "checks", "depth", "held", "index", "instrument", "is_unverified", "is_valid", "last",
-        "last_ts", "odd", "order", "per_price", "per_size", "source", "touches", "trade_number",
+        "last_ts", "odd", "order", "per_price", "per_size", "places", "source", "touches", "trade_number",
         "trade_ts", "view",
     )  # fmt: skip
 
@@ -112,6 +112,7 @@ class _Book:
         self.last_ts = 0
         self.order = 0
         self.depth = 0
+        self.places = (0, 0)
         self.source = -1
         """Where the depth comes from."""
         self.held: deque[tuple[Diff, _Ticket]] = deque()
@@ -452,8 +453,10 @@ class VenueFeed:
     def _is_confirmed(self, book: _Book, event: Depth) -> bool:
         levels = self._venue.checksum_levels
         tick, lot = book.instrument.tick_size, book.instrument.lot_size
-        sides = [_best(book.cells, side, levels, tick, lot, event.places) for side in (0, 1)]
-        is_equal = self._venue.checksum(sides[0], sides[1], event.places) == event.checksum
+        # A message without levels, or with short numbers only, does not show the decimals written.
+        book.places = max(book.places[0], event.places[0]), max(book.places[1], event.places[1])
+        sides = [_best(book.cells, side, levels, tick, lot, book.places) for side in (0, 1)]
+        is_equal = self._venue.checksum(sides[0], sides[1], book.places) == event.checksum
         book.checks.checksums += 1
         book.checks.checksums_equal += is_equal
         return is_equal
