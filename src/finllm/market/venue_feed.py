@@ -433,6 +433,11 @@ class VenueFeed:
     def _advance(self, book: _Book, event: Depth, frame: Frame) -> None:
         book.last = event.number
         book.last_ts = event.ts_event or book.last_ts
+        if event.order < book.order or not event.order:
+            # Touches share no order with this depth, or the order starts anew: none can be newer.
+            book.cells[Cell.TOUCH_U] = 0
+            book.checks.undecidable += len(book.touches)
+            book.touches.clear()
         book.order = event.order
         book.is_unverified = event.is_unverified
         book.source = frame.source

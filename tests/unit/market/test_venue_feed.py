@@ -133,6 +133,21 @@ def test_an_update_that_keeps_or_lowers_the_number_still_links(okx):
     assert okx.settle() == {}
 
 
+def test_a_touch_from_before_the_numbers_began_anew_does_not_cover_the_depth(okx):
+    okx.best_of(12, "98", "103")
+    assert okx.best()[2] == 103
+    okx.book(3, 10)
+    assert okx.best() == (100, 5, 101, 5)
+    okx.best_of(4, "99", "102")
+    assert okx.best()[2] == 102
+
+
+def test_levels_of_neither_kind_are_refused(okx):
+    assert okx.book(12, 10, bids=[["100", "7"]], action="updata") == []
+    assert okx.best() == (100, 5, 101, 5)
+    assert okx.settle() == {"bad_fields": 1}
+
+
 def test_old_numbers_with_late_times_are_a_restart(okx):
     okx.book(12, 10)
     okx.now += 10_000 * MS

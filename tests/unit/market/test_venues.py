@@ -330,11 +330,11 @@ def test_deribit_changes_must_name_the_one_before():
 
 
 def test_deribit_trades_quotes_and_steps():
-    row = {"trade_seq": 30289442, "trade_id": "48079269", "timestamp": T, "price": 8950.0, 
+    row = {"trade_seq": 30289442, "trade_id": "48079269", "timestamp": T, "price": 8950.0,
            "direction": "sell", "instrument_name": "BTC-PERPETUAL", "amount": 10.0}  # fmt: skip
     [trade] = decode(Deribit, subscription("trades.BTC-PERPETUAL.raw", [row]))
     assert (trade.side, trade.size, trade.number) == (-1, 10.0, 30289442)
-    quote = {"timestamp": T, "instrument_name": "BTC-PERPETUAL", "best_bid_price": None, 
+    quote = {"timestamp": T, "instrument_name": "BTC-PERPETUAL", "best_bid_price": None,
              "best_bid_amount": 0.0, "best_ask_price": 8950.5, "best_ask_amount": 10.0}  # fmt: skip
     [touch] = decode(Deribit, subscription("quote.BTC-PERPETUAL", quote))
     assert (touch.bid_px, touch.ask_px, touch.order) == (0.0, 8950.5, T * MS)

@@ -28,6 +28,7 @@ from finllm.market.venues.doorway import (
     Touch,
     Venue,
     decode_answer,
+    is_whole,
 )
 
 _SIDES: Final = {"Buy": 1, "Sell": -1}
@@ -179,7 +180,7 @@ def _v5_book(message: _Message, depth: str) -> Sequence[Event]:
                 order=book.seq, ts_event=ts_event,
             )
         ]  # fmt: skip
-    if message.type == "snapshot" or book.u == 1:
+    if is_whole(message.type, whole="snapshot", change="delta") or book.u == 1:
         return [
             Snapshot(
                 symbol=book.s, bids=book.b, asks=book.a, number=book.u, order=book.seq,
@@ -202,7 +203,7 @@ def _v5_book(message: _Message, depth: str) -> Sequence[Event]:
 def _old(message: _Message, symbol: str) -> Event:
     if not 1 <= len(symbol) <= 48:
         raise ValueError("a topic without a symbol")
-    if message.type == "snapshot":
+    if is_whole(message.type, whole="snapshot", change="delta"):
         book = _old_book(message.data)
         rows = book.order_book if isinstance(book, _OldBook) else book
         kind: type[Snapshot | Diff] = Snapshot

@@ -28,6 +28,7 @@ from finllm.market.venues.doorway import (
     Touch,
     Venue,
     decode_answer,
+    is_whole,
     ns_of_iso,
 )
 
@@ -224,7 +225,7 @@ def _of_advanced(message: _Advanced) -> Sequence[Event]:
 
 
 def _depth(part: _Part, ts: int) -> Event:
-    return (Snapshot if part.type == "snapshot" else Diff)(
+    return (Snapshot if is_whole(part.type, whole="snapshot", change="update") else Diff)(
         symbol=part.product_id,
         bids=[(row.price_level, row.new_quantity) for row in part.updates if row.side == "bid"],
         asks=[(row.price_level, row.new_quantity) for row in part.updates if row.side != "bid"],

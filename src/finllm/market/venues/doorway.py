@@ -15,6 +15,7 @@ from finllm.domain.units import NS_PER_S, to_ns
 
 NO_PREVIOUS: Final = -1
 """A stream that does not say which update came before."""
+MAX_PLACES: Final = 18
 _LATEST_NS: Final = 2**62
 
 Level = tuple[float, float]
@@ -195,5 +196,16 @@ def _within(ts: int) -> int:
 
 
 def places_of(text: str) -> int:
-    """Return how many decimals a number is written with, trailing zeros included."""
-    return len(text.partition(".")[2])
+    """Return how many decimals a number is written with, trailing zeros included; 18 at most."""
+    return min(len(text.partition(".")[2]), MAX_PLACES)
+
+
+def is_whole(kind: str, *, whole: str, change: str) -> bool:
+    """Return whether a message is a whole book, by the word that says so.
+
+    Raises:
+        ValueError: If it is neither; a guess would make a book of a few changed levels.
+    """
+    if kind not in {whole, change}:
+        raise ValueError(f"neither {whole} nor {change}: {kind[:32]!r}")
+    return kind == whole

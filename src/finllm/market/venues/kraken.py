@@ -24,6 +24,7 @@ from finllm.market.venues.doorway import (
     Symbol,
     Touch,
     Venue,
+    is_whole,
     ns_of_iso,
     ns_of_seconds,
     places_of,
@@ -249,7 +250,8 @@ def _v2_book(book: _BookData, kind: str) -> Event:
     bids = [(bytes(row.price).decode(), bytes(row.qty).decode()) for row in book.bids]
     rows = (*asks, *bids)
     longest = max(len(asks), len(bids))
-    return (Snapshot if kind == "snapshot" else Diff)(
+    is_snapshot = is_whole(kind, whole="snapshot", change="update")
+    return (Snapshot if is_snapshot else Diff)(
         symbol=book.symbol,
         bids=_levels(bids),
         asks=_levels(asks),
@@ -260,7 +262,7 @@ def _v2_book(book: _BookData, kind: str) -> Event:
             max((places_of(size) for _, size in rows), default=0),
         ),
         # A snapshot that fills a depth shows which one was subscribed to; its diffs inherit it.
-        depth=0 if kind != "snapshot" else longest if longest in _DEPTHS else _DEPTHS[-1],
+        depth=0 if not is_snapshot else longest if longest in _DEPTHS else _DEPTHS[-1],
         is_unverified=book.checksum is None,
     )
 

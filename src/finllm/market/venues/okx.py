@@ -31,6 +31,7 @@ from finllm.market.venues.doorway import (
     Touch,
     Venue,
     decode_answer,
+    is_whole,
 )
 
 _DEPTH: Final = ("books", "books-l2-tbt", "books50-l2-tbt", "books-elp", "books5", "bbo-tbt")
@@ -181,7 +182,8 @@ def _depth(book: _Book, arg: _Arg, action: str) -> Event:
     bids = [(row.price, row.size) for row in book.bids]
     asks = [(row.price, row.size) for row in book.asks]
     ts, checksum = book.ts * NS_PER_MS, book.checksum or None
-    if action == "update":
+    is_five = arg.channel == "books5"
+    if not is_five and not is_whole(action, whole="snapshot", change="update"):
         return Diff(
             symbol=_symbol(arg), bids=bids, asks=asks, number=book.number, order=book.number,
             ts_event=ts, checksum=checksum, places=_PLACES, previous=book.previous,
@@ -189,7 +191,7 @@ def _depth(book: _Book, arg: _Arg, action: str) -> Event:
         )  # fmt: skip
     return Snapshot(
         symbol=_symbol(arg), bids=bids, asks=asks, number=book.number, order=book.number,
-        ts_event=ts, checksum=checksum, places=_PLACES, is_unverified=arg.channel == "books5",
+        ts_event=ts, checksum=checksum, places=_PLACES, is_unverified=is_five,
     )  # fmt: skip
 
 
