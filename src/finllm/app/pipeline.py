@@ -130,8 +130,7 @@ class Pipeline:
     def feed(self, chunk: list[Frame]) -> NDArray[np.void] | None:
         """Take frames in order of receipt, at most `chunk` of them; return the last forecast row.
 
-        A frame of some venues makes several rows; one that fills the batch has it served at once, and
-        None may be returned although rows were made.
+        A frame of some venues makes several rows; a batch that they fill is served before the next row.
         """
         parts = self._parts
         parts.recorder.frames(chunk)
@@ -156,18 +155,18 @@ class Pipeline:
         return served
 
     def _more_rows(self, batch: "_Batch") -> "_Batch":
-        """Take the further rows of a frame that made one; a batch that they fill is served at once."""
+        """Take the further rows of a frame that made one; return the batch that the last one is in."""
         market = self._parts.market
         while True:
-            if batch.n == len(batch.rows):
-                self._serve(batch)
-                self._tell_gaps(batch.n)
-                batch = _Batch(batch.road, len(batch.rows))
             index = market.more()
             if market.gaps:
                 self._hear_gaps(batch)
             if index < 0:
                 return batch
+            if batch.n == len(batch.rows):
+                self._serve(batch)
+                self._tell_gaps(batch.n)
+                batch = _Batch(batch.road, len(batch.rows))
             while index >= len(self._book_lanes):
                 self._add_book_lane()
             self._book_features[index].push(market.view(index), batch.rows[batch.n], self._head)

@@ -128,7 +128,11 @@ def wire(
 
 @contextmanager
 def open_pipeline(
-    run: Path, settings: Settings | None = None, *, keep_frames: bool = True
+    run: Path,
+    settings: Settings | None = None,
+    *,
+    keep_frames: bool = True,
+    venues: Sequence[str] = (),
 ) -> Iterator[Pipeline]:
     """Open a pipeline for one's own event loop; on leaving, everything is committed and closed.
 
@@ -136,9 +140,10 @@ def open_pipeline(
         run: Folder for the run's ledger and journal; made if it is missing.
         settings: The defaults when None.
         keep_frames: Journal raw frames and documents, so that the run can be replayed.
+        venues: The venue of each frame source, by source index; none stands for Binance.
     """
     run.mkdir(parents=True, exist_ok=True)
-    wired = wire(settings or Settings(), run, new_tallies(), keep_frames=keep_frames)
+    wired = wire(settings or Settings(), run, new_tallies(), keep_frames=keep_frames, venues=venues)
     try:
         yield wired.pipeline
         wired.pipeline.finish()

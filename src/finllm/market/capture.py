@@ -1,15 +1,15 @@
 """Recordings in any of the forms that we read, told apart by their first line.
 
-Beside tapes (`tape`) these are captures, as cryptofeed writes them (`wss://host <- time: sent`,
-`time: received`, `url -> time: answer`), and bare lines of JSON, whose receive time has to be the venue's
-own sending time. Knows lines and hosts, nothing of what the messages mean.
+Beside tapes (`tape`) and files of US stocks (`ticks`) these are captures, as cryptofeed writes them
+(`wss://host <- time: sent`, `time: received`, `url -> time: answer`), and bare lines of JSON, whose receive
+time has to be the venue's own sending time. Knows lines and hosts, nothing of what the messages mean.
 
 Source: github.com/bmoscon/cryptofeed, `sample_data/` and `cryptofeed/util/async_file.py`.
 """
 
 import heapq
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -21,8 +21,10 @@ import msgspec
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.market.tape import Order, check_readable, parse_ts, read_frames, read_lines
+from finllm.market.ticks import is_ticks, read_ticks
 from finllm.runtime.tally import Tally
 
+TICKS: Final = "ticks"
 LOOK: Final = 40
 """Lines looked at to tell what a recording is and whose."""
 _SENT: Final = re.compile(rb"(wss?://\S+) <[->]>? ")
@@ -36,7 +38,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path
     form: str
-    """`tape`, `capture` or `bare`."""
+    """`tape`, `capture`, `bare` or `ticks`."""
     host: str
     """Host that it was recorded from; empty where it does not say."""
     first: tuple[bytes, ...]
@@ -49,6 +51,8 @@ def look(path: Path) -> Recording:
     Raises:
         InputError: If the file cannot be opened.
     """
+    if is_ticks(path):
+        return Recording(path=path, form=TICKS, host="", first=())
     lines = [line for _, line, _ in islice(read_lines(path, Tally()), LOOK) if line.strip()]
     start = lines[0].lstrip() if lines else b""
     if start.startswith((b"{", b"[")):
@@ -114,13 +118,24 @@ def _message(line: bytes) -> tuple[int, bytes]:
     return 0, line
 
 
+_READERS: Final[Mapping[str, Callable[..., Iterator[Frame]]]] = {
+    "tape": read_frames,
+    "capture": read_capture,
+    "bare": read_capture,
+    TICKS: read_ticks,
+}
+
+
 def line_at(path: Path, ts_recv: int) -> int:
     """Return the number of the first line received at or after an instant, from 1; 0 if there is none.
 
     Raises:
         InputError: If the file cannot be opened.
     """
-    is_tape = look(path).form == "tape"
+    form = look(path).form
+    if form == TICKS:
+        return 0  # a frame of theirs is made of two files, or of many lines
+    is_tape = form == "tape"
     for number, line, _ in read_lines(path, Tally()):
         ts = parse_ts(line.partition(b" ")[0])[0] if is_tape else _message(line.strip())[0]
         if ts >= ts_recv:
@@ -138,8 +153,7 @@ def read_recordings(paths: Sequence[Path], tally: Tally) -> Iterator[Frame]:
     """
     check_readable(paths)
     readers = [
-        (read_frames if look(path).form == "tape" else read_capture)(path, source=i, tally=tally)
-        for i, path in enumerate(paths)
+        _READERS[look(path).form](path, source=i, tally=tally) for i, path in enumerate(paths)
     ]
     if len(readers) == 1:
         return readers[0]

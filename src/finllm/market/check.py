@@ -18,8 +18,9 @@ from finllm.runtime.tally import Tally
 
 HARMLESS: Final = frozenset(
     {
-        "acknowledgement", "before_snapshot", "heartbeat", "no_events", "old_diff", "old_message",
-        "old_snapshot", "old_touch", "old_trade", "stale_snapshot", "unknown_stream",
+        "acknowledgement", "before_snapshot", "heartbeat", "no_aggressor", "no_change",
+        "no_events", "old_diff", "old_message",
+        "old_snapshot", "old_touch", "old_trade", "stale_snapshot", "suspicious", "unknown_stream",
     }
 )  # fmt: skip
 """Reasons for which a sound feed drops messages too."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from finllm.domain.errors import InputError
 from finllm.domain.instrument import Instrument
 from finllm.domain.market import Frame, Gap
-from finllm.market.capture import Recording
+from finllm.market.capture import TICKS, Recording
 from finllm.market.checks import BookChecks, total
 from finllm.market.feed import NO_ROW, Market
 from finllm.market.instruments import US_SPOT
@@ -29,11 +29,12 @@ from finllm.market.venues.deribit import Deribit
 from finllm.market.venues.doorway import Venue
 from finllm.market.venues.hyperliquid import Hyperliquid
 from finllm.market.venues.kraken import Kraken
+from finllm.market.venues.normalised import Normalised, UsEquity
 from finllm.market.venues.okx import Okx
 from finllm.runtime.tally import Tally
 
 VENUES: Final[tuple[type[Venue], ...]] = (
-    Bitstamp, Bybit, Coinbase, Deribit, Hyperliquid, Kraken, Okx,
+    Bitstamp, Bybit, Coinbase, Deribit, Hyperliquid, Kraken, Normalised, Okx, UsEquity,
 )  # fmt: skip
 BINANCE: Final = "binance"
 _BINANCE_HOSTS: Final = {
@@ -88,6 +89,8 @@ def venue_of(recording: Recording, stated: str = "") -> str:
                 f"no venue is called {stated!r}", place="--venue", mend=f"Known: {_known()}."
             )
         return stated
+    if recording.form == TICKS:
+        return UsEquity.name
     if recording.host:
         return _by_host(recording)
     if not recording.first:

@@ -441,10 +441,6 @@ class VenueFeed:
         book.order = event.order
         book.is_unverified = event.is_unverified
         book.source = frame.source
-        if not event.order:
-            book.cells[Cell.TOUCH_U] = (
-                0  # touches cannot be newer than a depth they share no order with
-            )
 
     def _row(self, book: _Book, event: Depth, ticket: _Ticket) -> int:
         """Verify the depth and fill the view; a failed checksum breaks the book instead."""

@@ -22,6 +22,7 @@ from finllm.market.venues.doorway import (
 )
 from finllm.market.venues.hyperliquid import Hyperliquid
 from finllm.market.venues.kraken import Kraken
+from finllm.market.venues.normalised import Normalised
 from finllm.market.venues.okx import Okx
 
 MS = 1_000_000
@@ -418,7 +419,7 @@ def test_what_is_no_market_event_has_a_reason(venue, message, reason):
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_venue_says_who_it_is(venue):
     assert venue.name == venue.name.lower()
-    assert venue.hosts
+    assert venue.hosts or issubclass(venue, Normalised)
     assert all(b" " not in sign for sign in venue.signs)
     assert len({other.name for other in VENUES}) == len(VENUES)
 
