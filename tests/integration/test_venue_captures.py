@@ -1,11 +1,13 @@
 """The captures of eight venues: every message accounted for, every book the venue's own."""
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from finllm.app.replay import Inputs
 from finllm.domain.errors import InputError
 from finllm.domain.market import BookView, Flag
 from finllm.market.capture import look, read_recordings
@@ -147,3 +149,25 @@ def test_a_venue_is_recognised_by_its_messages_alone(captures, name):
         "binance" if name.startswith("binance") else FEEDS[name][1]
     )  # Binance US speaks the same
     assert set(seen) == {wanted}
+
+
+def test_frames_of_many_rows_replay_the_same_in_any_chunk(captures, run_inputs):
+    tapes = (captures / "hyperliquid_btc_20250126.ndjson.gz", captures / "DERIBIT.ws.1.0.gz")
+    runs = [run_inputs(Inputs(tapes=tapes), chunk=chunk) for chunk in (1, 7, 512)]
+    assert len({summary.digest for summary, _ in runs}) == 1
+    summary, emitted = runs[0]
+    assert summary.rows == 46 + 64 + 121
+    assert summary.book_checks.done == summary.book_checks.equal == 33
+    assert all(emitted == other for _, other in runs)
+
+
+def test_a_gap_is_told_before_the_next_row(captures, run_inputs, tmp_path):
+    lines = gzip.decompress((captures / "OKX.ws.1.0.gz").read_bytes()).splitlines(keepends=True)
+    at = next(i for i in range(60, len(lines)) if b'"update"' in lines[i])
+    (tmp_path / "lost").write_bytes(b"".join(lines[:at] + lines[at + 1 :]))
+    summary, emitted = run_inputs(Inputs(tapes=(tmp_path / "lost",)))
+    assert summary.gaps == 1
+    [at] = [i for i, (_, record) in enumerate(emitted) if b"to_sequence" in record]
+    ts_gap = emitted[at][0]
+    assert all(ts <= ts_gap for ts, _ in emitted[:at])
+    assert all(ts >= ts_gap for ts, _ in emitted[at + 1 :])

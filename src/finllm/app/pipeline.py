@@ -141,28 +141,24 @@ class Pipeline:
                 self._hear_gaps(batch)
             if index < 0:
                 continue
+            if not parts.market.is_single:
+                batch = self._rows_of_frame(index, batch)
+                continue
             while index >= len(self._book_lanes):
                 self._add_book_lane()
             view, row = parts.market.view(index), batch.rows[batch.n]
             self._book_features[index].push(view, row, self._head)
             batch.add(self._book_lanes[index], self._head)
-            if not parts.market.is_single:
-                batch = self._more_rows(batch)
         served = self._serve(batch)
         self._tell_gaps(batch.n)
         if chunk:
             self.advance(chunk[-1].ts_recv)
         return served
 
-    def _more_rows(self, batch: "_Batch") -> "_Batch":
-        """Take the further rows of a frame that made one; return the batch that the last one is in."""
+    def _rows_of_frame(self, index: int, batch: "_Batch") -> "_Batch":
+        """Take all rows of a frame, the first at hand; return the batch that the last one is in."""
         market = self._parts.market
-        while True:
-            index = market.more()
-            if market.gaps:
-                self._hear_gaps(batch)
-            if index < 0:
-                return batch
+        while index >= 0:
             if batch.n == len(batch.rows):
                 self._serve(batch)
                 self._tell_gaps(batch.n)
@@ -171,6 +167,10 @@ class Pipeline:
                 self._add_book_lane()
             self._book_features[index].push(market.view(index), batch.rows[batch.n], self._head)
             batch.add(self._book_lanes[index], self._head)
+            index = market.more()
+            if market.gaps:
+                self._hear_gaps(batch)
+        return batch
 
     def _hear_gaps(self, batch: "_Batch") -> None:
         """Keep the gaps that came with a row in front of it."""
