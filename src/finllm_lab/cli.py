@@ -77,6 +77,27 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     typer.echo(f"{manifest.version} in {folder}")
 
 
+@app.command("drift")
+def drift(data: Data = DATA) -> None:
+    """Show how far each book feature drifts from the first recording (2023) to the later ones.
+
+    For each column: the shift of its mean in the first one's deviations, and the ratio of deviations.
+    """
+    from finllm.features.book_spec import BOOK_SPEC
+    from finllm_lab.drift import drifts
+    from finllm_lab.tapes import BOOK_TAPES, book_sessions, tape_paths
+
+    first, *later = (
+        session
+        for tape in BOOK_TAPES
+        for session in book_sessions(tape.name, tape_paths(data, tape))
+    )
+    for session in later:
+        typer.echo(f"{session.name} {session.instrument}")
+        for found in drifts(first, session, BOOK_SPEC):
+            typer.echo(f"  {found.column:20s} {found.shift:7.2f} x{found.stretch:.2f}")
+
+
 def main() -> None:
     """Run the workshop's command line."""
     try:

@@ -28,9 +28,10 @@ from finllm.edge.artifact import (
     RegimeRule,
     load_artifact,
 )
+from finllm.edge.linear import Network
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
-from finllm_lab.export import EMPTY_CARD, Network, graph_of, write_artifact
+from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
 from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
 from finllm_lab.priors import priors_of
 from finllm_lab.tapes import (
@@ -83,6 +84,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     baseline_column: str
     core: tuple[str, ...]
     """Columns that may speak alone where little can be learnt."""
+    unread: tuple[str, ...] = ()
+    """Columns that scale or qualify others and must not speak for themselves."""
     is_mirrored: bool
     grid_ns: int
     choice_grid_ns: int
@@ -99,6 +102,7 @@ BOOK_PLAN: Final = Plan(
     horizons=BOOK_HORIZONS,
     baseline_column="obi_1",
     core=("obi_1",),
+    unread=("sigma", "lead_known"),  # the year, and in training the same as the instrument
     is_mirrored=True,
     grid_ns=GRID_NS,
     choice_grid_ns=2 * GRID_NS,
@@ -279,7 +283,7 @@ def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
     return fit_path(
         pool(samples),
         PENALTIES,
-        columns_of(plan.spec, is_mirrored=plan.is_mirrored, core=plan.core),
+        columns_of(plan.spec, is_mirrored=plan.is_mirrored, core=plan.core, unread=plan.unread),
     )
 
 

@@ -15,35 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.identity import content_id
-from finllm.edge.artifact import FORMAT, MANIFEST_FILE, MODEL_FILE, Card, Manifest
-from finllm.edge.model import RAW_WIDTH
+from finllm.edge.artifact import (
+    FORMAT,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    Card,
+    Manifest,
+)
+from finllm.edge.linear import CLIP, Network, packed
 
 OPSET: Final = 17
-CLIP: Final = 5.0
-"""Standardised features are clipped here: a wild input must not buy a wild claim."""
-
 
 EMPTY_CARD: Final = Card(data=(), licence_class="A", splits="", scores=(), limits=())
 """Stands in for the card where only what is served counts."""
-
-
-class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """The fitted numbers of one pooled linear network over H horizons.
-
-    Scores are `features @ weights + bias`, where the features are the standardised, clipped columns
-    followed by their absolute values.
-    """
-
-    centre: NDArray[np.float64]
-    """float64 [F], subtracted."""
-    spread: NDArray[np.float64]
-    """float64 [F], divided by; above zero."""
-    weights: NDArray[np.float64]
-    """float64 [2 F, 8 H]: for each horizon three logits, then five quantiles."""
-    bias: NDArray[np.float64]
-    """float64 [8 H]."""
-    dead_zone: NDArray[np.float64]
-    """float64 [8 H]: a score no larger than this is nought; 0 leaves it as it is."""
 
 
 def prior_network(
@@ -106,25 +91,44 @@ def graph_of(network: Network) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def network_of(graph: bytes) -> Network:
+    """Return the network that `graph_of` wrote, to float32."""
+    import onnx
+    from onnx import numpy_helper
+
+    held = {
+        one.name: numpy_helper.to_array(one).astype(np.float64)
+        for one in onnx.load_from_string(graph).graph.initializer
+    }
+    return Network(
+        centre=held["centre"],
+        spread=1.0 / held["gain"],
+        weights=held["weights"],
+        bias=held["bias"],
+        dead_zone=held["dead_zone"],
+    )
+
+
 def write_artifact(folder: Path, manifest: Manifest, graph: bytes) -> Manifest:
-    """Write `model.onnx` and `manifest.json`; fill in format, hash and version.
+    """Write `model.onnx`, its numbers as `weights.npy`, and `manifest.json`; fill in what is hashed.
 
     Returns:
         The manifest as written.
     """
+    weights = packed(network_of(graph))
     complete = msgspec.structs.replace(
-        manifest, format=FORMAT, model_sha256=sha256(graph).hexdigest(), version=""
+        manifest,
+        format=FORMAT,
+        model_sha256=sha256(graph).hexdigest(),
+        weights_sha256=sha256(weights).hexdigest(),
+        version="",
     )
     behind = msgspec.structs.replace(complete, card=EMPTY_CARD)
     version = f"{complete.name}-{content_id(behind)[:8]}"
     complete = msgspec.structs.replace(complete, version=version)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(graph)
+    (folder / WEIGHTS_FILE).write_bytes(weights)
     text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
     (folder / MANIFEST_FILE).write_bytes(text + b"\n")
     return complete
-
-
-def n_outputs(n_horizons: int) -> int:
-    """Return how many numbers a network gives per row."""
-    return RAW_WIDTH * n_horizons

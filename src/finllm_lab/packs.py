@@ -188,9 +188,10 @@ def _clock(bars: list[Bar], i: int) -> tuple[float, ...]:
 
 BOOK_HORIZONS_S: Final = (5, 10, 30)
 GRID_NS: Final = NS_PER_S
-_KNOWN: Final = ("rv_1s", "rv_10s", "rv_60s")
-_EVENTS: Final = ("event_rate_2s", "trade_rate_2s", "sigma_half_spread")
-_DIRECTED: Final = ("obi_1", "ofi_2s", "ofi_10s", "flow_2s")
+_READ: Final = (
+    *("rv_1s", "rv_10s", "rv_60s", "event_rate_2s", "trade_rate_2s", "sigma_half_spread"),
+    *("obi_1", "ofi_2s", "ofi_10s", "flow_2s", "ret_10s"),
+)
 
 
 def book_packs(settings: SyntheticMarket, number: int) -> list[Asked]:
@@ -228,7 +229,7 @@ def _book_asks(
             as_of=as_of,
             instrument=key,
             group=number * 10_000 + (as_of - int(ts[0])) // (120 * NS_PER_S),
-            controls=_book_controls(row, sigma),
+            controls=_book_controls(row),
             z=tuple(
                 float((mid2[i] / mid2[at] - 1.0) * BPS / (sigma * h**0.5))
                 for i, h in zip(targets, BOOK_HORIZONS_S, strict=True)
@@ -236,10 +237,7 @@ def _book_asks(
         )
 
 
-def _book_controls(row: NDArray[np.float64], sigma: float) -> tuple[float, ...]:
+def _book_controls(row: NDArray[np.float64]) -> tuple[float, ...]:
     """Return what an edge model reads off the book: recent volatility against sigma, rates, leans."""
     columns = BOOK_SPEC.columns
-    recent = (float(np.log(max(row[columns[name]], 0.05 * sigma) / sigma)) for name in _KNOWN)
-    plain = (float(row[columns[name]]) for name in (*_EVENTS, *_DIRECTED))
-    leaning = (float(row[columns["ret_10s"]] / (sigma * 10.0**0.5)),)
-    return (1.0, *recent, *plain, *leaning)
+    return (1.0, *(float(row[columns[name]]) for name in _READ))

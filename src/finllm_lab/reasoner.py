@@ -314,7 +314,7 @@ def weights_of(name: str, book: BandCard, bar: BandCard) -> Weights:
         directed=DIRECTED,
         retract_events=("denial",),
         retract_credibility=0.25,
-        voided_by=("contrary_evidence", "regime_change", "time"),
+        voided_by=("contrary_evidence", "time"),
     )
 
 

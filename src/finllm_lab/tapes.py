@@ -6,7 +6,6 @@ nothing of labels or models.
 """
 
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ from finllm.domain.errors import InputError
 from finllm.domain.market import ROW_HEAD, Frame
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.bars import BarFeatures, MarketLead
-from finllm.features.book import BookFeatures
+from finllm.features.book import BookFeatures, BookRows
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.bars import read_bars
 from finllm.market.feed import Market
@@ -39,7 +38,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tape(msgspec.Struct, frozen=True, kw_only=True):
-    """One recording: the files to be read in order, and what it may be used for."""
+    """One recording: the files to be merged by receive time, and what it may be used for.
+
+    Books that lead and follow one another are recorded together.
+    """
 
     name: str
     files: tuple[str, ...]
@@ -55,23 +57,20 @@ BOOK_TAPES: Final = (
     ),
     Tape(
         name="2024-07",
-        files=("usdm_btcusdt_20240718", "usdm_btcusdt_20240719"),
-        use="train",
-    ),
-    Tape(
-        name="2024-07",
-        files=("usdm_ethusdt_20240718", "usdm_ethusdt_20240719"),
+        files=(
+            "usdm_btcusdt_20240718",
+            "usdm_btcusdt_20240719",
+            "usdm_ethusdt_20240718",
+            "usdm_ethusdt_20240719",
+        ),
         use="train",
     ),
     *(
-        Tape(name="2024-08", files=(f"{name}_20240808",), use="validate")
-        for name in (
-            "usdm_btcusdt",
-            "usdm_ethusdt",
-            "spot_btcusdt",
-            "spot_ethusdt",
-            "cm_btcusd_perp",
-            "cm_ethusd_perp",
+        Tape(name="2024-08", files=tuple(f"{name}_20240808" for name in names), use="validate")
+        for names in (
+            ("usdm_btcusdt", "usdm_ethusdt"),
+            ("spot_btcusdt", "spot_ethusdt"),
+            ("cm_btcusd_perp", "cm_ethusd_perp"),
         )
     ),
 )
@@ -102,14 +101,6 @@ def tape_paths(root: Path, tape: Tape) -> list[Path]:
     return paths
 
 
-def digest_of(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 over files' bytes, in order."""
-    digest = sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def book_sessions(name: str, paths: Sequence[Path]) -> list[Session]:
     """Return one session per instrument found in a chain of frame tapes."""
     return frame_sessions(name, read_chain(paths, Tally()))
@@ -119,12 +110,14 @@ def frame_sessions(name: str, frames: Iterable[Frame]) -> list[Session]:
     """Return one session per instrument found in a stream of frames."""
     market = Market(Tally())
     gathering: list[_Gathering] = []
+    features = BookRows()
     for frame in frames:
         index = market.push(frame)
         if index < 0:
             continue
         while len(gathering) <= index:
-            gathering.append(_Gathering(market.instruments[len(gathering)].key))
+            key = market.instruments[len(gathering)].key
+            gathering.append(_Gathering(key, features.features(key)))
         gathering[index].push(market.view(index))
     return [part.session(name) for part in gathering if part.heads]
 
@@ -165,11 +158,11 @@ def between(session: Session, start: int, end: int) -> Session:
 class _Gathering:
     """One instrument's rows while a tape is read."""
 
-    def __init__(self, instrument: str) -> None:
+    def __init__(self, instrument: str, features: BookFeatures) -> None:
         self.instrument = instrument
         self.heads: list[bytes] = []
         self.rows: list[bytes] = []
-        self._features = BookFeatures()
+        self._features = features
         self._row = np.zeros(len(BOOK_SPEC))
         self._head = np.zeros(1, dtype=ROW_HEAD)
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS
 from finllm.domain.spec import FeatureSpec
-from finllm_lab.export import CLIP, Network
+from finllm.edge.linear import CLIP, Network
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Loss = Callable[[Array], tuple[float, Array]]
 
 ODD_PREFIXES: Final = (
-    "obi_", "log_queue_ratio", "wmid_offset", "ofi_", "mlofi_", "flow_", "ret_", "last_move_sign",
-    "depth_slope_skew",
+    "obi_", "log_queue_ratio", "wmid_offset", "microprice_offset", "ofi_", "mlofi_", "flow_", "ret_",
+    "last_move_sign", "depth_slope_skew", "lead_ret_", "lead_ofi_",
 )  # fmt: skip
 """Book columns that change sign when bid and ask change places."""
 SIDES: Final = np.array([(-1.0, 0.0), (0.0, -1.0), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
@@ -65,6 +65,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     """Changes sign when bid and ask change places; none = up and down are not alike."""
     core: Mask
     """May speak where little can be learnt."""
+    unread: Mask
+    """May never speak: it would tell sessions or instruments apart, not what comes next."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,10 +108,16 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def columns_of(spec: FeatureSpec, *, is_mirrored: bool, core: Sequence[str]) -> Columns:
+def columns_of(
+    spec: FeatureSpec, *, is_mirrored: bool, core: Sequence[str], unread: Sequence[str] = ()
+) -> Columns:
     """Return what is known of a spec's columns; on bars (not mirrored) none is odd."""
     odd = [is_mirrored and f.name.startswith(ODD_PREFIXES) for f in spec.features]
-    return Columns(odd=np.array(odd), core=np.array([f.name in core for f in spec.features]))
+    return Columns(
+        odd=np.array(odd),
+        core=np.array([f.name in core for f in spec.features]),
+        unread=np.array([f.name in unread for f in spec.features]),
+    )
 
 
 def pool(samples: Sequence[Sample]) -> Sample:
@@ -132,7 +140,7 @@ def fit_path(sample: Sample, penalties: Sequence[Penalty], columns: Columns) -> 
     centre, spread = _standard(sample.rows, columns.odd)
     z = np.clip((sample.rows - centre) / spread, -CLIP, CLIP)
     x = np.concatenate([z, np.abs(z), np.ones((len(z), 1))], axis=1)
-    turns, moves = _roles(columns.odd)
+    turns, moves = _roles(columns)
     core = np.concatenate([columns.core, columns.core, [True]])
     n_horizons = sample.label.shape[1]
     weights = np.zeros((len(penalties), x.shape[1], n_horizons, 8))
@@ -160,14 +168,15 @@ def _standard(rows: Array, pinned: Mask) -> tuple[Array, Array]:
     return centre, np.where(spread > 1e-9, np.maximum(spread, 1e-3), 1.0)
 
 
-def _roles(odd: Mask) -> tuple[Mask, Mask]:
+def _roles(columns: Columns) -> tuple[Mask, Mask]:
     """Return which of [z, |z|, 1] may speak for direction, and which for movement."""
-    n = len(odd)
+    odd, n = columns.odd, len(columns.odd)
+    read = ~np.concatenate([columns.unread, columns.unread, [False]])
     if not odd.any():
-        return np.ones(2 * n + 1, dtype=bool), np.ones(2 * n + 1, dtype=bool)
+        return read, read
     turns = np.concatenate([odd, np.zeros(n + 1, dtype=bool)])
     moves = np.concatenate([~odd, np.ones(n + 1, dtype=bool)])
-    return turns, moves
+    return turns & read, moves & read
 
 
 class _Fit:

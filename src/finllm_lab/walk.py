@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.forecast import LEVELS, Forecast, Outcome, Rung, forecast_row_dtype
+from finllm.domain.forecast import LEVELS, Forecast, Outcome, Rung
 from finllm.domain.market import ROW_HEAD
 from finllm.edge.artifact import Artifact
+from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.outcomes import OutcomeResolver
 from finllm_lab.labels import grid
@@ -39,7 +40,8 @@ def walk(session: Session, artifact: Artifact, grid_ns: int) -> Losses:
     raw = artifact.model.infer(session.rows)
     edge = EdgeSession(artifact, artifact.spec, session.instrument)
     resolver = OutcomeResolver(session.instrument, artifact.horizons)
-    out = np.zeros(1, dtype=forecast_row_dtype(len(artifact.horizons)))
+    entries = entries_of(session.heads, session.rows)
+    entries_f = entries.view(np.float64)
     picked = set(grid(session.heads, grid_ns).tolist())
     pending: dict[str, Forecast] = {}
     ledger = _Ledger([horizon.name for horizon in artifact.horizons])
@@ -56,12 +58,12 @@ def walk(session: Session, artifact: Artifact, grid_ns: int) -> Losses:
             forecast = pending.pop(outcome.forecast_id)
             edge.learn(forecast, outcome)
             ledger.enter(forecast, outcome)
-        out["ts_emit"] = ts
-        edge.forecast(head, session.rows[i], raw[i], out[0])
+        edge.observe(entries[i], entries_f[i])
+        out = edge.speak(entries[i], entries_f[i], raw[i], ts)
         last[0] = head
         if i in picked:
             for h in range(len(artifact.horizons)):
-                made = edge.record(out[0], head, session.rows[i], h, epoch=1, rung=Rung.FULL)
+                made = edge.record(out[0], entries_f[i], h, epoch=1, rung=Rung.FULL)
                 pending[made.forecast_id] = made
                 resolver.open(made.forecast_id, h, ts, int(head["mid2"]), made.band_bps)
     return ledger.losses()

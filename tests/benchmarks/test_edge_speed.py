@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from finllm.domain.forecast import Rung, forecast_row_dtype
+from finllm.domain.forecast import Rung
 from finllm.domain.market import ROW_HEAD
 from finllm.domain.protocol import Outlook, OutlookBand
 from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.book_spec import BOOK_SPEC
 
@@ -34,9 +35,9 @@ def test_the_edge_costs_single_digit_microseconds_a_row() -> None:
     rows = np.random.default_rng(0).normal(size=(512, len(BOOK_SPEC)))
     raw = artifact.model.infer(rows)
     session = EdgeSession(artifact, BOOK_SPEC, "x:Y")
-    head, out = np.zeros(1, dtype=ROW_HEAD), np.zeros(1, dtype=forecast_row_dtype(6))
-    head[0] = (1, T0, T0, 200_001, 1, 1, 1)
-    out["ts_emit"] = T0
+    heads = np.array([(1, T0, T0, 200_001, 1, 1, 1)], dtype=ROW_HEAD)
+    entry = entries_of(heads, rows[:1])[0]
+    entry_f = entry.view(np.float64)
     bands = (OutlookBand(up_to_ns=10**12, shift=0.2, vol_scale=1.2),)
     session.adopt(
         Outlook(
@@ -50,16 +51,17 @@ def test_the_edge_costs_single_digit_microseconds_a_row() -> None:
     )
     one = rows[:1]
     cost = {
-        "forecast, tilted": _us(lambda: session.forecast(head[0], rows[0], raw[0], out[0]), 4_000),
+        "observe": _us(lambda: session.observe(entry, entry_f), 4_000),
+        "speak, tilted": _us(lambda: session.speak(entry, entry_f, raw[0], T0), 4_000),
         "infer, 1 row": _us(lambda: artifact.model.infer(one), 2_000),
         "infer, 64 rows, per row": _us(lambda: artifact.model.infer(rows[:64]), 300) / 64,
         "infer, 512 rows, per row": _us(lambda: artifact.model.infer(rows), 50) / 512,
         "record": _us(
-            lambda: session.record(out[0], head[0], rows[0], 2, epoch=1, rung=Rung.FULL), 1_000
+            lambda: session.record(session.out[0], entry_f, 2, epoch=1, rung=Rung.FULL), 1_000
         ),
     }
     session.adopt(None)
-    plain = _us(lambda: session.forecast(head[0], rows[0], raw[0], out[0]), 4_000)
-    for name, figure in {**cost, "forecast, no outlook": plain}.items():
+    plain = _us(lambda: session.speak(entry, entry_f, raw[0], T0), 4_000)
+    for name, figure in {**cost, "speak, no outlook": plain}.items():
         sys.stdout.write(f"{name:28s} {figure:8.2f} us\n")
     assert plain < 20.0

@@ -57,7 +57,7 @@ def test_every_frame_is_accounted_for_and_every_book_check_is_equal(name):
     assert checks.undecidable == 0
     assert market.gaps == []
     assert len(market.instruments) == 1
-    assert not market.needs_snapshot(0)
+    assert market.view(0)[V.FLAGS] & Flag.VALID
     assert market.view(0)[V.SEQ] == n_rows
     assert bad_flags == 0
     assert tally.noted["off_grid"] <= 1  # one size in each spot tape is not a whole lot

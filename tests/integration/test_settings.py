@@ -18,8 +18,42 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
     assert settings.record.grid_ms == 25
 
 
-def test_other_variables_are_left_alone() -> None:
-    assert load_settings(None, {"FINLLM_HOME": "x", "PATH": "y"}) == load_settings(None, {})
+def test_variables_of_others_are_left_alone() -> None:
+    assert load_settings(None, {"FINLLMS": "x", "PATH": "y"}) == load_settings(None, {})
+
+
+@pytest.mark.parametrize("name", ["FINLLM_GRID_MS", "FINLLM_RECORD__GRID", "FINLLM_RECRD__GRID_MS"])
+def test_a_variable_that_names_no_setting_is_told_with_the_nearest(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}.*FINLLM_RECORD__GRID_MS"):
+        load_settings(None, {name: "50"})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("record", "grid_ms", "0"),
+        ("edge", "chunk", "0"),
+        ("edge", "workers", "-1"),
+        ("documents", "delay_s", "nan"),
+        ("documents", "delay_s", "-1"),
+        ("documents", "delay_s", "inf"),
+        ("ledger", "group", "0"),
+        ("ledger", "max_mb", "-5"),
+        ("replay", "warm_up_days", "-1"),
+        ("narrative", "near_copy", "1.5"),
+        ("narrative", "pack_size", "0"),
+        ("escalation", "min_gain", "-1.0"),
+        ("latency", "p50_ms", "0.0"),
+    ],
+)
+def test_a_value_out_of_range_names_its_file_section_and_key(
+    tmp_path: Path, section: str, key: str, value: str
+) -> None:
+    (tmp_path / "a.toml").write_text(f"[{section}]\n{key} = {value}\n")
+    with pytest.raises(SettingsError, match=rf"a\.toml.*{section}.*{key}"):
+        load_settings(tmp_path / "a.toml", {})
+    with pytest.raises(SettingsError, match=rf"environment.*{section}.*{key}"):
+        load_settings(None, {f"FINLLM_{section}__{key}".upper(): value})
 
 
 @pytest.mark.parametrize(

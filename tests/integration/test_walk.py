@@ -6,12 +6,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from finllm.app.lane import Facts, Lane
 from finllm.app.replay import Inputs, Summary, replay
 from finllm.app.settings import Settings
-from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack
+from finllm.domain.evidence import Document, EvidenceKind, EvidenceNotice, EvidencePack
 from finllm.domain.forecast import Forecast, Outcome, Status
+from finllm.domain.market import Flag
 from finllm.domain.protocol import Closing, Escalate, Outlook, Revision, Verdict
 from finllm.domain.trace import Trace
+from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.features.book_spec import BOOK_SPEC
+from finllm.ledger.store import Ledger
+from finllm.market.tape import read_chain
+from finllm.runtime.tally import Tally
 
 Walk = list[tuple[int, msgspec.Struct]]
 
@@ -73,6 +80,57 @@ def test_no_pack_holds_evidence_from_after_its_instant(walked: tuple[Summary, Wa
     packs = [record for _, record in walked[1] if isinstance(record, EvidencePack)]
     assert packs
     assert all(e.ts_recv <= pack.as_of for pack in packs for e in pack.evidence)
+
+
+def test_an_observation_is_received_with_its_row_and_only_a_valid_row_is_observed(
+    synthetic: Path, walked: tuple[Summary, Walk]
+) -> None:
+    packs = [record for _, record in walked[1] if isinstance(record, EvidencePack)]
+    seen = [e for pack in packs for e in pack.evidence if e.kind is EvidenceKind.OBSERVATION]
+    received = {f.ts_recv for f in read_chain(sorted(synthetic.glob("frames-*")), Tally())}
+    assert seen
+    assert {e.ts_recv for e in seen} <= received
+    lane = Lane(0, "x", load_artifact(SHIPPED["book"], spec=BOOK_SPEC), BOOK_SPEC, 1)
+    lane.facts = Facts(1, 7, 7, 200, 1, int(Flag.VALID), 1)
+    assert {e.ts_recv for e in lane.observations()} == {7}
+    lane.facts = lane.facts._replace(flags=int(Flag.RESYNCING))
+    assert lane.observations() == ()
+
+
+def test_a_forecast_that_the_ledger_refuses_is_neither_emitted_nor_counted(
+    synthetic: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is offered a second time, as another owner of the instrument might."""
+    kept: list[bool] = []
+    real = Ledger.open_forecast
+
+    def twice(ledger: Ledger, forecast: Forecast) -> bool:
+        kept.append(real(ledger, forecast))
+        return real(ledger, forecast)
+
+    monkeypatch.setattr(Ledger, "open_forecast", twice)
+    emitted: list[object] = []
+    inputs = Inputs(tapes=(min(synthetic.glob("frames-*")),))
+    summary = replay(inputs, settings, tmp_path, watch=lambda _, record: emitted.append(record))
+    assert all(kept)
+    assert len(kept) == summary.incidents.refused_forecasts > 0
+    assert summary.forecasts == 0
+    assert not any(isinstance(record, Forecast) for record in emitted)
+
+
+def test_what_copies_and_unrelated_documents_became_is_in_the_summary(
+    synthetic: Path, tmp_path: Path, settings: Settings
+) -> None:
+    lines = (synthetic / "documents.jsonl").read_text().splitlines()
+    (tmp_path / "documents.jsonl").write_text(
+        "\n".join(line for one in lines for line in (one, one))
+    )
+    inputs = Inputs(
+        tapes=tuple(sorted(synthetic.glob("frames-*"))), documents=tmp_path / "documents.jsonl"
+    )
+    summary = replay(inputs, settings, tmp_path / "run")
+    assert summary.documents.noted["exact_copy"] > len(lines) // 2
+    assert summary.incidents.lost_records == summary.incidents.worker_restarts == 0
 
 
 def test_every_forecast_is_calibrated_arithmetic(walked: tuple[Summary, Walk]) -> None:

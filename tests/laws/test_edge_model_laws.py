@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
+from finllm.edge.artifact import SHIPPED, Artifact, load_artifact, open_model
 from finllm.edge.inference import InProcess, WorkerPool
 from finllm.edge.model import ConstantModel
 from finllm.features.bar_spec import BAR_SPEC
@@ -24,9 +24,17 @@ def _constant() -> Artifact:
     return Artifact(BOOK.manifest, BOOK_SPEC, model, BOOK.folder)
 
 
-@pytest.fixture(scope="module", params=["constant", "book", "bar", "book in workers"])
+def _by_graph(artifact: Artifact) -> Artifact:
+    model = open_model(artifact.folder, artifact.manifest, by_graph=True)
+    return Artifact(artifact.manifest, artifact.spec, model, artifact.folder)
+
+
+@pytest.fixture(
+    scope="module", params=["constant", "book", "bar", "book by its graph", "book in workers"]
+)
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[Artifact, Infer]]:
-    artifact = {"constant": _constant(), "bar": BAR}.get(request.param, BOOK)
+    made = {"constant": _constant(), "bar": BAR, "book by its graph": _by_graph(BOOK)}
+    artifact = made.get(request.param, BOOK)
     if request.param == "book in workers":
         with WorkerPool(artifact.folder, 2) as pool:
             yield artifact, pool.infer
@@ -98,3 +106,13 @@ def test_a_row_that_is_not_finite_gets_no_guess(
 def test_no_rows_give_no_claims(served: tuple[Artifact, Infer]) -> None:
     artifact, infer = served
     assert infer(np.empty((0, len(artifact.spec)))).shape == (0, len(artifact.horizons), 8)
+
+
+@pytest.mark.parametrize("artifact", [BOOK, BAR], ids=["book", "bar"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
+def test_the_kernel_says_what_the_graph_says(artifact: Artifact, scale: float) -> None:
+    rows = _rows(artifact, 500, 7, scale)
+    rows[3, 2] = np.nan
+    kernel, graph = artifact.model.infer(rows), _by_graph(artifact).model.infer(rows)
+    assert type(artifact.model) is not type(_by_graph(artifact).model)
+    np.testing.assert_allclose(kernel, graph, rtol=2e-5, atol=2e-6)

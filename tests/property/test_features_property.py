@@ -16,7 +16,7 @@ from finllm.domain.market import ROW_HEAD, VIEW_SIZE, Bar, BookView, Flag, RowKi
 from finllm.features import book_state as bs
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.bars import BAR_TICK, BarFeatures, MarketLead
-from finllm.features.book import BookFeatures
+from finllm.features.book import BookFeatures, BookRows
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.features.outcomes import OutcomeResolver
 from finllm.market.feed import Market
@@ -56,6 +56,21 @@ def flow(before, after, sign):
     return sign * new if (new_px > old_px) == (sign > 0) else -sign * old
 
 
+def changed(before, after, sign):
+    """Sizes after less sizes before, at every price that both lists of levels know."""
+    last = max(before[-1][0] * sign, after[-1][0] * sign)
+    old, new = dict(before), dict(after)
+    return [new.get(p, 0) - old.get(p, 0) for p in old.keys() | new.keys() if p * sign >= last]
+
+
+def cell_of(view):
+    """The cell of the microprice (spread class, imbalance class), and the side of the longer queue."""
+    bid, ask = cut(view[V.BID_SZ]), cut(view[V.ASK_SZ])
+    lean = min(5 * abs(bid - ask) // (bid + ask), 4)
+    spread = min(max(view[V.ASK_PX] - view[V.BID_PX], 1), 4)
+    return (spread, lean), (bid > ask) - (bid < ask)
+
+
 def has_touch(view):
     return (
         view[V.N_BIDS] > 0
@@ -78,8 +93,13 @@ class Recomputation:
         self.last = None
         self.move = 0
         self.ewma = []  # (weight-free) squared returns of whole seconds, oldest first
+        self.spreads = []  # (spread, from, to) of every spread that stood
+        self.stays = {}  # cell of the microprice: (leaning views, views, what came) of every stay
+        self.stay = []  # (cell, side) of every view since the last mid move
+        self.spread = 0
 
     def restart(self, ts):
+        self.spread, self.stay = 0, []
         self.seen, self.mids, self.warm, self.last = [], [], [], None
         self.start, self.move, self.ts_move, self.ts_trade = ts, 0, 0, 0
         self.sampled = (0, 0)
@@ -126,10 +146,15 @@ class Recomputation:
         if not self.mids:
             self.sampled = (ts // S, 0)
         self.mids.append(mid2)
+        self.quote(view, ts, sums.get(bs.MOVE, 0))
+        return sums | self.levels(view)
+
+    def levels(self, view):
+        """Depth on the five best levels of a side, and what flowed to and from them."""
         bids = side(view, V.N_BIDS, V.BID_PX, V.BID_SZ)[:5]
         asks = side(view, V.N_ASKS, V.ASK_PX, V.ASK_SZ)[:5]
         best = (bids[0][1], asks[0][1])
-        sums |= {bs.SAMPLES: 1, bs.DEPTH: sum(best), bs.SMALLEST: min(best)}
+        sums = {bs.SAMPLES: 1, bs.DEPTH: sum(best), bs.SMALLEST: min(best)}
         sums[bs.LEVELS_SEEN] = len(bids) + len(asks)
         sums[bs.LEVEL_DEPTH] = min(sum(size for _, size in bids + asks), 2**40)
         if self.last is not None:
@@ -140,8 +165,45 @@ class Recomputation:
             )
             sums[bs.OFI] = max(min(sum(flow(*p) for p in both), 2**40), -(2**40))
             sums[bs.MLOFI] = max(min(sum(flow(*p) for p in pairs), 2**40), -(2**40))
+            sides = [(self.last[0], bids, 1), (self.last[1], asks, -1)]
+            changes = [c for before, after, sign in sides for c in changed(before, after, sign)]
+            sums[bs.CAME] = min(sum(c for c in changes if c > 0), 2**40)
+            sums[bs.LEFT] = min(sum(-c for c in changes if c < 0), 2**40)
         self.last = (bids, asks)
         return sums
+
+    def quote(self, view, ts, move):
+        """Keep the spread that stood, and what came after each stay in a cell of the microprice."""
+        if self.spread:
+            self.spreads.append((self.spread, self.since, ts))
+        self.spread, self.since = max(view[V.ASK_PX] - view[V.BID_PX], 1), ts
+        cell, side = cell_of(view)
+        if move:
+            target = max(min(move, 256), -256) + side * self.expected_move(cell)
+            for other in {seen for seen, _ in self.stay}:
+                leans = [lean for seen, lean in self.stay if seen == other]
+                self.stays.setdefault(other, []).append((sum(leans), len(leans), target))
+            self.stay = []
+        self.stay.append((cell, side))
+
+    def expected_move(self, cell):
+        """The forgotten mean of what came after the stays in a cell, and a hundred views of nothing."""
+        stays = self.stays.get(cell, ())
+        kept = [0.5 ** (age / 100) for age in range(len(stays))][::-1]
+        total = math.fsum(
+            k * lean * target for k, (lean, _, target) in zip(kept, stays, strict=True)
+        )
+        weight = math.fsum(k * n for k, (_, n, _) in zip(kept, stays, strict=True))
+        return max(min(total / (weight + 100), 256), -256)
+
+    def mean_spread(self):
+        """The mean of every spread that stood, by the time that it stood; half of it fades a minute."""
+        total = weight = later = 0.0
+        for spread, since, until in reversed(self.spreads):
+            fades = 2.0 ** (-later / 60e9)
+            share = fades * -math.expm1(-math.log(2) * (until - since) / 60e9)
+            total, weight, later = total + share * spread, weight + share, later + until - since
+        return total / weight if weight else 0.0
 
     def total(self, column, n_slots, slot):
         since = self.now // slot - n_slots
@@ -172,46 +234,73 @@ def ratio(bid, ask):
     return (bid - ask) / (bid + ask) if bid + ask else 0.0
 
 
+def over(past, column, name):
+    """The sum of a column over the window that a column's name ends in."""
+    if name.endswith("ms"):
+        return past.fine(column, int(name[:-2]))
+    s = int(name[:-1])
+    return past.fine(column, 1000 * s) if s <= 2 else past.coarse(column, s)
+
+
+def length(past, s):
+    return min(s, max((past.now - past.start) / 1e9, s / 5))
+
+
 def expected(view, past):
     """The row of the newest event, by name."""
     row = dict.fromkeys(BOOK_SPEC.columns, 0.0)
     n10 = past.coarse(bs.SAMPLES, 10)
     touch = past.coarse(bs.DEPTH, 10) / (2 * n10) if n10 else 1.0
-    level = 1.0
-    if past.coarse(bs.LEVEL_DEPTH, 10):
-        level = past.coarse(bs.LEVEL_DEPTH, 10) / past.coarse(bs.LEVELS_SEEN, 10)
-    passed = (past.now - past.start) / 1e9
-
-    def length(s):
-        return min(s, max(passed, s / 5))
-
-    for name, ms in (("100ms", 100), ("500ms", 500), ("2s", 2000)):
-        row[f"ofi_{name}"] = slog(past.fine(bs.OFI, ms) / touch)
-    row["ofi_10s"] = slog(past.coarse(bs.OFI, 10) / touch)
-    for name, ms in (("500ms", 500), ("2s", 2000)):
-        row[f"mlofi_{name}"] = slog(past.fine(bs.MLOFI, ms) / level)
-        row[f"flow_{name}"] = slog(past.fine(bs.FLOW, ms) / touch)
-        row[f"event_rate_{name}"] = math.log1p(past.fine(bs.EVENTS, ms) / length(ms / 1e3))
-    row["flow_10s"] = slog(past.coarse(bs.FLOW, 10) / touch)
-    row["trade_rate_2s"] = math.log1p(past.fine(bs.TRADES, 2000) / length(2))
-    row["trade_rate_10s"] = math.log1p(past.coarse(bs.TRADES, 10) / length(10))
-    row["turnover_10s"] = math.log1p(past.coarse(bs.TURNOVER, 10) / touch)
-    bps = 1e4 / (past.mids[-1] if past.mids else 1)
-    row["ret_1s"] = past.fine(bs.MOVE, 1000) * bps
-    row["ret_10s"] = past.coarse(bs.MOVE, 10) * bps
-    row["rv_1s"] = math.sqrt(past.fine(bs.SQUARED, 1000) / length(1)) * bps
-    row["rv_10s"] = math.sqrt(past.coarse(bs.SQUARED, 10) / length(10)) * bps
-    row["rv_60s"] = math.sqrt(past.coarse(bs.SQUARED, 60) / length(60)) * bps
     row["sigma"] = past.sigma()
+    scale = max(row["sigma"] * (past.mids[-1] if past.mids else 1) / 1e4, past.spread, 1)
+    row |= expected_flows(past, touch) | expected_rates(past, touch)
+    for name, s in (("500ms", 0.5), ("1s", 1), ("10s", 10)):
+        row[f"ret_{name}"] = slog(over(past, bs.MOVE, name) / scale / math.sqrt(s))
+    for s in (1, 10, 60):
+        realised = math.sqrt(over(past, bs.SQUARED, f"{s}s") / length(past, s))
+        row[f"rv_{s}s"] = math.log(max(realised / scale, 0.05))
     row["last_move_sign"] = float(np.sign(past.move))
     for name, ts in (("since_move", past.ts_move), ("since_trade", past.ts_trade)):
         row[name] = math.log(min(max((past.now - max(ts, past.start)) / 1e9, 1e-4), 60))
     if has_touch(view):
-        row |= expected_of_touch(view, past, row["sigma"])
+        row |= expected_of_touch(view, past, row["sigma"], scale)
     return row
 
 
-def expected_of_touch(view, past, sigma):
+def expected_flows(past, touch):
+    row, level = {}, 1.0
+    if past.coarse(bs.LEVEL_DEPTH, 10):
+        level = past.coarse(bs.LEVEL_DEPTH, 10) / past.coarse(bs.LEVELS_SEEN, 10)
+    for name in ("100ms", "500ms", "2s", "10s"):
+        row[f"ofi_{name}"] = slog(over(past, bs.OFI, name) / touch)
+        row[f"mlofi_{name}"] = slog(over(past, bs.MLOFI, name) / level)
+        row[f"flow_{name}"] = slog(over(past, bs.FLOW, name) / touch)
+    for name, s in (("2s", 2), ("10s", 10)):
+        came, left = over(past, bs.CAME, name), over(past, bs.LEFT, name)
+        cancelled = max(left - over(past, bs.TURNOVER, name), 0)
+        row[f"cancel_rate_{name}"] = math.log1p(cancelled / touch / length(past, s))
+        row[f"resilience_{name}"] = ratio(came, left)
+    newest = past.seen[-1].sums
+    if newest.get(bs.LEVEL_DEPTH):
+        now = newest[bs.LEVEL_DEPTH] / newest[bs.LEVELS_SEEN]
+        for s in (10, 60):
+            mean = past.coarse(bs.LEVEL_DEPTH, s) / past.coarse(bs.LEVELS_SEEN, s)
+            row[f"depletion_{s}s"] = math.log(now / mean)
+    return row
+
+
+def expected_rates(past, touch):
+    row = {}
+    for name, s in (("500ms", 0.5), ("2s", 2)):
+        row[f"event_rate_{name}"] = math.log1p(over(past, bs.EVENTS, name) / length(past, s))
+    row["trade_rate_2s"] = math.log1p(past.fine(bs.TRADES, 2000) / length(past, 2))
+    lately, mean = (past.coarse(bs.TRADES, s) / length(past, s) for s in (10, 60))
+    row["trade_rate_rel"] = math.log((lately + 0.1) / (mean + 0.1))
+    row["turnover_10s"] = math.log1p(past.coarse(bs.TURNOVER, 10) / touch)
+    return row
+
+
+def expected_of_touch(view, past, sigma, scale):
     row = {}
     bids = [size for _, size in side(view, V.N_BIDS, V.BID_PX, V.BID_SZ)]
     asks = [size for _, size in side(view, V.N_ASKS, V.ASK_PX, V.ASK_SZ)]
@@ -224,9 +313,13 @@ def expected_of_touch(view, past, sigma):
     bid, ask = view[V.BID_PX], view[V.ASK_PX]
     mid, spread = (bid + ask) / 2, ask - bid
     wmid = (ask * bids[0] + bid * asks[0]) / (bids[0] + asks[0])
-    row["wmid_offset"] = (wmid - mid) / mid * 1e4
+    row["wmid_offset"] = slog(2 * (wmid - mid) / scale)
+    if spread >= 0:
+        cell, lean = cell_of(view)
+        row["microprice_offset"] = slog(lean * past.expected_move(cell) / scale)
     row["log_spread"] = math.log(max(spread, 1))
-    row["spread"] = spread / mid * 1e4
+    if past.mean_spread():
+        row["spread_rel"] = math.log(max(spread, 1) / past.mean_spread())
     row["sigma_half_spread"] = math.log(sigma / (max(spread, 1) / 2 / mid * 1e4))
     row["last_move_size"] = math.log1p(abs(past.move) / max(spread, 1))
     mean = sum(bids + asks) / len(bids + asks)
@@ -234,6 +327,10 @@ def expected_of_touch(view, past, sigma):
     row["depth_slope_skew"] = math.log(sum(bids) / len(bids) / bids[0]) - math.log(
         sum(asks) / len(asks) / asks[0]
     )
+    near, middle, far = bids[:3] + asks[:3], bids[3:7] + asks[3:7], bids[7:] + asks[7:]
+    if sum(middle) and sum(far):
+        near, middle, far = (math.log(sum(part) / len(part)) for part in (near, middle, far))
+        row["depth_convexity"] = near - 2 * middle + far
     return row
 
 
@@ -297,13 +394,76 @@ def test_streaming_is_recomputation(events):
         past.add(plain)
         if i % 5 and i < len(views) - 1:  # the recomputation is slow: every fifth row, and the last
             continue
-        for column in range(bs.EVENTS, bs.SQUARED + 1):
+        for column in range(bs.EVENTS, bs.LEFT + 1):
             for window, ms in zip((bs.W_100MS, bs.W_500MS, bs.W_1S, bs.W_2S), bs.FINE, strict=True):
                 assert features._state[window, column] == past.fine(column, ms)
             assert features._state[bs.W_10S, column] == past.coarse(column, 10)
             assert features._state[bs.W_60S, column] == past.coarse(column, 60)
         for name, value in expected(plain, past).items():
             assert row[BOOK_SPEC.columns[name]] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+def expected_of_leader(view, past, mine):
+    """What a follower hears, from the list of its leader's events and of its own."""
+    row = dict.fromkeys(("lead_ret_100ms", "lead_ret_500ms", "lead_ofi_500ms", "lead_known"), 0.0)
+    trusted = has_touch(view) and view[V.BID_PX] <= view[V.ASK_PX]
+    age = mine.now - past.now
+    if not trusted or view[V.FLAGS] & Flag.RESYNCING or not 0 <= age <= 5 * S:
+        return row
+    row["lead_known"] = 1.0
+    mid2 = mine.mids[-1] if mine.mids else 1
+    scale = max(mine.sigma(), max(mine.spread, 1) / mid2 * 1e4) / 1e4
+    for name, ms in (("lead_ret_100ms", 100), ("lead_ret_500ms", 500)):
+        if age < ms * MS:
+            ret = past.fine(bs.MOVE, ms) / past.mids[-1]
+            row[name] = slog(ret / scale / math.sqrt(ms / 1e3))
+    if age < 500 * MS:
+        touch = past.coarse(bs.DEPTH, 10) / (2 * past.coarse(bs.SAMPLES, 10))
+        row["lead_ofi_500ms"] = slog(past.fine(bs.OFI, 500) / touch)
+    return row
+
+
+def rows_of_pair(views, turns):
+    """Return the rows of a leader's and a follower's views, in turns; True is the leader's."""
+    features = BookRows()
+    leader, follower = features.features("x:BTCUSDT"), features.features("x:ETHUSDT")
+    rows, head = np.zeros((len(turns), len(BOOK_SPEC))), np.zeros((), ROW_HEAD)
+    for view, leads, row in zip(views, turns, rows, strict=True):
+        (leader if leads else follower).push(view, row, head)
+    return rows
+
+
+turns_of = st.lists(st.tuples(event, st.booleans()), min_size=2, max_size=40)
+
+
+@settings(deadline=None, max_examples=50)
+@given(turns_of)
+def test_what_a_leader_said_is_recomputation(drawn):
+    turns = [leads for _, leads in drawn]
+    views = views_of([step for step, _ in drawn])
+    rows = rows_of_pair(views, turns)
+    leader, follower, newest = Recomputation(), Recomputation(), None
+    silent = dict.fromkeys(("lead_ret_100ms", "lead_ret_500ms", "lead_ofi_500ms", "lead_known"), 0)
+    for view, leads, row in zip(views.tolist(), turns, rows, strict=True):
+        (leader if leads else follower).add(view)
+        newest = view if leads else newest
+        heard = silent
+        if not leads and newest is not None:
+            heard = expected_of_leader(newest, leader, follower)
+        for name, value in heard.items():
+            assert row[BOOK_SPEC.columns[name]] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+@settings(deadline=None, max_examples=30)
+@given(turns_of, st.data())
+def test_a_followers_row_is_final_whatever_its_leader_does_next(drawn, data):
+    n = data.draw(st.integers(1, len(drawn) - 1))
+    other = drawn[:n] + data.draw(turns_of)
+    rows, again = (
+        rows_of_pair(views_of([step for step, _ in part]), [leads for _, leads in part])
+        for part in (drawn, other)
+    )
+    assert rows[:n].tobytes() == again[:n].tobytes()
 
 
 wild = hnp.arrays(
@@ -318,6 +478,7 @@ wild = hnp.arrays(
 def test_no_view_makes_a_row_that_is_not_finite(views):
     rows, heads = rows_of(views)
     assert np.isfinite(rows).all()
+    assert np.isfinite(rows_of_pair(views, [i % 2 == 0 for i in range(len(views))])).all()
     assert (rows[:, BOOK_SPEC.columns["sigma"]] > 0).all()
     assert not (heads["flags"] & Flag.VALID).any()  # twelve rows are never warm
 

@@ -65,7 +65,7 @@ def test_on_the_synthetic_tape_with_documents(
 
 
 def test_on_bars_with_posts(run_inputs: Callable[..., tuple], shared: Path, tmp_path: Path) -> None:
-    """Three months of AAPL and BAC by the hour, with the posts of those months."""
+    """A month of AAPL and BAC by the hour, with their posts, and the index that leads them."""
     rng = np.random.default_rng(4)
     text = shared / "text_price"
     bars, posts = tmp_path / "bars.csv", tmp_path / "posts.jsonl"
@@ -74,13 +74,13 @@ def test_on_bars_with_posts(run_inputs: Callable[..., tuple], shared: Path, tmp_
         for i, line in enumerate(lines_of_text(text / "us_bars_hourly_to_201509.csv.gz"))
         if i == 0
         or (
-            line.startswith(("AAPL,2015-0", "BAC,2015-0"))
+            line.startswith(("AAPL,2015-0", "BAC,2015-0", "SPY,2015-0"))
             and line[-1]
-            and line.split(",")[1] < "2015-03"
+            and line.split(",")[1] < "2015-02"
         )
     ]
     bars.write_text("".join(kept))
-    first, last = 1_420_070_400_000, 1_425_168_000_000
+    first, last = 1_420_070_400_000, 1_422_748_800_000
     chosen = []
     for line in lines_of(text / "stock_tweets_2014_201509.jsonl.gz"):
         post = json.loads(line)
@@ -90,7 +90,7 @@ def test_on_bars_with_posts(run_inputs: Callable[..., tuple], shared: Path, tmp_
     _, whole = run_inputs(Inputs(bars=bars, documents=posts))
     for i in range(CUTS):
         variant = VARIANTS[i % len(VARIANTS)]
-        cut = (first + int(rng.integers(10 * 86_400, 58 * 86_400)) * 1000) * 1_000_000
+        cut = (first + int(rng.integers(10 * 86_400, 31 * 86_400)) * 1000) * 1_000_000
         documents_of_tweets(posts, tmp_path / "p.jsonl", cut, variant, rng)
         # A bar that starts at or after the cut is received after it; UTC is ahead of New York.
         bars_after(bars, tmp_path / "b.csv", iso(cut)[:16].replace("T", " "), variant, rng)

@@ -1,6 +1,8 @@
 """The command line: parse, call one function, render."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from finllm.app.bench.cli import bench_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
 
@@ -31,6 +34,7 @@ ledger_app = typer.Typer(help="The append-only record.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
 app.add_typer(feed_app, name="feed")
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[
@@ -98,9 +102,17 @@ def demo(
     """
     from finllm.app.demo import run_demo, show_demo
 
-    folder = _folder(run, "demo")
     settings = _settings(config)
-    result = run_demo(settings, folder, seed=seed, minutes=minutes, speed=speed, quiet=json)
+    with _folder(run, "demo") as folder:
+        result = run_demo(
+            settings,
+            folder,
+            seed=seed,
+            minutes=minutes,
+            speed=speed,
+            quiet=json,
+            on_failure=_recording_stopped,
+        )
     if json:
         _print_json(result)
     else:
@@ -112,8 +124,9 @@ def replay(
     tapes: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Frame tapes, lines of '<receive time> <JSON>', or captures; plain or gzip.",
-            metavar="[TAPE]...",
+            help="Frame tapes, lines of '<receive time> <JSON>', or captures, plain or gzip; or the "
+            "folder of a run that recorded its frames.",
+            metavar="[TAPE|RUN]...",
             show_default=False,
         ),
     ] = None,
@@ -171,8 +184,7 @@ def replay(
         **({} if until is None else {"until": _instant(until, "--until") or 0}),
     )
     settings = _settings(config, workers=workers, chunk=chunk)
-    folder = _folder(run, "replay")
-    with replay_progress(err) as progress:
+    with _folder(run, "replay") as folder, replay_progress(err) as progress:
         summary = replay_inputs(
             inputs, settings, folder, progress=progress, on_failure=_recording_stopped
         )
@@ -319,19 +331,33 @@ def _settings(
     return msgspec.structs.replace(settings, edge=msgspec.structs.replace(settings.edge, **given))
 
 
-def _folder(run: Path | None, prefix: str) -> Path:
+@contextmanager
+def _folder(run: Path | None, prefix: str) -> Iterator[Path]:
+    """Yield a new folder for a run; if nothing is written into it, it is taken away again."""
     from finllm.app.recording import new_run_folder
 
-    if run is None:
-        return new_run_folder(RUNS, prefix)
-    if run.exists() and any(run.iterdir()):
-        raise InputError("is not empty", place=str(run), mend="Name a new folder for the run.")
-    run.mkdir(parents=True, exist_ok=True)
-    return run
+    try:
+        if run is not None and run.exists() and any(run.iterdir()):
+            raise InputError("is not empty", place=str(run), mend="Name a new folder for the run.")
+        folder = new_run_folder(RUNS, prefix) if run is None else run
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot hold a run ({error.strerror or error})",
+            place=str(run or RUNS),
+            mend="Name a new folder for the run with --out.",
+        ) from error
+    try:
+        yield folder
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _recording_stopped(why: str) -> None:
-    err.print(f"[bold red]Recording has stopped:[/] {why}. Forecasts go on; nothing more is kept.")
+    err.print(
+        f"[bold red]Recording has stopped:[/] {escape(why)}. Forecasts go on; nothing more is kept."
+    )
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The demo: a synthetic market and newswire with known truth, walked live at an accelerated clock."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def run_demo(
     speed: float,
     quiet: bool,
     clock: Clock | None = None,
+    on_failure: Callable[[str], None] | None = None,
 ) -> DemoResult:
     """Walk the synthetic market live and score it.
 
@@ -55,11 +57,12 @@ def run_demo(
         speed: Times real time; 0 = as fast as it goes. Where no terminal looks on, it is 0.
         quiet: Show nothing.
         clock: What paces the demo; the machine's own when None.
+        on_failure: Told once if recording has to stop.
     """
     console = Console(quiet=quiet)
     tape = generate(SyntheticMarket(seed=seed, duration_s=minutes * NS_PER_MIN / NS_PER_S))
     tallies = new_tallies()
-    wired = wire(settings, run, tallies, keep_frames=True)
+    wired = wire(settings, run, tallies, keep_frames=True, on_failure=on_failure)
     view = LiveView(console)
     wired.pipeline.emission.watchers.append(view.watch)
     pace = speed if console.is_terminal and not quiet else 0.0
@@ -68,10 +71,10 @@ def run_demo(
         with view if console.is_terminal else nullcontext():
             span = _drive(wired, tape, view, pace, tallies, clock or WallClock())
         wired.pipeline.finish()
-        summary = summarise(wired, tallies, run, span, stopwatch_ns() - started)
     finally:
         wired.close()
-    write_summary(run, summary)
+    summary = summarise(wired, tallies, run, span, stopwatch_ns() - started)
+    summary = write_summary(run, summary, on_failure)
     (run / "truth.json").write_bytes(msgspec.json.encode(tape.truths))
     return DemoResult(
         summary=summary,

@@ -5,16 +5,18 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.forecast import Forecast, Outcome, Rung, forecast_row_dtype
+from finllm.domain.evidence import Evidence
+from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.market import Flag, RowKind
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact
+from finllm.edge.serving import ROW, entry_words
 from finllm.edge.session import EdgeSession
 from finllm.features.observations import Observer
 from finllm.features.outcomes import OutcomeResolver
 
-_CITED_BOOK: Final = ("obi_1", "obi_5", "ofi_2s", "trade_flow_2s", "sigma", "spread_ticks")
+_CITED_BOOK: Final = ("obi_1", "obi_5", "ofi_2s", "flow_2s", "sigma", "spread_rel")
 _CITED_BAR: Final = ("ret_1", "ret_7", "sigma")
 _VALID: Final = int(Flag.VALID)
 _BAR: Final = int(RowKind.BAR)
@@ -55,17 +57,17 @@ class Lane:
         self.resolver = OutcomeResolver(instrument, artifact.horizons)
         columns = spec.columns
         cited = _CITED_BOOK if "obi_1" in columns else _CITED_BAR
-        self.observer = Observer(instrument, spec, tuple(c for c in cited if c in columns))
-        self.out = np.zeros(1, dtype=forecast_row_dtype(len(artifact.horizons)))
+        self.observer = Observer(instrument, spec, cited)
+        self.out = self.session.out
         self.head: np.void | None = None
         """The last row's `ROW_HEAD`; None before the first row."""
         self.facts = Facts(0, 0, 0, 0, 0, 0, 0)
         """The same as plain integers."""
-        self.row = np.zeros(len(spec))
+        self.entry_f = np.zeros(entry_words(len(spec)))
+        """The last row's entry (`edge.serving`), as float64."""
         self.standing: dict[int, Forecast] = {}
         self.outlook_version = 0
         self._adopted = 0
-        self._ts_emit = self.out["ts_emit"]
         self._state = self.out.view(np.int32)[_STATE]
         self._pending: dict[str, Forecast] = {}
         self._grid_ns = grid_ns
@@ -83,6 +85,11 @@ class Lane:
         """Resolve the targets that this bar ends, and learn from them."""
         return self._learn(self.resolver.resolve(head, int(head["ts_recv"])))
 
+    def abandon(self, now: int) -> list[tuple[Forecast, Outcome]]:
+        """End every target still pending as void; nothing is learnt from that."""
+        ended = self.resolver.abandon(now)
+        return [(self._pending.pop(outcome.forecast_id), outcome) for outcome in ended]
+
     def _learn(self, outcomes: list[Outcome]) -> list[tuple[Forecast, Outcome]]:
         settled = []
         for outcome in outcomes:
@@ -91,21 +98,37 @@ class Lane:
             settled.append((forecast, outcome))
         return settled
 
+    def observations(self) -> tuple[Evidence, ...]:
+        """Return what the last row shows, as of its receipt; nothing if it was not valid."""
+        if not self.facts.flags & _VALID:
+            return ()
+        return self.observer.observations(self.row, self.facts.ts_recv)
+
+    @property
+    def row(self) -> NDArray[np.float64]:
+        """Return the last row's features, float64 [F]."""
+        return self.entry_f[ROW:]
+
     def forecast(
-        self, facts: "Facts", head: np.void, row: NDArray[np.float64], raw: NDArray[np.float64]
+        self,
+        facts: "Facts",
+        head: np.void,
+        entry: NDArray[np.int64],
+        entry_f: NDArray[np.float64],
+        raw: NDArray[np.float64],
     ) -> NDArray[np.void]:
         """Serve one row: fill and return the lane's forecast row, shape [1].
 
         Args:
             facts: The row's head as plain integers.
             head: The row's `ROW_HEAD`; kept until the next row.
-            row: [n_features]; kept until the next row.
+            entry: int64 [8 + F], head and features written; kept until the next row.
+            entry_f: The same memory as float64.
             raw: [n_horizons, 8], what the model said.
         """
-        self.facts, self.head, self.row = facts, head, row
-        self._ts_emit[0] = facts.ts_recv
-        self.session.forecast(head, row, raw, self.out[0])
-        return self.out
+        self.facts, self.head, self.entry_f = facts, head, entry_f
+        self.session.observe(entry, entry_f)
+        return self.session.speak(entry, entry_f, raw, facts.ts_recv)
 
     def state(self) -> list[int]:
         """Return flags, regime, calibration version and outlook version of the row just served."""
@@ -130,10 +153,10 @@ class Lane:
     def records(self, epoch: int, rung: Rung) -> list[Forecast]:
         """Return the row just served as one forecast record per horizon, and open their targets."""
         self.observer.push(self.row)
-        out, head, mid2 = self.out[0], self.head, self.facts.mid2
+        out, mid2 = self.out[0], self.facts.mid2
         made = []
         for h in range(len(self.horizons)):
-            forecast = self.session.record(out, head, self.row, h, epoch=epoch, rung=rung)
+            forecast = self.session.record(out, self.entry_f, h, epoch=epoch, rung=rung)
             self.standing[h] = forecast
             self._pending[forecast.forecast_id] = forecast
             self.resolver.open(forecast.forecast_id, h, forecast.ts_recv, mid2, forecast.band_bps)

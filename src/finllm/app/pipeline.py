@@ -30,12 +30,14 @@ from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
 from finllm.domain.protocol import Escalate, Outlook, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
+from finllm.domain.units import iso
 from finllm.edge.artifact import Artifact
 from finllm.edge.inference import Inference
+from finllm.edge.serving import ROW, entry_words
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
-from finllm.features.book import BookFeatures
+from finllm.features.book import BookFeatures, BookRows
 from finllm.ledger.store import Ledger
 from finllm.market.markets import Books
 from finllm.narrative.room import Narrative
@@ -47,6 +49,7 @@ LEAD = "us-equity:SPY"
 """The instrument whose bars feed the market columns of the others."""
 _EPOCH = 1
 _DOCUMENT, _REPLY = 0, 1
+N_HEAD = ROW_HEAD.itemsize // 8
 
 
 class Road(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +74,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     belief: LatencyBelief
     ledger: Ledger
     recorder: Recorder
+    bars: Tally
     documents: Tally
     explain: bool
     chunk: int
@@ -103,6 +107,7 @@ class Pipeline:
         self._by_key: dict[str, Lane] = {}
         self._book_lanes: list[Lane] = []
         self._book_features: list[BookFeatures] = []
+        self._book_rows = BookRows()
         self._bar_lanes: dict[str, Lane] = {}
         self._bar_features: dict[str, BarFeatures] = {}
         self._lead = MarketLead(LEAD)
@@ -146,8 +151,8 @@ class Pipeline:
                 continue
             while index >= len(self._book_lanes):
                 self._add_book_lane()
-            view, row = parts.market.view(index), batch.rows[batch.n]
-            self._book_features[index].push(view, row, self._head)
+            view = parts.market.view(index)
+            self._book_features[index].push(view, batch.rows[batch.n], self._head)
             batch.add(self._book_lanes[index], self._head)
         served = self._serve(batch)
         self._tell_gaps(batch.n)
@@ -182,10 +187,12 @@ class Pipeline:
         """Take bars in order of receipt, at most `chunk` of them."""
         parts = self._parts
         batch = _Batch(parts.bar, len(chunk))
+        parts.recorder.bars(chunk)
         for bar in chunk:
-            parts.recorder.bar(bar)
             lane = self._bar_lane(bar.instrument)
-            self._bar_features[bar.instrument].push(bar, batch.rows[batch.n], self._head)
+            refused = self._bar_features[bar.instrument].push(bar, batch.rows[batch.n], self._head)
+            if refused:
+                parts.bars.withdraw(refused, f"{bar.instrument} at {iso(bar.ts_start)}")
             if lane is not None:
                 batch.add(lane, self._head)
         self._serve(batch)
@@ -209,19 +216,49 @@ class Pipeline:
                 self._admit(event)
         self.now = max(self.now, now)
 
+    def drain(self, until: int) -> None:
+        """Let time pass to the last thing on the agenda, at most until an instant."""
+        while self._agenda and self._agenda[0][0] < until:
+            self.advance(self._agenda[0][0])
+
     def finish(self) -> None:
-        """Close what has expired, commit, and record the ledger's head."""
+        """End the run: whatever is still open is said to be so, then the ledger's head is recorded.
+
+        A question whose answer has not come is journalled as cancelled; a target that has not been
+        reached gets a void outcome; a document that was expected later is counted as dropped.
+        """
+        for _, _, _, event in sorted(self._agenda):
+            if isinstance(event, _Reply):
+                asked = event.question
+                self._parts.recorder.reply(asked.question_id, asked.ts, self.now, "cancelled")
+                self.counts["cancelled"] += 1
+            elif isinstance(event, Document):
+                self._parts.documents.drop("after_market", event.document_id)
+        self._agenda.clear()
+        self._waiting = 0
+        for lane in self.lanes:
+            self._settled(lane.abandon(self.now))
         for closing in self._parts.ledger.close_due(self.now):
             self.emission.record(self.now, closing)
         self._parts.ledger.commit()
         head = self._parts.ledger.head
         self._parts.recorder.head(head.count, head.hash)
 
+    @property
+    def feature_restarts(self) -> int:
+        """Return how often the windows of a book started afresh, first starts not counted."""
+        return sum(features.restarts for features in self._book_features)
+
+    @property
+    def clock_steps_back(self) -> int:
+        """Return how often a book's view was older than the one before it."""
+        return sum(features.clock_steps_back for features in self._book_features)
+
     # --- the fast path -----------------------------------------------------------------------
 
     def _add_book_lane(self) -> None:
         key = self._parts.market.instruments[len(self._book_lanes)].key
-        self._book_features.append(BookFeatures())
+        self._book_features.append(self._book_rows.features(key))
         self._book_lanes.append(self._add_lane(key, self._parts.book))
 
     def _bar_lane(self, key: str) -> Lane | None:
@@ -240,8 +277,7 @@ class Pipeline:
         n = batch.n
         if n == 0:
             return None
-        rows = batch.rows[:n]
-        raw = batch.road.inference.infer(rows)
+        raw = batch.road.inference.infer(batch.rows[:n])
         heads = np.array(batch.facts, dtype=ROW_HEAD)
         is_bar = batch.road is self._parts.bar
         served = []
@@ -250,7 +286,7 @@ class Pipeline:
                 self._tell_gaps(i)
             self.advance(facts.ts_recv)
             self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(self.now))
-            lane.forecast(facts, heads[i], rows[i], raw[i])
+            lane.forecast(facts, heads[i], batch.entries[i], batch.entries_f[i], raw[i])
             state = lane.state()
             self._emit_row(lane, state)
             served.append((lane.index, facts.seq, facts.ts_recv, state[2], state[3]))
@@ -279,15 +315,15 @@ class Pipeline:
         if not lane.is_due(state):
             return
         for forecast in lane.records(_EPOCH, self._next_rung()):
-            if is_live:
-                self._parts.ledger.open_forecast(forecast)
+            if is_live and self._parts.ledger.open_forecast(forecast):
                 self.emission.record(self.now, forecast)
                 self.counts["forecasts"] += 1
         for closing in self._parts.ledger.close_due(self.now):
             self.emission.record(self.now, closing)
 
     def _next_rung(self) -> Rung:
-        self._rung = rung(Measures(backlog=self._waiting), self._rung)
+        is_recording = self._parts.recorder.failed is None
+        self._rung = rung(Measures(backlog=self._waiting, recording_ok=is_recording), self._rung)
         return self._rung
 
     # --- the slow path -----------------------------------------------------------------------
@@ -327,7 +363,7 @@ class Pipeline:
         lane = self._by_key[notice.instrument]
         road = self._parts.bar if notice.instrument in self._bar_lanes else self._parts.book
         standing = lane.asked_about(self.now)
-        answer = road.gate.decide(notice, standing, self.now, self._parts.belief)
+        answer = road.gate.decide(notice, standing, self.now, self._parts.belief, self._next_rung())
         self._append(notice)
         self._append(answer)
         self._parts.recorder.choice(answer)
@@ -341,7 +377,7 @@ class Pipeline:
         parts = self._parts
         wanted = {s.forecast_id for s in question.standing}
         forecasts = tuple(f for f in standing if f.forecast_id in wanted)
-        seen = lane.observer.observations(lane.row, self.now) if lane.head is not None else ()
+        seen = lane.observations()
         pack = parts.narrative.gather(lane.instrument, self.now, seen)
         lane.outlook_version += 1
         thinking = parts.latency.draw(question.question_id)
@@ -356,7 +392,9 @@ class Pipeline:
         parts, question = self._parts, reply.question
         self._waiting -= 1
         parts.belief.observe(self.now - question.ts)
-        parts.recorder.reply(question.question_id, question.ts, self.now, "answer")
+        is_late = self.now > question.deadline
+        end = "late" if is_late else "answer"
+        parts.recorder.reply(question.question_id, question.ts, self.now, end)
         lane = self._by_key[question.instrument]
         verdicts = reply.judgement.verdicts
         for verdict in verdicts:
@@ -365,7 +403,7 @@ class Pipeline:
         parts.ledger.commit()  # a revision is published only once it is synced
         for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
             self._publish(lane, before, verdict, revision, reply.pack)
-        if reply.judgement.outlook is not None:
+        if reply.judgement.outlook is not None and not is_late:
             self._take_outlook(lane, reply.judgement.outlook)
 
     def _publish(
@@ -395,7 +433,9 @@ class _Batch:
 
     def __init__(self, road: Road, size: int) -> None:
         self.road = road
-        self.rows = np.empty((size, len(road.spec)))
+        self.entries = np.empty((size, entry_words(len(road.spec))), dtype=np.int64)
+        self.entries_f = self.entries.view(np.float64)
+        self.rows = self.entries_f[:, ROW:]
         self.lanes: list[Lane] = []
         self.facts: list[Facts] = []
         self.n = 0
@@ -404,4 +444,5 @@ class _Batch:
         """Take the row just written at `n`, and its head, shape [1]."""
         self.lanes.append(lane)
         self.facts.append(Facts(*head.item()))
+        self.entries[self.n, :N_HEAD] = head.view(np.int64)
         self.n += 1

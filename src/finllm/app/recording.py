@@ -4,23 +4,26 @@ RUN/
   run.json           what was read, used, dropped; the digest; where the inputs were
   ledger/            every record that was emitted
   journal/           the order of inputs, and every scheduling choice
-    frames-0-*.txt   raw frames, when they came from a live source and not from a tape
-    documents-*.jsonl  documents in order of receipt, likewise; both can be replayed
+    frames-0-*.txt   raw frames of source 0, when they came live and not from a tape
+    documents-*.jsonl  documents in order of receipt, likewise
 """
 
+import re
+import shutil
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.errors import InputError
+from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.evidence import Document
 from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
-from finllm.runtime.files import SegmentedFile
+from finllm.runtime.files import Bounds, SegmentedFile, segments
 from finllm.runtime.journal import Journal, LineJournal
 
 
@@ -51,6 +54,40 @@ SERVED = np.dtype(
     ]
 )
 """What was in force when a row was served."""
+SUMMARY: Final = "run.json"
+_FRAMES: Final = re.compile(r"frames-(\d+)-\d{6,}\.txt(\.gz)?")
+
+
+class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
+    """How many records the ledger acknowledged, and the hash of the last."""
+
+    count: int
+    hash: str
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a run's summary that says how it ended."""
+
+    ledger: LedgerHead
+    recording: str
+    """`ok`, or why recording stopped."""
+    explained: bool = True
+    """Whether traces were to be written."""
+
+
+def read_ending(run: Path) -> Ending | None:
+    """Return how a run ended; None if it wrote no summary, as a killed one.
+
+    Raises:
+        TamperedError: If there is a summary that cannot be read.
+    """
+    path = run / SUMMARY
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Ending)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as why:
+        raise TamperedError(f"{path}: {why}") from why
 
 
 def new_run_folder(root: Path, prefix: str) -> Path:
@@ -76,15 +113,40 @@ def check_run_folder(folder: Path) -> Path:
 
 
 def newest_run(root: Path) -> Path:
-    """Return the run that was last written under `root`.
+    """Return the run under `root` that ended last; one that was cut off is not meant.
 
     Raises:
         InputError: If there is none.
     """
-    found = [p.parent for p in root.glob("*/ledger")]
+    found = [p.parent for p in root.glob(f"*/{SUMMARY}") if (p.parent / "ledger").is_dir()]
     if not found:
         raise InputError("holds no run yet", place=str(root), mend="Run 'finllm demo' first.")
     return max(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
+
+
+def recorded(run: Path) -> tuple[list[list[Path]], list[Path]]:
+    """Return the files of a run's recorded frames, a list per source, and of its documents, in order.
+
+    Raises:
+        InputError: If the run recorded no frames.
+    """
+    folder = run / "journal"
+    names = (_FRAMES.fullmatch(path.name) for path in folder.glob("frames-*"))
+    sources = sorted({int(name[1]) for name in names if name})
+    if not sources:
+        raise InputError(
+            "holds no recorded frames",
+            place=str(run),
+            mend="Name a tape, or the folder of a run that recorded its frames, as a live one does.",
+        )
+    frames = [segments(folder, f"frames-{source}", ".txt") for source in sources]
+    return frames, segments(folder, "documents", ".jsonl")
+
+
+def discard(run: Path) -> None:
+    """Remove what a run wrote that came to nothing, so that its folder can be used again."""
+    for part in ("ledger", "journal"):
+        shutil.rmtree(run / part, ignore_errors=True)
 
 
 class Recorder:
@@ -93,20 +155,34 @@ class Recorder:
     Args:
         folder: The run's folder.
         keep_frames: Whether to keep raw frames and documents: needed when they come from no file.
-        on_failure: Called once with the reason if recording has to stop, such as on a full disk.
+        on_failure: Called with the reason if recording has to stop, such as on a full disk.
+        bounds: How each file is cut up, and how much of it is kept.
     """
 
     def __init__(
-        self, folder: Path, *, keep_frames: bool, on_failure: Callable[[str], None] | None = None
+        self,
+        folder: Path,
+        *,
+        keep_frames: bool,
+        on_failure: Callable[[str], None] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self._folder = folder / "journal"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._on_failure = on_failure
-        self._journal = Journal.create(self._folder, name="run", on_failure=on_failure)
+        self._bounds = bounds or Bounds()
+        self._journal = Journal.create(
+            self._folder,
+            name="run",
+            rotate_bytes=self._bounds.rotate_bytes,
+            retain_bytes=self._bounds.retain_bytes,
+            batch_bytes=self._bounds.batch_bytes,
+            on_failure=on_failure,
+        )
         self._keep = keep_frames
         self._lines: dict[int, LineJournal] = {}
         self._documents = (
-            SegmentedFile(self._folder, "documents", ".jsonl", on_failure=on_failure)
+            SegmentedFile(self._folder, "documents", ".jsonl", bounds=bounds, on_failure=on_failure)
             if keep_frames
             else None
         )
@@ -114,40 +190,76 @@ class Recorder:
     @property
     def failed(self) -> str | None:
         """Return why recording stopped, or None while it goes on."""
-        return self._journal.failed
+        return next((file.failed for file in self._files if file.failed is not None), None)
+
+    @property
+    def lost(self) -> int:
+        """Return how many inputs and choices were taken and not recorded."""
+        return sum(file.lost for file in self._files)
+
+    @property
+    def deleted_segments(self) -> int:
+        """Return how many old segments the retention bound has deleted."""
+        return sum(file.deleted_segments for file in self._files)
+
+    @property
+    def compress_failures(self) -> int:
+        """Return how many closed segments stayed uncompressed."""
+        return sum(file.compress_failures for file in self._files)
+
+    @property
+    def _files(self) -> list[Journal | LineJournal | SegmentedFile]:
+        documents = [] if self._documents is None else [self._documents]
+        return [self._journal, *self._lines.values(), *documents]
+
+    def flush(self) -> None:
+        """Hand everything recorded so far to the operating system."""
+        for file in self._files:
+            file.flush()
 
     def frames(self, chunk: list[Frame]) -> None:
-        """Record the order of a chunk of frames, and the frames themselves if they are kept."""
+        """Record the order of a chunk of frames, and the frames themselves if they are kept.
+
+        Kept frames have been handed to the operating system on return: no tape could bring them back.
+        """
         self._journal.append(
             Input.FRAMES, np.array([frame.source for frame in chunk], dtype=np.uint16).tobytes()
         )
         if self._keep:
             for frame in chunk:
                 self._line(frame.source).append(frame.ts_recv, frame.payload)
+            self.flush()
 
     def _line(self, source: int) -> LineJournal:
         if source not in self._lines:
             self._lines[source] = LineJournal.create(
-                self._folder, source=f"frames-{source}", on_failure=self._on_failure
+                self._folder,
+                source=f"frames-{source}",
+                bounds=self._bounds,
+                on_failure=self._on_failure,
             )
         return self._lines[source]
 
-    def bar(self, bar: Bar) -> None:
-        """Record a bar before it is used."""
-        self._journal.append(Input.BAR, canonical(bar))
+    def bars(self, chunk: list[Bar]) -> None:
+        """Record a chunk of bars before it is used."""
+        for bar in chunk:
+            self._journal.append(Input.BAR, canonical(bar))
+        if self._keep:
+            self.flush()
 
     def document(self, document: Document) -> None:
         """Record a document before it is used."""
         self._journal.append(Input.DOCUMENT, canonical(document))
         if self._documents is not None:
             self._documents.add(_line_of(document))
+            self.flush()
 
     def choice(self, record: object) -> None:
         """Record the gate's answer."""
         self._journal.append(Input.CHOICE, canonical(record))
 
     def reply(self, question_id: str, asked: int, came: int, end: str) -> None:
-        """Record how a request to the reasoner ended."""
+        """Record how a request to the reasoner ended: `answer`, or `cancelled` by the run's end."""
         self._journal.append(Input.REPLY, canonical((question_id, asked, came, end)))
 
     def rows(self, served: NDArray[np.void]) -> None:

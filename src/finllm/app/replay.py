@@ -6,23 +6,25 @@ that thinking is never free.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from finllm.app.pipeline import Pipeline
-from finllm.app.recording import Recorder
+from finllm.app.recording import SUMMARY, LedgerHead, discard, recorded
 from finllm.app.settings import Settings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.market import Bar, Frame
-from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
+from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S, iso
+from finllm.edge.inference import WorkerPool
 from finllm.market.bars import read_bars
 from finllm.market.capture import look, read_recordings
 from finllm.market.markets import venue_of
+from finllm.market.tape import Places, Tape
 from finllm.narrative.documents import read_documents
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
@@ -31,12 +33,14 @@ CONTEXT = frozenset({"SPY"})
 """Symbols whose bars feed other symbols' features when they are not asked for themselves."""
 _FOREVER = 2**62
 T = TypeVar("T")
+Chunk = list[Frame] | list[Bar]
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """What to replay."""
 
     tapes: tuple[Path, ...] = ()
+    """Tapes, and folders of runs whose recorded frames and documents are to be replayed."""
     bars: Path | None = None
     documents: Path | None = None
     venue: str = ""
@@ -75,13 +79,11 @@ class BookChecks(msgspec.Struct, frozen=True, kw_only=True):
 
     done: int
     equal: int
-
-
-class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
-    """How many records the ledger acknowledged, and the hash of the last."""
-
-    count: int
-    hash: str
+    """Of those, best bid and ask price the same."""
+    sizes_equal: int
+    """Of those, both sizes the same as well."""
+    undecidable: int
+    """Comparisons given up: no message of the venue had a fitting number."""
 
 
 class Revisions(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +93,28 @@ class Revisions(msgspec.Struct, frozen=True, kw_only=True):
     superseded: int
     late: int
     refused: int
+
+
+class Incidents(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong on the way and was borne; all zero on a good day."""
+
+    lost_records: int
+    """Inputs, choices and records that could not be kept, once recording had stopped."""
+    deleted_segments: int
+    """Old segments of the recording that its bound deleted."""
+    uncompressed_segments: int
+    """Closed segments that could not be compressed, and stay readable as they are."""
+    refused_forecasts: int
+    """Forecasts not emitted, because one of the same id was open already or had been."""
+    outcomes_not_learnt: int
+    """Outcomes that taught the edge nothing: void, of an abstaining forecast, or of a forgotten one."""
+    cancelled_questions: int
+    """Questions whose answer had not come when the input ended."""
+    worker_restarts: int
+    feature_restarts: int
+    """Times that a book's windows started afresh, at a gap or a leap of the clock."""
+    clock_steps_back: int
+    """Times that a book's clock went back."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +140,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerHead
     recording: str
     """`ok`, or why recording stopped."""
+    incidents: Incidents
+    explained: bool
+    """Whether traces were to be written."""
     run: str
 
 
@@ -138,7 +165,7 @@ def replay(
     Args:
         inputs: Tapes or bars, and documents.
         settings: All settings.
-        run: An empty folder for the run.
+        run: Folder for the run, empty or to be made; nothing is written before all inputs are open.
         watch: Told (time, record or row bytes) of everything emitted, in order.
         progress: Told how far it is.
         on_commit: Told (count, hash) after each group of records is synced.
@@ -147,16 +174,17 @@ def replay(
     Raises:
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
-    _check(inputs)
     tallies = new_tallies()
+    source = _Source(inputs, settings, tallies)
     wired = wire(
         settings,
         run,
         tallies,
         keep_frames=False,
-        venues=[venue_of(look(tape), inputs.venue) for tape in inputs.tapes],
+        venues=source.venues,
         emit_from=inputs.since,
         context=_context(inputs),
+        place_of=source.places.of,
         on_commit=on_commit,
         on_failure=on_failure,
     )
@@ -164,19 +192,36 @@ def replay(
         wired.pipeline.emission.watchers.append(watch)
     started = stopwatch_ns()
     try:
-        span = _drive(wired, inputs, settings, tallies, progress)
+        span = _drive(wired, source, progress)
         wired.pipeline.finish()
-        summary = summarise(wired, tallies, run, span, stopwatch_ns() - started)
     finally:
         wired.close()
-    write_summary(run, summary)
-    return summary
+    if span[1] < inputs.since:
+        discard(run)
+        raise InputError(
+            f"everything was received before it, the last at {iso(span[1])}",
+            place="--from",
+            mend="Give an earlier instant.",
+        )
+    summary = summarise(wired, tallies, run, span, stopwatch_ns() - started)
+    return write_summary(run, summary, on_failure)
 
 
-def write_summary(run: Path, summary: Summary) -> None:
-    """Write a run's summary beside its ledger."""
+def write_summary(
+    run: Path, summary: Summary, on_failure: Callable[[str], None] | None = None
+) -> Summary:
+    """Write a run's summary beside its ledger; return it, saying so if it could not be written."""
     body = msgspec.json.format(msgspec.json.encode(summary), indent=2)
-    (run / "run.json").write_bytes(body + b"\n")
+    try:
+        (run / SUMMARY).write_bytes(body + b"\n")
+    except OSError as error:
+        why = f"{run / SUMMARY}: {error.strerror or error}"
+        if summary.recording != "ok":
+            return summary
+        if on_failure is not None:
+            on_failure(why)
+        return msgspec.structs.replace(summary, recording=why)
+    return summary
 
 
 def _check(inputs: Inputs) -> None:
@@ -190,6 +235,32 @@ def _check(inputs: Inputs) -> None:
             place="replay",
             mend="Replay them in two runs.",
         )
+    if inputs.symbols and inputs.bars is None:
+        raise InputError(
+            "only bars are chosen by symbol",
+            place="--symbol",
+            mend="Leave it out: a tape's instruments are all replayed.",
+        )
+
+
+def _files(inputs: Inputs) -> tuple[list[Tape], list[Path]]:
+    """Return the tapes and the files of documents; a run's folder stands for what it recorded."""
+    tapes: list[Tape] = []
+    documents = [] if inputs.documents is None else [[inputs.documents]]
+    for path in inputs.tapes:
+        if not path.is_dir():
+            tapes.append(path)
+            continue
+        frames, told = recorded(path)
+        tapes += frames
+        documents += [told] if told else []
+    if len(documents) > 1:
+        raise InputError(
+            "documents come from two places",
+            place="replay",
+            mend="Replay one run's folder without --documents, or name its frames one by one.",
+        )
+    return tapes, documents[0] if documents else []
 
 
 def _context(inputs: Inputs) -> frozenset[str]:
@@ -198,15 +269,53 @@ def _context(inputs: Inputs) -> frozenset[str]:
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
 
 
-def _drive(
-    wired: Wired, inputs: Inputs, settings: Settings, tallies: Tallies, progress: Progress | None
-) -> tuple[int, int]:
-    documents = _Agenda(wired.pipeline, inputs, settings, tallies.documents)
+class _Source:
+    """The inputs of a replay, opened: the first of each has been read, and nothing is written yet.
+
+    Raises:
+        InputError: If an input cannot be read, or nothing of the market input is left to replay.
+    """
+
+    def __init__(self, inputs: Inputs, settings: Settings, tallies: Tallies) -> None:
+        _check(inputs)
+        tapes, documents = _files(inputs)
+        self.inputs = inputs
+        self.venues = [venue_of(look(tape), inputs.venue) for tape in tapes]
+        self.places = Places()
+        delay_ns = int(settings.documents.delay_s * NS_PER_S)
+        read = read_documents(documents, tally=tallies.documents, delay_ns=delay_ns)
+        self.agenda = _Agenda(read if documents else iter(()), tallies.documents)
+        chunks = self._market(tapes, settings, tallies)
+        first = next(chunks, None)
+        if first is None:
+            raise _nothing_left(tallies.frames if inputs.bars is None else tallies.bars)
+        self.chunks: Iterator[Chunk] = chain([first], chunks)
+
+    def _market(self, tapes: list[Tape], settings: Settings, tallies: Tallies) -> Iterator[Chunk]:
+        """Return the market input in chunks in order of receipt."""
+        if self.inputs.bars is not None:
+            return _bar_chunks(self.inputs.bars, self.inputs, settings, tallies.bars)
+        frames = read_recordings(tapes, tallies.frames, self.places)
+        return _split(_until(frames, self.inputs, tallies.frames), settings.edge.chunk)
+
+
+def _nothing_left(tally: Tally) -> InputError:
+    dropped = "; ".join(
+        f"{n:,} {why}, the first: {tally.first_place[why]}" for why, n in tally.dropped.items()
+    )
+    return InputError(
+        f"nothing is left of {tally.read:,} read" + (f" ({dropped})" if dropped else ""),
+        place="replay",
+        mend="Mend the input, or change --symbol, --from or --until.",
+    )
+
+
+def _drive(wired: Wired, source: _Source, progress: Progress | None) -> tuple[int, int]:
     pipeline, taken, first, last = wired.pipeline, 0, 0, 0
-    for chunk in _chunks(inputs, tallies, settings):
+    for chunk in source.chunks:
         first = first or chunk[0].ts_recv
         last = chunk[-1].ts_recv
-        documents.up_to(last)
+        source.agenda.up_to(last, pipeline)
         if isinstance(chunk[0], Frame):
             pipeline.feed(chunk)
         else:
@@ -214,34 +323,28 @@ def _drive(
         taken += len(chunk)
         if progress is not None:
             progress(taken, first, last)
-    documents.rest(min(inputs.until, _FOREVER))
+    source.agenda.rest(source.inputs.until, wired.pipeline)
     wired.parts.market.finish()
     return first, last
 
 
-def _chunks(
-    inputs: Inputs, tallies: Tallies, settings: Settings
-) -> Iterator[list[Frame] | list[Bar]]:
-    """Yield market input in chunks in order of receipt. Bars received together stay together."""
-    size = settings.edge.chunk
-    if inputs.bars is not None:
-        oldest = inputs.since - settings.replay.warm_up_days * NS_PER_DAY
-        symbols = inputs.symbols | CONTEXT if inputs.symbols else None
-        bars = read_bars(inputs.bars, tally=tallies.bars, symbols=symbols)
-        kept = _bars_in_time(bars, inputs, tallies.bars, oldest)
-        for _, together in groupby(kept, key=lambda bar: bar.ts_recv):
-            yield from _split(together, size)
-        return
-    frames = read_recordings(inputs.tapes, tallies.frames)
-    kept_frames = (f for f in frames if _in_time(f.ts_recv, inputs, tallies.frames))
-    yield from _split(kept_frames, size)
+def _bar_chunks(
+    path: Path, inputs: Inputs, settings: Settings, tally: Tally
+) -> Iterator[list[Bar]]:
+    """Yield bars in chunks in order of receipt; those received together stay together."""
+    oldest = inputs.since - settings.replay.warm_up_days * NS_PER_DAY
+    bars = read_bars(path, tally=tally, symbols=inputs.symbols or None, context=CONTEXT)
+    kept = _bars_in_time(bars, inputs, tally, oldest)
+    for _, together in groupby(kept, key=lambda bar: bar.ts_recv):
+        yield from _split(together, settings.edge.chunk)
 
 
-def _in_time(ts_recv: int, inputs: Inputs, tally: Tally) -> bool:
-    if ts_recv < inputs.until:
-        return True
-    tally.drop("after_until")
-    return False
+def _until(frames: Iterator[Frame], inputs: Inputs, tally: Tally) -> Iterator[Frame]:
+    for frame in frames:
+        if frame.ts_recv < inputs.until:
+            yield frame
+        else:
+            tally.drop("after_until", f"received {iso(frame.ts_recv)}")
 
 
 def _bars_in_time(bars: Iterator[Bar], inputs: Inputs, tally: Tally, oldest: int) -> Iterator[Bar]:
@@ -250,8 +353,8 @@ def _bars_in_time(bars: Iterator[Bar], inputs: Inputs, tally: Tally, oldest: int
         if oldest <= bar.ts_recv < inputs.until:
             yield bar
             continue
-        tally.used -= 1
-        tally.drop("after_until" if bar.ts_recv >= inputs.until else "before_warm_up")
+        reason = "after_until" if bar.ts_recv >= inputs.until else "before_warm_up"
+        tally.withdraw(reason, f"received {iso(bar.ts_recv)}")
 
 
 def _split(items: Iterator[T], size: int) -> Iterator[list[T]]:
@@ -268,17 +371,9 @@ def _split(items: Iterator[T], size: int) -> Iterator[list[T]]:
 class _Agenda:
     """Hands documents to the pipeline just ahead of the market input that they belong before."""
 
-    def __init__(
-        self, pipeline: Pipeline, inputs: Inputs, settings: Settings, tally: Tally
-    ) -> None:
-        self._pipeline = pipeline
+    def __init__(self, read: Iterator[Document | Refusal], tally: Tally) -> None:
+        self._read = read
         self._tally = tally
-        delay_ns = int(settings.documents.delay_s * NS_PER_S)
-        self._read: Iterator[Document | Refusal] = (
-            read_documents(inputs.documents, tally=tally, delay_ns=delay_ns)
-            if inputs.documents is not None
-            else iter(())
-        )
         self._high = 0
         self._next = self._take()
 
@@ -289,24 +384,28 @@ class _Agenda:
             self._high = max(self._high, found.ts_recv)
         return found
 
-    def up_to(self, now: int) -> None:
+    def up_to(self, now: int, pipeline: Pipeline) -> None:
         """Hand over what is received by `now`."""
         while self._next is not None and self._high <= now:
-            self._pipeline.expect(self._next, self._high)
+            pipeline.expect(self._next, self._high)
             self._next = self._take()
 
-    def rest(self, until: int) -> None:
-        """Count the documents that came after the last market input; nothing is left to forecast."""
+    def rest(self, until: int, pipeline: Pipeline) -> None:
+        """Hand over what came after the last market input, and let every answer come."""
         while self._next is not None:
-            if isinstance(self._next, Document):
-                self._tally.drop("after_until" if self._next.ts_recv >= until else "after_market")
+            if self._high < until:
+                pipeline.expect(self._next, self._high)
+                pipeline.advance(self._high)
+            else:
+                self._tally.drop("after_until")
             self._next = self._take()
+        pipeline.drain(until)
 
 
 def summarise(
     wired: Wired, tallies: Tallies, run: Path, span: tuple[int, int], wall_ns: int
 ) -> Summary:
-    """Return the summary of a finished run."""
+    """Return the summary of a finished run, once everything is closed."""
     pipeline, counts = wired.pipeline, wired.pipeline.counts
     market, documents = wired.parts.market, tallies.documents
     head = wired.parts.ledger.head
@@ -319,11 +418,16 @@ def summarise(
             read=documents.read,
             admitted=documents.used,
             refused=dict(sorted(documents.dropped.items())),
-            noted=dict(sorted(documents.noted.items())),
+            noted=dict(sorted((documents.noted + wired.parts.narrative.tally.noted).items())),
             places=dict(sorted(documents.first_place.items())),
         ),
         gaps=counts["gaps"],
-        book_checks=BookChecks(done=market.checks.done, equal=market.checks.equal),
+        book_checks=BookChecks(
+            done=market.checks.done,
+            equal=market.checks.equal,
+            sizes_equal=market.checks.sizes_equal,
+            undecidable=market.checks.undecidable,
+        ),
         rows=pipeline.emission.n_rows,
         forecasts=counts["forecasts"],
         escalated=counts["escalated"],
@@ -342,13 +446,27 @@ def summarise(
         wall_s=wall_s,
         speed_x=span_s / wall_s if wall_s > 0 else 0.0,
         ledger=LedgerHead(count=head.count, hash=head.hash),
-        recording=_recording(wired.parts.recorder, wired.parts.ledger.failed),
+        recording=wired.parts.recorder.failed or wired.parts.ledger.failed or "ok",
+        incidents=_incidents(wired),
+        explained=wired.parts.explain,
         run=str(run),
     )
 
 
-def _recording(recorder: Recorder, ledger_failed: str | None) -> str:
-    return recorder.failed or ledger_failed or "ok"
+def _incidents(wired: Wired) -> Incidents:
+    parts, pipeline = wired.parts, wired.pipeline
+    pools = (parts.book.inference, parts.bar.inference)
+    return Incidents(
+        lost_records=parts.recorder.lost + parts.ledger.lost,
+        deleted_segments=parts.recorder.deleted_segments,
+        uncompressed_segments=parts.recorder.compress_failures,
+        refused_forecasts=parts.ledger.tally.dropped["already_open"],
+        outcomes_not_learnt=sum(lane.session.n_unmatched for lane in pipeline.lanes),
+        cancelled_questions=pipeline.counts["cancelled"],
+        worker_restarts=sum(pool.n_restarts for pool in pools if isinstance(pool, WorkerPool)),
+        feature_restarts=pipeline.feature_restarts,
+        clock_steps_back=pipeline.clock_steps_back,
+    )
 
 
 def _intake(tally: Tally) -> Intake:

@@ -9,9 +9,10 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from finllm.domain.errors import SettingsError
 from finllm.escalation.gate import GateSettings
@@ -24,7 +25,7 @@ _PREFIX = "FINLLM_"
 class RecordSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a forecast row becomes a `Forecast` record."""
 
-    grid_ms: int = 100
+    grid_ms: Annotated[int, Meta(gt=0, le=86_400_000)] = 100
     """Least time between two records of one instrument, unless flags, regime or outlook change."""
 
 
@@ -35,9 +36,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Folder of the order-book model; empty = the one that ships."""
     bar_artifact: str = ""
     """Folder of the bar model; empty = the one that ships."""
-    workers: int = 0
+    workers: Annotated[int, Meta(ge=0, le=64)] = 0
     """Inference processes; 0 = in this process."""
-    chunk: int = 512
+    chunk: Annotated[int, Meta(ge=1, le=65_536)] = 512
     """Most frames taken at a time; a digest does not depend on it."""
 
 
@@ -51,23 +52,23 @@ class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How records are kept."""
 
-    group: int = 500
+    group: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
     """Records per commit; each commit is synced."""
-    max_mb: int = 0
+    max_mb: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     """Size at which recording stops, loudly, as on a full disk; 0 = the disk's own."""
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much of the past warms a replay up."""
 
-    warm_up_days: int = 1200
+    warm_up_days: Annotated[int, Meta(ge=0, le=36_500)] = 1200
     """Bars older than this before `--from` are left out, counted; the edge remembers about as much."""
 
 
 class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How recorded documents without a receive time are dated."""
 
-    delay_s: float = 2.0
+    delay_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 2.0
     """Declared delay from publication to receipt."""
 
 
@@ -111,10 +112,16 @@ def _check_keys(table: Mapping[str, Any], place: str) -> None:
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    variables = {
+        f"{_PREFIX}{section}__{key}".upper(): (section, key)
+        for section, field in _fields(Settings).items()
+        for key in _fields(field.type)
+    }
     table: dict[str, dict[str, str]] = {}
     for name, value in sorted(environment.items()):
-        if name.startswith(_PREFIX) and "__" in name:
-            section, key = name.removeprefix(_PREFIX).lower().split("__", 1)
+        if name.startswith(_PREFIX):
+            _check_key(name.upper(), variables, "environment")
+            section, key = variables[name.upper()]
             table.setdefault(section, {})[key] = value
     return table
 
@@ -122,6 +129,8 @@ def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
 def _convert(table: Mapping[str, Any], place: str) -> Settings:
     try:
         return msgspec.convert(table, Settings, strict=False)
+    except SettingsError as error:  # from a room, which knows its section and no file
+        raise SettingsError(error.what, place=f"{place}: {error.place}", mend=error.mend) from error
     except msgspec.ValidationError as error:
         raise SettingsError(str(error), place=place, mend="Mend the value.") from error
 
@@ -144,7 +153,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str] | None = Non
             raise SettingsError(str(error), place=str(path), mend="Mend the file.") from error
         _check_keys(table, str(path))
     extra = _overrides(os.environ if environment is None else environment)
-    _check_keys(extra, "environment FINLLM_*")
     for section, values in extra.items():
         table[section] = {**table.get(section, {}), **values}
-    return _convert(table, str(path) if path else "environment FINLLM_*")
+    read = [str(path)] if path else []
+    return _convert(table, " and ".join([*read, *(["environment FINLLM_*"] if extra else [])]))

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,7 +13,7 @@ from finllm.domain.forecast import Forecast, Triple
 from finllm.domain.units import NS_PER_MS, iso
 
 if TYPE_CHECKING:
-    from finllm.app.replay import Intake, Summary
+    from finllm.app.replay import Documents, Incidents, Intake, Summary
     from finllm.market.check import FeedReport
 
 _LABELS = ("down", "flat", "up")
@@ -43,9 +44,7 @@ def show_summary(summary: "Summary", console: Console) -> None:
             table.add_row(name, _intake(intake))
     documents = summary.documents
     if documents.read:
-        refused = ", ".join(f"{n:,} {why}" for why, n in documents.refused.items())
-        text = f"{documents.read:,} read, {documents.admitted:,} admitted; refused: {refused or 'none'}"
-        table.add_row("documents", text)
+        table.add_row("documents", _documents(documents))
     if summary.book_checks.done:
         equal, done = summary.book_checks.equal, summary.book_checks.done
         table.add_row("book checks", f"{equal:,} of {done:,} equal to the venue's own touch")
@@ -60,6 +59,8 @@ def show_summary(summary: "Summary", console: Console) -> None:
     for key, offset in summary.clock_offset_ms.items():
         table.add_row("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)")
     table.add_row("speed", f"{summary.speed_x:,.0f} x real time ({summary.wall_s:.1f} s)")
+    if borne := _incidents(summary.incidents):
+        table.add_row("borne", borne)
     table.add_row("recording", summary.recording)
     table.add_row("digest", summary.digest)
     table.add_row("run", summary.run)
@@ -76,16 +77,30 @@ def _intake(intake: "Intake") -> str:
     return "; ".join(parts)
 
 
+def _documents(documents: "Documents") -> str:
+    refused = ", ".join(f"{n:,} {why}" for why, n in documents.refused.items())
+    parts = [f"{documents.read:,} read, {documents.admitted:,} admitted"]
+    parts.append(f"refused: {refused or 'none'}")
+    parts += [f"noted {n:,} {what}" for what, n in documents.noted.items()]
+    return "; ".join(parts)
+
+
+def _incidents(incidents: "Incidents") -> str:
+    counts = msgspec.structs.asdict(incidents)
+    return ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n)
+
+
 def show_proof(proof: Proof, what: str, console: Console) -> None:
     """Print whether a check holds, and the first failures."""
     if proof.ok:
         console.print(f"[green]holds[/]: {proof.checked:,} {what} checked")
-        return
-    console.print(
-        f"[bold red]does not hold[/]: {len(proof.failures):,} failures in {proof.checked:,} {what}"
-    )
+    else:
+        n = len(proof.failures)
+        console.print(f"[bold red]does not hold[/]: {n:,} failures in {proof.checked:,} {what}")
     for failure in proof.failures[:20]:
         console.print(f"  {escape(failure.id)}: {escape(failure.why)}", highlight=False)
+    for note in proof.notes:
+        console.print(f"  note: {escape(note)}", highlight=False, style="dim")
 
 
 def show_story(story: Story, console: Console) -> None:
@@ -107,13 +122,12 @@ def show_story(story: Story, console: Console) -> None:
     traces = {t.verdict_id: t for t in story.traces}
     for revision in story.revisions:
         after = f"+{(revision.ts - first.ts_emit) / NS_PER_MS:,.1f} ms"
-        verdict = verdicts[revision.verdict_id]
+        verdict = verdicts.get(revision.verdict_id)
+        action = verdict.action if verdict else "a verdict that is missing from the ledger"
         if revision.forecast is None:
-            console.print(f"{after}: {verdict.action} was {revision.applied}: {revision.reason}")
+            console.print(f"{after}: {action} was {revision.applied}: {revision.reason}")
             continue
-        _version(
-            revision.forecast, f"version {revision.version}, {after}: {verdict.action}", console
-        )
+        _version(revision.forecast, f"version {revision.version}, {after}: {action}", console)
         trace = traces.get(revision.verdict_id)
         if trace is not None:
             console.print(f"  [italic]{escape(trace.headline)}[/]", highlight=False)

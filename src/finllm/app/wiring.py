@@ -1,7 +1,7 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -9,6 +9,8 @@ import msgspec
 from finllm.app.pipeline import Parts, Pipeline, Road
 from finllm.app.recording import Recorder
 from finllm.app.settings import Settings
+from finllm.domain.errors import LedgerError
+from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS
 from finllm.edge.artifact import SHIPPED, load_artifact
@@ -22,6 +24,7 @@ from finllm.market.markets import open_market
 from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
+from finllm.runtime.files import Bounds
 from finllm.runtime.tally import Tally
 
 BAR_GATE_INTERVAL_NS = 5 * NS_PER_MIN
@@ -55,6 +58,19 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         self.parts.bar.inference.close()
 
 
+class _Alarm:
+    """Passes on the first of several reasons for which recording stops."""
+
+    def __init__(self, tell: Callable[[str], None] | None) -> None:
+        self._tell = tell
+
+    def ring(self, why: str) -> None:
+        """Tell, unless it has been told."""
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(why)
+
+
 def _road(
     folder: str, name: str, spec: FeatureSpec, gate: Gate, *, workers: int, grid_ns: int
 ) -> Road:
@@ -74,6 +90,8 @@ def wire(
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
+    place_of: Callable[[Frame], str] | None = None,
+    bounds: Bounds | None = None,
     on_commit: Callable[[int, str], None] | None = None,
     on_failure: Callable[[str], None] | None = None,
 ) -> Wired:
@@ -88,35 +106,60 @@ def wire(
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
         reasoner: The slow path's reasoner; the embedded one when None.
+        place_of: Says where a frame stands; by its source and receive time when None.
+        bounds: How the recording is cut up, and how much of it is kept.
         on_commit: Told (count, hash) after each group of records is synced.
         on_failure: Told once if recording has to stop.
+
+    Raises:
+        ArtifactError: If a model does not fit.
+        LedgerError: If the run's folder holds a ledger already, or cannot be written.
+        InputError: If it holds a recording already.
     """
-    grid_ns = settings.record.grid_ms * NS_PER_MS
-    book_gate = Gate(settings.escalation)
-    bar_gate = Gate(
-        msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
-    )
-    edge = settings.edge
+    edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
+    bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
+    alarm = _Alarm(on_failure)
+    with ExitStack() as undo:
+        book = _road(
+            edge.book_artifact,
+            "book",
+            BOOK_SPEC,
+            Gate(settings.escalation),
+            workers=edge.workers,
+            grid_ns=grid_ns,
+        )
+        undo.callback(book.inference.close)
+        bar = _road(
+            edge.bar_artifact,
+            "bar",
+            BAR_SPEC,
+            Gate(bar_gate),
+            workers=edge.workers,
+            grid_ns=grid_ns,
+        )
+        undo.callback(bar.inference.close)
+        recorder = _recorder(run, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
+        undo.callback(recorder.close)
+        ledger = Ledger.create(
+            run / "ledger",
+            group=settings.ledger.group,
+            before_commit=recorder.flush,
+            on_commit=on_commit,
+            on_failure=alarm.ring,
+            max_bytes=settings.ledger.max_mb * 1_000_000 or None,
+        )
+        undo.pop_all()
     parts = Parts(
-        market=open_market(venues, tallies.frames),
-        book=_road(
-            edge.book_artifact, "book", BOOK_SPEC, book_gate, workers=edge.workers, grid_ns=grid_ns
-        ),
-        bar=_road(
-            edge.bar_artifact, "bar", BAR_SPEC, bar_gate, workers=edge.workers, grid_ns=grid_ns
-        ),
+        market=open_market(venues, tallies.frames, place_of),
+        book=book,
+        bar=bar,
         narrative=Narrative(settings=settings.narrative),
         reasoner=reasoner or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
-        ledger=Ledger.create(
-            run / "ledger",
-            group=settings.ledger.group,
-            on_commit=on_commit,
-            on_failure=on_failure,
-            max_bytes=settings.ledger.max_mb * 1_000_000 or None,
-        ),
-        recorder=Recorder(run, keep_frames=keep_frames, on_failure=on_failure),
+        ledger=ledger,
+        recorder=recorder,
+        bars=tallies.bars,
         documents=tallies.documents,
         explain=settings.reasoning.explain,
         chunk=edge.chunk,
@@ -126,6 +169,13 @@ def wire(
     return Wired(pipeline=Pipeline(parts), parts=parts)
 
 
+def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:
+    try:
+        return Recorder(run, keep_frames=keep_frames, on_failure=alarm.ring, bounds=bounds)
+    except OSError as why:
+        raise LedgerError(f"{run} cannot be written: {why.strerror or why}") from why
+
+
 @contextmanager
 def open_pipeline(
     run: Path,
@@ -133,17 +183,27 @@ def open_pipeline(
     *,
     keep_frames: bool = True,
     venues: Sequence[str] = (),
+    bounds: Bounds | None = None,
 ) -> Iterator[Pipeline]:
     """Open a pipeline for one's own event loop; on leaving, everything is committed and closed.
 
     Args:
         run: Folder for the run's ledger and journal; made if it is missing.
         settings: The defaults when None.
-        keep_frames: Journal raw frames and documents, so that the run can be replayed.
+        keep_frames: Journal raw frames and documents, so that the run can be replayed; they are
+            handed to the operating system before they are used.
         venues: The venue of each frame source, by source index; none stands for Binance.
+        bounds: How that recording is cut up, and how much of it is kept.
     """
     run.mkdir(parents=True, exist_ok=True)
-    wired = wire(settings or Settings(), run, new_tallies(), keep_frames=keep_frames, venues=venues)
+    wired = wire(
+        settings or Settings(),
+        run,
+        new_tallies(),
+        keep_frames=keep_frames,
+        venues=venues,
+        bounds=bounds,
+    )
     try:
         yield wired.pipeline
         wired.pipeline.finish()

@@ -15,7 +15,7 @@ import msgspec
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Applied, Revision, Standing, Verdict, transition
+from finllm.domain.protocol import Applied, Revision, Verdict, standing_of, transition
 from finllm.domain.revise import revised
 from finllm.domain.trace import Statement, Trace
 
@@ -113,14 +113,7 @@ def check_revision(revision: Revision, before: Forecast, verdict: Verdict) -> li
         verdict: The verdict.
     """
     failures = _check_names(revision, before, verdict)
-    standing = Standing(
-        forecast_id=before.forecast_id,
-        epoch=before.epoch,
-        version=before.version,
-        status=before.status,
-        valid_until=before.valid_until,
-    )
-    after, applied, _ = transition(standing, verdict, revision.ts)
+    after, applied, _ = transition(standing_of(before), verdict, revision.ts)
     if revision.applied is not applied:
         failures.append(f"recorded as {revision.applied}, the transition rule says {applied}")
     if revision.version != after.version:

@@ -21,6 +21,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """The message as it came."""
     source: int = 0
     """Index of the feed or tape that it came from."""
+    line: int = 0
+    """Line of that tape, from 1; 0 where it came from none."""
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):

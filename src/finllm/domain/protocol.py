@@ -26,6 +26,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: int
 
 
+def standing_of(forecast: Forecast) -> Standing:
+    """Return the part of a forecast that the transition rule needs."""
+    return Standing(
+        forecast_id=forecast.forecast_id,
+        epoch=forecast.epoch,
+        version=forecast.version,
+        status=forecast.status,
+        valid_until=forecast.valid_until,
+    )
+
+
 class Escalate(msgspec.Struct, frozen=True, kw_only=True):
     """The gate's yes: ask the slow path about these standing forecasts."""
 

@@ -17,11 +17,13 @@ from finllm.domain.errors import ArtifactError
 from finllm.domain.forecast import Quantiles, Triple
 from finllm.domain.instrument import Horizon
 from finllm.domain.spec import FeatureSpec
+from finllm.edge.linear import LinearModel
 from finllm.edge.model import EdgeModel
 from finllm.edge.onnx import OnnxModel
 
 FORMAT: Final = 1
 MODEL_FILE: Final = "model.onnx"
+WEIGHTS_FILE: Final = "weights.npy"
 MANIFEST_FILE: Final = "manifest.json"
 
 SHIPPED: Final[Mapping[str, Path]] = MappingProxyType(
@@ -113,6 +115,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     regime: RegimeRule
     card: Card
     model_sha256: str
+    weights_sha256: str = ""
+    """Of the same numbers for the compiled kernel; empty = the graph is served by ONNX Runtime."""
 
     @property
     def horizons(self) -> tuple[Horizon, ...]:
@@ -169,25 +173,47 @@ def load_artifact(folder: Path, *, spec: FeatureSpec) -> Artifact:
     """
     manifest = read_manifest(folder)
     _match(manifest, spec, folder)
-    path = folder / MODEL_FILE
-    try:
-        graph = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror}") from error
-    found = sha256(graph).hexdigest()
-    if found != manifest.model_sha256:
-        raise ArtifactError(
-            f"{path}: sha256 is {found[:12]}..., the manifest says {manifest.model_sha256[:12]}...;"
-            " the file was changed after it was built"
-        )
-    model = OnnxModel(
-        graph,
-        n_features=len(spec),
+    return Artifact(manifest, spec, open_model(folder, manifest), folder)
+
+
+def open_model(folder: Path, manifest: Manifest, *, by_graph: bool = False) -> EdgeModel:
+    """Return an artifact's model, warm, served the fastest way that it offers.
+
+    Args:
+        folder: The artifact's folder.
+        manifest: Its manifest.
+        by_graph: Serve the ONNX graph even where there is a compiled kernel for it.
+
+    Raises:
+        ArtifactError: If a file is missing or was changed after it was built.
+    """
+    made = LinearModel if manifest.weights_sha256 and not by_graph else OnnxModel
+    graph = _read(folder / MODEL_FILE, manifest.model_sha256)
+    weights = _read(folder / WEIGHTS_FILE, manifest.weights_sha256)
+    return made(
+        weights if made is LinearModel else graph,
+        n_features=len(manifest.columns),
         spec_hash=manifest.spec_hash,
         horizons=manifest.horizons,
         version=manifest.version,
     )
-    return Artifact(manifest, spec, model, folder)
+
+
+def _read(path: Path, stated: str) -> bytes:
+    """Return a file's bytes, having seen that they are what the manifest states; none if nothing."""
+    if not stated:
+        return b""
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}") from error
+    found = sha256(body).hexdigest()
+    if found != stated:
+        raise ArtifactError(
+            f"{path}: sha256 is {found[:12]}..., the manifest says {stated[:12]}...;"
+            " the file was changed after it was built"
+        )
+    return body
 
 
 def _match(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:

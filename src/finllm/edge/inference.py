@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import WorkerError
-from finllm.edge.artifact import MODEL_FILE, Artifact, read_manifest
+from finllm.edge.artifact import Artifact, open_model, read_manifest
 from finllm.edge.model import RAW_WIDTH, EdgeModel
-from finllm.edge.onnx import OnnxModel
 from finllm.runtime.worker import Worker, answer
 
 MODULE: Final = "finllm.edge.inference"
@@ -118,13 +117,7 @@ def _reply(model: EdgeModel, request: bytes) -> bytes:
 def main(folder: Path) -> None:
     """Serve one artifact until the parent is gone."""
     manifest = read_manifest(folder)
-    model = OnnxModel(
-        (folder / MODEL_FILE).read_bytes(),
-        n_features=len(manifest.columns),
-        spec_hash=manifest.spec_hash,
-        horizons=manifest.horizons,
-        version=manifest.version,
-    )
+    model = open_model(folder, manifest)
     answer(lambda request: _reply(model, request))
 
 

@@ -1,8 +1,9 @@
-"""One instrument's edge: from a feature row and a raw claim to a forecast row, thence to a record.
+"""One instrument's edge: what it has seen, what it has learnt, and the outlook in force.
 
-The order is model, calibration, tilt, in one kernel that also keeps the regime. The session holds
-the standing outlook and learns from outcomes between rows, never inside one. It knows its artifact
-and its instrument; it reads no clock (the caller stamps `ts_emit`) and never sees a future row.
+A row is observed once, in order; it is then spoken about with the parameters that the session keeps
+(`serving`), here or in a worker. The session learns from outcomes between rows, never inside one. It
+knows its artifact and its instrument; it reads no clock (the caller states `ts_emit`) and never sees a
+future row.
 """
 
 import math
@@ -12,46 +13,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.domain.forecast import Forecast, Outcome, Quantiles, Rung, Status, Triple
+from finllm.domain.forecast import (
+    Forecast,
+    Outcome,
+    Quantiles,
+    Rung,
+    Status,
+    Triple,
+    forecast_row_dtype,
+)
 from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
-from finllm.domain.label import SIGMA_BAND
-from finllm.domain.market import Flag
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
-from finllm.domain.tilt import tilt as tilt_rule
 from finllm.edge.artifact import Artifact, HorizonPrior
 from finllm.edge.baselines import Baselines
 from finllm.edge.calibration import Calibration
-from finllm.edge.regime import ACTIVE, NAMES, motion_of, sigma_ewma, watch
+from finllm.edge.regime import ACTIVE, NAMES, STATE, motion_of
 from finllm.edge.resolved import Resolved
-from finllm.runtime.kernels import kernel
+from finllm.edge.serving import (
+    ABSTAINED,
+    CAL,
+    CAL_VERSION,
+    CLIMATE_P,
+    EMPIRICAL_Q,
+    EWMA,
+    IS_HALF_SPREAD,
+    LINE,
+    LINES,
+    LOG_K,
+    N_HORIZONS,
+    OUT_HALF_LIFE,
+    OUT_VERSION,
+    PRIOR_Q,
+    ROOT_S,
+    ROW,
+    SHARE,
+    SHIFT,
+    SIGMA,
+    TILT_C,
+    TS_EMIT,
+    VERSION,
+    observe,
+    parameter_words,
+    speak,
+)
 
 N_PENDING: Final = 65_536
 """Forecasts whose outcome is awaited at most; the oldest is forgotten first."""
-GOOD: Final = int(Flag.VALID)
-BAD: Final = int(~(Flag.VALID | Flag.UNVERIFIED) & (Flag.ABSTAINED - 1))
-ABSTAINED: Final = int(Flag.ABSTAINED)
-LN2: Final = math.log(2.0)
-Doubles = NDArray[np.float64]
-
-# Columns of the table that the kernel reads, one row per horizon.
-_ROOT_S, _IS_HALF_SPREAD, _TILT_C, _CAL, _SHIFT, _LOG_K, _SHARE = 0, 1, 2, 3, 7, 8, 9
-_CLIMATE_P, _EMPIRICAL_Q, _PRIOR_Q = 10, 13, 18
-_TABLE_WIDTH: Final = 23
-# Offsets into the integer state: 0 to 2 are the regime's (see `regime.watch`).
-_STATE, _CAL_VERSION, _OUT_VERSION, _OUT_TS, _OUT_EXPIRES, _OUT_HALF_LIFE, _SIGMA = (
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-)
-_MARKS_SIZE: Final = 9
-
-_tilt = kernel(tilt_rule)
 
 
 class Issued(Protocol):
@@ -85,43 +94,66 @@ class EdgeSession:
         """Outcomes that taught nothing: void, of an abstaining forecast, or of a forgotten one."""
         self._manifest = manifest
         self._column = spec.columns[manifest.baseline_column]
+        self._sigma = spec.columns[manifest.sigma_column]
         self._calibration = Calibration(manifest.priors, manifest.learning)
         self._baselines = Baselines(manifest.priors, manifest.learning)
         self._resolved = Resolved(len(self.horizons))
         self._pending: dict[str, tuple[float, ...]] = {}
         self._refit_due = 0
         self._motion = motion_of(manifest.regime)
-        self._marks = np.zeros(_MARKS_SIZE, dtype=np.int64)
-        self._marks[_STATE] = ACTIVE
-        self._marks[_SIGMA] = spec.columns[manifest.sigma_column]
-        self._table = _table(manifest.priors)
+        self._marks = np.array([0, 0, ACTIVE], dtype=np.int64)
+        self.parameters = np.zeros(parameter_words(len(self.horizons)), dtype=np.int64)
+        """What `speak` needs, int64; its first word grows with every change."""
+        self._parameters_f = self.parameters.view(np.float64)
+        self._lines = self._parameters_f[LINES:].reshape(-1, LINE)
+        self.parameters[[SIGMA, N_HORIZONS]] = self._sigma, len(self.horizons)
+        _write_priors(self._lines, manifest.priors)
+        self.out = np.zeros(1, dtype=forecast_row_dtype(len(self.horizons)))
+        """The forecast row last spoken, shape [1]; overwritten by the next."""
+        self._out = self.out.view(np.int64)
+        self._out_f = self.out.view(np.float64)
         self._publish()
 
     @property
     def regime(self) -> str:
         """Return the regime's name after the last row."""
-        return NAMES[self._marks[_STATE]]
+        return NAMES[self._marks[STATE]]
 
     @property
     def calibration_version(self) -> int:
         """Return the version of the calibration in force."""
         return self._calibration.version
 
-    def forecast(
-        self, head: Any, row: NDArray[np.float64], raw: NDArray[np.float64], out: Any
-    ) -> None:
-        """Fill one forecast row: regime, calibration, base, the outlook's tilt, band and flags.
+    def observe(self, entry: NDArray[np.int64], entry_f: NDArray[np.float64]) -> None:
+        """Take in one row, in order: keep the regime, and write into the entry what was found.
+
+        Args:
+            entry: int64 [8 + F], head and features written; see `serving`.
+            entry_f: The same memory as float64.
+        """
+        observe(entry, entry_f, self._motion, self._marks)
+
+    def speak(
+        self,
+        entry: NDArray[np.int64],
+        entry_f: NDArray[np.float64],
+        raw: NDArray[np.float64],
+        ts_emit: int,
+    ) -> NDArray[np.void]:
+        """Fill and return `out` for an observed row, with the parameters in force.
 
         A row that is not good, or a raw claim that is not finite, is served climatology, untilted,
         with the flag ABSTAINED.
 
         Args:
-            head: One `ROW_HEAD` record.
-            row: float64 [F], the features.
+            entry: int64 [8 + F].
+            entry_f: The same memory as float64.
             raw: float64 [H, 8], the model's claim about this row.
-            out: One `forecast_row_dtype(H)` record with `ts_emit` set by the caller; filled.
+            ts_emit: When the row leaves, ns.
         """
-        _serve(head, row, raw, out, self._table, self._motion, self._marks)
+        self._out[TS_EMIT] = ts_emit
+        speak(entry, entry_f, raw, self.parameters, self._parameters_f, self._out, self._out_f)
+        return self.out
 
     def adopt(self, outlook: Outlook | None) -> None:
         """Put an outlook in force for later rows, in place of the standing one; None ends it.
@@ -129,22 +161,22 @@ class EdgeSession:
         Raises:
             InputError: If it is about another instrument, or its numbers cannot be used.
         """
-        self._table[:, _SHIFT] = 0.0
-        self._table[:, _LOG_K] = 0.0
-        self._marks[_OUT_VERSION : _OUT_HALF_LIFE + 1] = 0
-        if outlook is None:
-            return
-        if outlook.instrument != self.instrument:
+        if outlook is not None and outlook.instrument != self.instrument:
             raise InputError(
                 f"an outlook on {outlook.instrument} was handed to {self.instrument}",
                 place=f"outlook {outlook.version}",
                 mend="Hand each outlook to its own instrument's session.",
             )
+        self.parameters[VERSION] += 1
+        self._lines[:, (SHIFT, LOG_K)] = 0.0
+        self.parameters[OUT_VERSION : OUT_HALF_LIFE + 1] = 0
+        if outlook is None:
+            return
         for i, horizon in enumerate(self.horizons):
             shift, k = outlook.at(horizon.ns, outlook.ts)
-            self._table[i, _SHIFT] = shift
-            self._table[i, _LOG_K] = math.log(k)
-        self._marks[_OUT_VERSION : _OUT_HALF_LIFE + 1] = (
+            self._lines[i, SHIFT] = shift
+            self._lines[i, LOG_K] = math.log(k)
+        self.parameters[OUT_VERSION : OUT_HALF_LIFE + 1] = (
             outlook.version,
             outlook.ts,
             outlook.expires,
@@ -154,8 +186,7 @@ class EdgeSession:
     def record(
         self,
         out: Any,
-        head: Any,
-        row: NDArray[np.float64],
+        entry_f: NDArray[np.float64],
         horizon_index: int,
         *,
         epoch: int,
@@ -163,12 +194,9 @@ class EdgeSession:
     ) -> Forecast:
         """Return one horizon of a forecast row as a record, beside what the baselines say.
 
-        Call it before the next row: the EWMA baseline stands where the last row left it.
-
         Args:
-            out: The row that `forecast` filled.
-            head: Its `ROW_HEAD` record.
-            row: float64 [F], its features.
+            out: One forecast row record, spoken here or in a worker.
+            entry_f: float64 [8 + F], the entry that it was spoken about.
             horizon_index: Which horizon.
             epoch: Fencing epoch of the owner.
             rung: Rung of the degradation ladder.
@@ -176,9 +204,10 @@ class EdgeSession:
         horizon, manifest = self.horizons[horizon_index], self._manifest
         ts_recv, ts_emit = int(out["ts_recv"]), int(out["ts_emit"])
         versions = (int(out["calibration_version"]), int(out["outlook_version"]))
-        column, root_s = float(row[self._column]), float(self._table[horizon_index, _ROOT_S])
-        sigma = _usable(float(row[self._marks[_SIGMA]]))
-        ewma = sigma_ewma(self._motion)
+        root_s = float(self._lines[horizon_index, ROOT_S])
+        column = float(entry_f[ROW + self._column])
+        sigma = _usable(float(entry_f[ROW + self._sigma]))
+        ewma = float(entry_f[EWMA])
         band = float(out["band_bps"][horizon_index])
         forecast = Forecast(
             forecast_id=content_id(
@@ -270,25 +299,24 @@ class EdgeSession:
         )
 
     def _publish(self) -> None:
-        table, baselines = self._table, self._baselines
-        table[:, _CAL : _CAL + 4] = self._calibration.parameters
-        table[:, _CLIMATE_P : _CLIMATE_P + 3] = baselines.climatology
-        table[:, _EMPIRICAL_Q : _EMPIRICAL_Q + 5] = baselines.empirical_q
-        table[:, _SHARE] = baselines.empirical_share
-        self._marks[_CAL_VERSION] = self._calibration.version
+        lines, baselines = self._lines, self._baselines
+        self.parameters[VERSION] += 1
+        lines[:, CAL : CAL + 4] = self._calibration.parameters
+        lines[:, CLIMATE_P : CLIMATE_P + 3] = baselines.climatology
+        lines[:, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.empirical_q
+        lines[:, SHARE] = baselines.empirical_share
+        self.parameters[CAL_VERSION] = self._calibration.version
 
 
-def _table(priors: tuple[HorizonPrior, ...]) -> NDArray[np.float64]:
-    table = np.zeros((len(priors), _TABLE_WIDTH))
-    for i, prior in enumerate(priors):
+def _write_priors(lines: NDArray[np.float64], priors: tuple[HorizonPrior, ...]) -> None:
+    for line, prior in zip(lines, priors, strict=True):
         horizon = prior.horizon
         if horizon.band not in {"half_spread", "sigma"}:
             raise ArtifactError(f"horizon {horizon.name} has no such band as {horizon.band!r}")
-        table[i, _ROOT_S] = math.sqrt(horizon.nominal_s)
-        table[i, _IS_HALF_SPREAD] = horizon.band == "half_spread"
-        table[i, _TILT_C] = prior.tilt_c
-        table[i, _PRIOR_Q : _PRIOR_Q + 5] = prior.climatology_q
-    return table
+        line[ROOT_S] = math.sqrt(horizon.nominal_s)
+        line[IS_HALF_SPREAD] = horizon.band == "half_spread"
+        line[TILT_C] = prior.tilt_c
+        line[PRIOR_Q : PRIOR_Q + 5] = prior.climatology_q
 
 
 def _usable(value: float) -> float:
@@ -315,106 +343,3 @@ def _raw_of(forecast: Forecast, parameters: NDArray[np.float64]) -> tuple[float,
         math.log(up / down) / turn,
         *(median + (q - median) / width for q in forecast.base_q),
     )
-
-
-@kernel
-def _calibrate(claim: Doubles, cells: Doubles, scale_bps: float, p: Doubles, q: Doubles) -> None:
-    move = cells[3] + cells[4] * math.log((claim[0] + claim[2]) / claim[1])
-    turn = cells[5] * math.log(claim[2] / claim[0])
-    p_move = 1.0 / (1.0 + math.exp(-max(-16.0, min(16.0, move))))
-    up_share = 1.0 / (1.0 + math.exp(-max(-16.0, min(16.0, turn))))
-    p[0] = p_move * (1.0 - up_share)
-    p[2] = p_move * up_share
-    p[1] = 1.0 - p[0] - p[2]
-    median = claim[5]
-    for j in range(5):
-        q[j] = (median + (claim[3 + j] - median) * cells[6]) * scale_bps
-
-
-@kernel
-def _abstain(cells: Doubles, scale_bps: float, p: Doubles, q: Doubles) -> None:
-    for j in range(3):
-        p[j] = cells[10 + j]
-    for j in range(5):
-        q[j] = cells[9] * cells[13 + j] + (1.0 - cells[9]) * cells[18 + j] * scale_bps
-
-
-@kernel
-def _fade(now: int, marks: NDArray[np.int64]) -> float:
-    if marks[4] == 0 or now < marks[5] or now >= marks[6]:
-        return 0.0
-    return math.exp(-LN2 * (now - marks[5]) / marks[7])
-
-
-@kernel
-def _speaks(head: Any, sigma: float, raw: Doubles) -> bool:
-    if (head.flags & GOOD) == 0 or (head.flags & BAD) != 0 or head.mid2 <= 0:
-        return False
-    total = sigma
-    for h in range(raw.shape[0]):
-        for j in range(8):
-            total += raw[h, j]
-    return math.isfinite(total)
-
-
-@kernel
-def _or_fast(sigma: float, motion: Doubles) -> float:
-    """Return the row's sigma, or the fast volatility where the row has none."""
-    if math.isfinite(sigma) and sigma > 0.0:
-        return sigma
-    return math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
-
-
-@kernel
-def _half_spread(head: Any) -> float:
-    return head.spread / head.mid2 * 1e4 if head.mid2 > 0 else 0.0
-
-
-@kernel
-def _stamp(head: Any, out: Any, marks: NDArray[np.int64]) -> None:
-    out.seq = head.seq
-    out.ts_event = head.ts_event
-    out.ts_recv = head.ts_recv
-    out.flags = head.flags
-    out.regime = marks[2]
-    out.calibration_version = marks[3]
-    out.outlook_version = 0
-
-
-@kernel
-def _serve(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 us, so they are few
-    head: Any,
-    row: Doubles,
-    raw: Doubles,
-    out: Any,
-    table: Doubles,
-    motion: Doubles,
-    marks: NDArray[np.int64],
-) -> None:
-    """Fill a forecast row from a raw claim: regime, calibration, tilt and band in one call."""
-    watch(head.ts_recv, head.mid2, (head.flags & GOOD) != 0, motion, marks)
-    _stamp(head, out, marks)
-    sigma = row[marks[8]]
-    speaks = _speaks(head, sigma, raw)
-    sigma = _or_fast(sigma, motion)
-    fade = _fade(out.ts_emit, marks) if speaks else 0.0
-    if fade > 0.0:
-        out.outlook_version = marks[4]
-    if not speaks:
-        out.flags = head.flags | ABSTAINED
-    half_spread = _half_spread(head)
-    base_p, p, base_q, q, band = out.base_p, out.p, out.base_q, out.q, out.band_bps
-    for h in range(raw.shape[0]):
-        cells = table[h]
-        scale_bps = sigma * cells[0]
-        band[h] = SIGMA_BAND * scale_bps if cells[1] == 0.0 else half_spread
-        if speaks:
-            _calibrate(raw[h], cells, scale_bps, base_p[h], base_q[h])
-        else:
-            _abstain(cells, scale_bps, base_p[h], base_q[h])
-        for j in range(3):
-            p[h, j] = base_p[h, j]
-        for j in range(5):
-            q[h, j] = base_q[h, j]
-        if fade > 0.0:
-            _tilt(p[h], q[h], cells[7] * fade, math.exp(cells[8] * fade), cells[2])

@@ -12,14 +12,15 @@ import msgspec
 
 from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
-from finllm.domain.forecast import Forecast, Status
+from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Escalate, Hold, Standing
+from finllm.domain.protocol import Escalate, Hold, standing_of
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
 from finllm.escalation.latency import LatencyBelief
 
 OPEN: Final = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
 """Statuses that a verdict may still change."""
+_SILENT: Final = frozenset({Rung.EDGE_ONLY, Rung.LAST_VALID})
 
 
 class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,13 +54,17 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share of that per e-fold of burst above the usual rate, up to two."""
     weight_conflict: float = 0.5
     """Share added when text and book disagree wholly."""
+    few_factor: float = 4.0
+    """Times `min_gain` that a question must be worth on the rung of few escalations."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(
-                    f"{value} is not a limit", place=f"gate.{name}", mend="Give a number from 0 up."
+                    f"{value} is not a limit",
+                    place=f"escalation.{name}",
+                    mend="Give a number from 0 up.",
                 )
 
 
@@ -78,6 +83,7 @@ class Gate:
         standing: tuple[Forecast, ...],
         now: int,
         latency: LatencyBelief,
+        rung: Rung = Rung.FULL,
     ) -> Escalate | Hold:
         """Return whether to ask, about which forecasts, by when and why.
 
@@ -86,6 +92,7 @@ class Gate:
             standing: The instrument's latest forecasts, any horizon, any order.
             now: The instant of the decision, ns UTC; never before an earlier one.
             latency: What is believed of the reasoner's reply times.
+            rung: Rung of the degradation ladder; below "few escalations" nothing is asked.
 
         Returns:
             `Escalate` with the forecasts that an answer can still serve (none of them, if it is
@@ -93,7 +100,12 @@ class Gate:
         """
         asked = self._servable(notice.instrument, standing, now, latency)
         gain = self._expected_gain(notice, asked, now, latency)
-        why_not = self._refusal(notice, asked, gain, now, latency)
+        s = self._settings
+        least = s.min_gain * (s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0)
+        if rung in _SILENT:
+            why_not = f"the slow path rests on rung {rung}"
+        else:
+            why_not = self._refusal(notice, asked, gain, now, latency, least)
         if why_not:
             return Hold(
                 instrument=notice.instrument,
@@ -160,6 +172,7 @@ class Gate:
         gain: float,
         now: int,
         latency: LatencyBelief,
+        least: float,
     ) -> str:
         """Return why not to ask; empty if there is no reason."""
         s = self._settings
@@ -172,8 +185,8 @@ class Gate:
             return f"asked about it {(now - last) / NS_PER_MS:.1f} ms ago"
         if not asked and latency.p95_ns >= s.outlook_within_ns:
             return "no forecast can still be served, and an outlook would come too late"
-        if gain < s.min_gain:
-            return f"expected gain {gain:.5f} nats is below {s.min_gain:.5f}"
+        if gain < least:
+            return f"expected gain {gain:.5f} nats is below {least:.5f}"
         if len(self._asked) >= s.budget_per_min:
             return f"budget of {s.budget_per_min} questions a minute is spent"
         return ""
@@ -191,7 +204,7 @@ class Gate:
     def _question(
         self, notice: EvidenceNotice, asked: list[Forecast], gain: float, now: int
     ) -> Escalate:
-        standing = tuple(_standing(forecast) for forecast in asked)
+        standing = tuple(standing_of(forecast) for forecast in asked)
         latest = max((forecast.valid_until for forecast in asked), default=0)
         return Escalate(
             question_id=content_id("question", notice.notice_id, now, standing),
@@ -203,16 +216,6 @@ class Gate:
             expected_gain=gain,
             reason=_reason(notice, len(asked)),
         )
-
-
-def _standing(forecast: Forecast) -> Standing:
-    return Standing(
-        forecast_id=forecast.forecast_id,
-        epoch=forecast.epoch,
-        version=forecast.version,
-        status=forecast.status,
-        valid_until=forecast.valid_until,
-    )
 
 
 def _reason(notice: EvidenceNotice, n_asked: int) -> str:

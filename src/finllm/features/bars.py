@@ -38,7 +38,9 @@ _SIGMA: Final = _COLUMN["sigma"]
 
 
 class MarketLead:
-    """What the leading instrument's newest bar said; shared by the bar rows of a whole market.
+    """What the leading instrument's bars said; shared by the bar rows of a whole market.
+
+    A bar of the same instant does not count as known: whether it came first is an accident.
 
     Args:
         instrument: Key of the instrument that leads, such as that of SPY.
@@ -46,20 +48,26 @@ class MarketLead:
 
     def __init__(self, instrument: str) -> None:
         self.instrument = instrument
-        self.ts_recv = -1
-        self.ret_1 = 0.0
-        self.ret_7 = 0.0
+        self._said = ((-1, 0.0, 0.0), (-1, 0.0, 0.0))
+        """The bar before the last, then the last: receive time, returns over 1 and 7 bars."""
 
-    def since(self, ts_recv: int) -> tuple[float, float]:
-        """Return its returns over 1 and 7 bars if they came at or after an instant, else zeros."""
-        return (self.ret_1, self.ret_7) if self.ts_recv >= ts_recv else (0.0, 0.0)
+    def say(self, ts_recv: int, ret_1: float, ret_7: float) -> None:
+        """Take in the leading instrument's next bar."""
+        self._said = (self._said[1], (ts_recv, ret_1, ret_7))
+
+    def heard(self, since: int, before: int) -> tuple[float, float]:
+        """Return its newest returns over 1 and 7 bars received in [since, before), else zeros."""
+        for ts_recv, ret_1, ret_7 in reversed(self._said):
+            if since <= ts_recv < before:
+                return ret_1, ret_7
+        return 0.0, 0.0
 
 
 class BarFeatures:
     """The feature rows of one instrument's bars.
 
     A bar whose prices are unusable, or that is not later than the one before it, changes nothing: it
-    gets a row of zeros (sigma as it stood) that is not valid, and is counted in `refused`.
+    gets a row of zeros (sigma as it stood) that is not valid, and `push` says why.
 
     Args:
         lead: The leading instrument's state, shared; None leaves the market's columns at zero.
@@ -70,7 +78,6 @@ class BarFeatures:
     def __init__(
         self, lead: MarketLead | None = None, *, bar_s: float = BAR_S, session_s: float = SESSION_S
     ) -> None:
-        self.refused = 0
         self._lead = lead
         self._bar_s = bar_s
         self._session_s = session_s
@@ -86,8 +93,8 @@ class BarFeatures:
         self._sum = 0.0
         self._weight = 0.0
 
-    def push(self, bar: Bar, row: NDArray[np.float64], head: NDArray[np.void]) -> None:
-        """Write the feature row of one bar.
+    def push(self, bar: Bar, row: NDArray[np.float64], head: NDArray[np.void]) -> str:
+        """Write the feature row of one bar; return why the bar was refused, empty if it was not.
 
         Args:
             bar: The bar, once complete.
@@ -96,22 +103,23 @@ class BarFeatures:
         """
         self._seq += 1
         row[:] = 0.0
-        if self._is_usable(bar):
+        refused = self._refusal(bar)
+        if not refused:
             self._take(bar)
             self._write(bar, row)
             self._write_head(bar, head, self._mid2s[-1])
         else:
-            self.refused += 1
             self._write_head(bar, head, 0)
         row[_SIGMA] = self._sigma_bar() / sqrt(self._bar_s)
+        return refused
 
-    def _is_usable(self, bar: Bar) -> bool:
+    def _refusal(self, bar: Bar) -> str:
         prices = (bar.open, bar.high, bar.low, bar.close)
-        return (
-            all(isfinite(price) and BAR_TICK <= price < MAX_PRICE for price in prices)
-            and bar.ts_start > self._ts_start
-            and bar.ts_recv >= max(self._ts_recv, bar.ts_start)
-        )
+        if not all(isfinite(price) and BAR_TICK <= price < MAX_PRICE for price in prices):
+            return "price_out_of_bounds"
+        if bar.ts_start <= self._ts_start or bar.ts_recv < max(self._ts_recv, bar.ts_start):
+            return "not_later"
+        return ""
 
     def _take(self, bar: Bar) -> None:
         """Move the windows on by one bar."""
@@ -177,10 +185,12 @@ class BarFeatures:
         lead = self._lead
         if lead is None:
             return
-        if bar.instrument == lead.instrument:
-            lead.ts_recv, lead.ret_1, lead.ret_7 = bar.ts_recv, ret_1, ret_7
         at = _COLUMN["market_ret_1"]
-        row[at], row[at + 1] = lead.since(self._ts_recv)
+        if bar.instrument == lead.instrument:
+            lead.say(bar.ts_recv, ret_1, ret_7)
+            row[at], row[at + 1] = ret_1, ret_7
+        else:
+            row[at], row[at + 1] = lead.heard(self._ts_recv, bar.ts_recv)
 
     def _write_head(self, bar: Bar, head: NDArray[np.void], mid2: int) -> None:
         flags = 0

@@ -20,6 +20,7 @@ from finllm.features.book_state import (
     ASK_SZ,
     BID_PX,
     BID_SZ,
+    CAME,
     COARSE_AT,
     COARSE_NS,
     CROSSED,
@@ -29,23 +30,30 @@ from finllm.features.book_state import (
     FINE_NS,
     FLAGS,
     FLOW,
+    FOLLOWS,
     KIND,
     LAST_MOVE,
+    LEADS,
+    LEFT,
     LEVEL_DEPTH,
     LEVELS_SEEN,
     LOCKED,
     MID2,
     MLOFI,
+    MORE,
     MOVE,
     N_ASKS,
     N_BIDS,
+    N_FLOATS,
     NOW,
     OFI,
     RESTARTS,
+    ROLE,
     SAMPLES,
     SCALARS,
     SEQ,
     SMALLEST,
+    SPREAD,
     SQUARED,
     START,
     STEPS_BACK,
@@ -69,28 +77,38 @@ from finllm.features.book_state import (
     has_touch,
     is_warm,
     lots,
+    mean_spread,
     measure,
+    microprice_offset,
     n_levels,
     new_state,
     sample_volatility,
     sigma_bps,
 )
+from finllm.features.lead import BookLead, follow, leader_of, tell
 from finllm.features.windows import slide
 from finllm.runtime.kernels import kernel
 
 # Where each run of columns starts; the names are in the spec.
 _COLUMN: Final = BOOK_SPEC.columns
+WMID_AT: Final = _COLUMN["wmid_offset"]
+SPREAD_AT: Final = _COLUMN["log_spread"]
 OFI_AT: Final = _COLUMN["ofi_100ms"]
-MLOFI_AT: Final = _COLUMN["mlofi_500ms"]
-FLOW_AT: Final = _COLUMN["flow_500ms"]
+MLOFI_AT: Final = _COLUMN["mlofi_100ms"]
+FLOW_AT: Final = _COLUMN["flow_100ms"]
 RATES_AT: Final = _COLUMN["trade_rate_2s"]
-RET_AT: Final = _COLUMN["ret_1s"]
+CANCEL_AT: Final = _COLUMN["cancel_rate_2s"]
+DEPLETION_AT: Final = _COLUMN["depletion_10s"]
+RET_AT: Final = _COLUMN["ret_500ms"]
 RV_AT: Final = _COLUMN["rv_1s"]
 SIGMA: Final = _COLUMN["sigma"]
 LAST_MOVE_AT: Final = _COLUMN["last_move_sign"]
 SINCE_AT: Final = _COLUMN["since_move"]
 TURNOVER_AT: Final = _COLUMN["turnover_10s"]
 SLOPE_AT: Final = _COLUMN["depth_slope"]
+LEAD_AT: Final = _COLUMN["lead_ret_100ms"]
+RV_FLOOR: Final = 0.05
+"""Least realised volatility, in units of scale."""
 
 
 class BookFeatures:
@@ -98,11 +116,19 @@ class BookFeatures:
 
     Windows start afresh at a gap (a resyncing view after one that was not) and when the clock goes
     back by more than 10 s; a smaller step back is taken as no time passing. Both are counted.
+
+    Args:
+        lead: What this book shares with those that follow it, or reads from the one that it follows;
+            None leaves the leader's columns at zero.
+        is_leader: Whether this book writes it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lead: BookLead | None = None, *, is_leader: bool = False) -> None:
         self._state = new_state()
-        self._ewma = np.zeros(2, np.float64)
+        if lead is not None:
+            self._state[MORE, ROLE] = LEADS if is_leader else FOLLOWS
+        self._lead = (lead or BookLead()).said
+        self._floats = np.zeros(N_FLOATS, np.float64)
         self._head: NDArray[np.void] = np.zeros(1, ROW_HEAD)
         self._fields = _as_integers(self._head)
 
@@ -118,7 +144,7 @@ class BookFeatures:
         if head is not self._head:
             self._fields = _as_integers(head)
             self._head = head
-        push_view(view, row, self._fields, self._state, self._ewma)
+        push_view(view, row, self._fields, self._state, self._floats, self._lead)
 
     @property
     def clock_steps_back(self) -> int:
@@ -131,17 +157,36 @@ class BookFeatures:
         return int(self._state[SCALARS, RESTARTS])
 
 
+class BookRows:
+    """Makes the features of many books, so that those that follow another read what it says."""
+
+    def __init__(self) -> None:
+        self._leads: dict[str, BookLead] = {}
+
+    def features(self, instrument: str) -> BookFeatures:
+        """Return the features of one more book.
+
+        Args:
+            instrument: Its key, `venue:symbol`.
+        """
+        leader = leader_of(instrument)
+        lead = self._leads.setdefault(leader or instrument, BookLead())
+        return BookFeatures(lead, is_leader=not leader)
+
+
 def _as_integers(head: NDArray[np.void]) -> Integers:
     """Return a head's memory as int64 [6]: numba is slow to recognise structured arrays."""
     return head.reshape(1).view(np.int64)
 
 
 @kernel
-def push_view(view: Integers, row: Floats, head: Integers, state: Integers, ewma: Floats) -> None:
+def push_view(
+    view: Integers, row: Floats, head: Integers, state: Integers, floats: Floats, lead: Integers
+) -> None:
     """Write one feature row. See `BookFeatures.push`; `head` is the record as int64 [6]."""
     now = advance(view, state)
-    sample_volatility(state, ewma, now)
-    measure(view, state, now)
+    sample_volatility(state, floats, now)
+    measure(view, state, floats, now)
     for ring in range(2):  # a loop, because a call for each would be compiled for each
         at = FINE_AT if ring == 0 else COARSE_AT
         slide(state, at, now // (FINE_NS if ring == 0 else COARSE_NS), ADDED)
@@ -150,14 +195,21 @@ def push_view(view: Integers, row: Floats, head: Integers, state: Integers, ewma
     for column in range(len(row)):
         row[column] = 0.0  # what stays so where a side of the book is missing
     mean = _mean_touch(state)
-    row[SIGMA] = sigma_bps(state, ewma)
+    row[SIGMA] = sigma_bps(state, floats)
+    scale = _scale(row, state)
     _write_flows(row, state, mean)
     _write_rates(row, state, mean)
-    _write_moves(row, state)
+    _write_depth_flows(row, state, mean)
+    _write_moves(row, state, scale)
     if touch:
         _write_imbalance(view, row, state)
-        _write_slope(view, row)
+        _write_profile(view, row)
         _write_spread(view, row, state)
+        _write_offsets(view, row, floats, scale)
+    if state[MORE, ROLE] == FOLLOWS:
+        follow(row, LEAD_AT, lead, now, scale * BPS / max(state[SCALARS, MID2], 1))
+    elif state[MORE, ROLE] == LEADS:
+        tell(view, state, lead)
 
 
 @kernel
@@ -204,15 +256,11 @@ def _write_flows(row: Floats, state: Integers, mean: float) -> None:
     level = 1.0
     if state[W_10S, LEVEL_DEPTH] > 0:
         level = state[W_10S, LEVEL_DEPTH] / state[W_10S, LEVELS_SEEN]
-    row[OFI_AT] = _slog(state[W_100MS, OFI] / mean)
-    row[OFI_AT + 1] = _slog(state[W_500MS, OFI] / mean)
-    row[OFI_AT + 2] = _slog(state[W_2S, OFI] / mean)
-    row[OFI_AT + 3] = _slog(state[W_10S, OFI] / mean)
-    row[MLOFI_AT] = _slog(state[W_500MS, MLOFI] / level)
-    row[MLOFI_AT + 1] = _slog(state[W_2S, MLOFI] / level)
-    row[FLOW_AT] = _slog(state[W_500MS, FLOW] / mean)
-    row[FLOW_AT + 1] = _slog(state[W_2S, FLOW] / mean)
-    row[FLOW_AT + 2] = _slog(state[W_10S, FLOW] / mean)
+    for i in range(4):
+        window = W_10S if i == 3 else (W_2S if i == 2 else W_100MS + i)
+        row[OFI_AT + i] = _slog(state[window, OFI] / mean)
+        row[MLOFI_AT + i] = _slog(state[window, MLOFI] / level)
+        row[FLOW_AT + i] = _slog(state[window, FLOW] / mean)
 
 
 @kernel
@@ -226,21 +274,50 @@ def _length_s(state: Integers, window_s: float) -> float:
 def _write_rates(row: Floats, state: Integers, mean: float) -> None:
     """Write how often things happen, and how much is traded."""
     row[RATES_AT] = log1p(state[W_2S, TRADES] / _length_s(state, 2.0))
-    row[RATES_AT + 1] = log1p(state[W_10S, TRADES] / _length_s(state, 10.0))
+    lately = state[W_10S, TRADES] / _length_s(state, 10.0)
+    row[RATES_AT + 1] = log((lately + 0.1) / (state[W_60S, TRADES] / _length_s(state, 60.0) + 0.1))
     row[RATES_AT + 2] = log1p(state[W_500MS, EVENTS] / _length_s(state, 0.5))
     row[RATES_AT + 3] = log1p(state[W_2S, EVENTS] / _length_s(state, 2.0))
     row[TURNOVER_AT] = log1p(state[W_10S, TURNOVER] / mean)
 
 
 @kernel
-def _write_moves(row: Floats, state: Integers) -> None:
+def _write_depth_flows(row: Floats, state: Integers, mean: float) -> None:
+    """Write what leaves without a trade, what comes back, and how much depth is left."""
+    for i in range(2):
+        window = W_2S if i == 0 else W_10S
+        came = state[window, CAME]
+        left = state[window, LEFT]
+        cancelled = max(left - state[window, TURNOVER], 0)
+        row[CANCEL_AT + i] = log1p(cancelled / mean / _length_s(state, 2.0 if i == 0 else 10.0))
+        if came + left > 0:
+            row[CANCEL_AT + 2 + i] = (came - left) / (came + left)
+    if state[ADDED, LEVEL_DEPTH] > 0:
+        level = state[ADDED, LEVEL_DEPTH] / state[ADDED, LEVELS_SEEN]
+        for i in range(2):
+            window = W_10S if i == 0 else W_60S
+            mean_level = state[window, LEVEL_DEPTH] / state[window, LEVELS_SEEN]
+            row[DEPLETION_AT + i] = log(level / mean_level)
+
+
+@kernel
+def _scale(row: Floats, state: Integers) -> float:
+    """Return sigma in half-ticks per root second, at least half of the spread that stands."""
+    sigma = row[SIGMA] * max(state[SCALARS, MID2], 1) / BPS
+    return float(max(sigma, float(max(state[MORE, SPREAD], 1))))
+
+
+@kernel
+def _write_moves(row: Floats, state: Integers, scale: float) -> None:
     """Write returns, realised volatility, the last move, and the times since things happened."""
-    per_bps = BPS / max(state[SCALARS, MID2], 1)
-    row[RET_AT] = state[W_1S, MOVE] * per_bps
-    row[RET_AT + 1] = state[W_10S, MOVE] * per_bps
-    row[RV_AT] = sqrt(state[W_1S, SQUARED] / _length_s(state, 1.0)) * per_bps
-    row[RV_AT + 1] = sqrt(state[W_10S, SQUARED] / _length_s(state, 10.0)) * per_bps
-    row[RV_AT + 2] = sqrt(state[W_60S, SQUARED] / _length_s(state, 60.0)) * per_bps
+    row[RET_AT] = _slog(state[W_500MS, MOVE] / (scale * sqrt(0.5)))
+    row[RET_AT + 1] = _slog(state[W_1S, MOVE] / scale)
+    row[RET_AT + 2] = _slog(state[W_10S, MOVE] / (scale * sqrt(10.0)))
+    for i in range(3):
+        window = W_1S if i == 0 else (W_10S if i == 1 else W_60S)
+        length = 1.0 if i == 0 else (10.0 if i == 1 else 60.0)
+        realised = sqrt(state[window, SQUARED] / _length_s(state, length))
+        row[RV_AT + i] = log(max(realised / scale, RV_FLOOR))
     move = state[SCALARS, LAST_MOVE]
     row[LAST_MOVE_AT] = float(int(move > 0) - int(move < 0))
     row[SINCE_AT] = _log_since(state, state[SCALARS, TS_MOVE])
@@ -286,8 +363,8 @@ def _write_imbalance(view: Integers, row: Floats, state: Integers) -> None:
 
 
 @kernel
-def _write_slope(view: Integers, row: Floats) -> None:
-    """Write how much thicker a level of the book is than its touch."""
+def _write_profile(view: Integers, row: Floats) -> None:
+    """Write how the size of a level changes with its distance from the touch."""
     n_bids = n_levels(view, view[N_BIDS])
     n_asks = n_levels(view, view[N_ASKS])
     bid = float(lots(view[BID_SZ]))
@@ -296,16 +373,35 @@ def _write_slope(view: Integers, row: Floats) -> None:
     asks = float(_lots_to(view, ASK_SZ, n_asks))
     row[SLOPE_AT] = log(2.0 * (bids + asks) / ((n_bids + n_asks) * (bid + ask)))
     row[SLOPE_AT + 1] = log(bids / (n_bids * bid)) - log(asks / (n_asks * ask))
+    n_near = min(n_bids, 3) + min(n_asks, 3)
+    n_middle = min(n_bids, 7) + min(n_asks, 7) - n_near
+    n_far = n_bids + n_asks - n_near - n_middle
+    near = float(_lots_to(view, BID_SZ, min(n_bids, 3)) + _lots_to(view, ASK_SZ, min(n_asks, 3)))
+    to_7 = float(_lots_to(view, BID_SZ, min(n_bids, 7)) + _lots_to(view, ASK_SZ, min(n_asks, 7)))
+    middle = to_7 - near
+    far = bids + asks - to_7
+    if middle > 0.0 and far > 0.0:
+        middle /= n_middle
+        row[SLOPE_AT + 2] = log(near / n_near / middle) + log(far / n_far / middle)
 
 
 @kernel
 def _write_spread(view: Integers, row: Floats, state: Integers) -> None:
     """Write the spread, and what is measured against it."""
-    spread = view[ASK_PX] - view[BID_PX]
-    at_least_one = float(max(spread, 1))
+    at_least_one = float(max(view[ASK_PX] - view[BID_PX], 1))
     mid2 = float(view[ASK_PX] + view[BID_PX])
-    row[6] = row[0] * spread / mid2 * BPS
-    row[7] = log(at_least_one)
-    row[8] = 2.0 * spread / mid2 * BPS
+    row[SPREAD_AT] = log(at_least_one)
     row[SIGMA + 1] = log(row[SIGMA] / (at_least_one / mid2 * BPS))
     row[LAST_MOVE_AT + 1] = log1p(abs(state[SCALARS, LAST_MOVE]) / at_least_one)
+
+
+@kernel
+def _write_offsets(view: Integers, row: Floats, floats: Floats, scale: float) -> None:
+    """Write where in the spread the price is thought to be, and the spread against its mean."""
+    spread = view[ASK_PX] - view[BID_PX]
+    row[WMID_AT] = _slog(row[0] * spread / scale)
+    if spread >= 0:
+        row[WMID_AT + 1] = _slog(microprice_offset(view, floats) / scale)
+    mean = mean_spread(floats)
+    if mean > 0.0:
+        row[SPREAD_AT + 1] = log(max(spread, 1) / mean)

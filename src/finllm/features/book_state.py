@@ -1,7 +1,8 @@
 """What is remembered of one book (windows, last levels, volatility), and how an event enters.
 
 The whole state is one int64 array and one float64 array, because every array argument of a kernel
-costs about 0.1 us. What enters a window is integer: lots, half-ticks, counts.
+costs about 0.1 us. What enters a window is integer: lots, half-ticks, counts. What is remembered in
+floats (volatility, mean spread, microprice) outlives a gap.
 """
 
 from math import exp, log, sqrt
@@ -13,6 +14,17 @@ from numpy.typing import NDArray
 from finllm.domain.market import N_LEVELS, BookView, Flag, RowKind
 from finllm.domain.units import BPS, NS_PER_MS, NS_PER_S
 from finllm.features.book_spec import RESTART_NS, WARM_ROWS
+from finllm.features.microprice import (
+    MAX_STEP,
+    N_CELLS,
+    N_SPREADS,
+    cell_of,
+    expected_move,
+    forget_stay,
+    learn_move,
+    side_of,
+    visit,
+)
 from finllm.features.windows import WIDTH, clear, lay_out, rows_of
 from finllm.runtime.kernels import kernel
 
@@ -40,6 +52,7 @@ SIGMA_FLOOR: Final = 1.0 / 60.0**0.5
 """Half-ticks per root second."""
 SIGMA_UNKNOWN: Final = 1e-3
 """bps per root second where not even the price is known."""
+SPREAD_HALF_LIFE_NS: Final = 60 * NS_PER_S
 
 # Offsets into the view, as plain integers for the kernels.
 KIND: Final = int(BookView.KIND)
@@ -76,13 +89,18 @@ TURNOVER: Final = 10
 TRADES: Final = 11
 MOVE: Final = 12  # half-ticks
 SQUARED: Final = 13  # half-ticks squared
+CAME: Final = 14  # lots that came to prices known before and after, either side
+LEFT: Final = 15  # lots that left them, traded or cancelled
 
-# Rows of the state: scalars, the last usable levels, this event's sums, then the two rings.
+# Rows of the state: scalars, the last usable levels, this event's sums, more scalars, the views since the
+# last mid move by cell of the microprice, then the two rings.
 SCALARS: Final = 0
 LAST_BIDS: Final = 1
 LAST_ASKS: Final = 2
 ADDED: Final = 3
-FINE_AT: Final = 4
+MORE: Final = 4
+VISITS: Final = 5
+FINE_AT: Final = VISITS + N_SPREADS
 COARSE_AT: Final = FINE_AT + rows_of(FINE)
 N_ROWS: Final = COARSE_AT + rows_of(COARSE)
 W_100MS: Final = FINE_AT + 1
@@ -110,12 +128,26 @@ RESTARTS: Final = 13
 N_LAST_BIDS: Final = 14
 N_LAST_ASKS: Final = 15
 
+# More scalars.
+SPREAD: Final = 0  # last usable, ticks, at least 1; 0 = none since the start
+TS_SPREAD: Final = 1
+ROLE: Final = 2  # LEADS, FOLLOWS or neither
+
+LEADS: Final = 1
+FOLLOWS: Final = 2
+
+# The floats: sums and weights of squared returns and of the spread, then the microprice's table.
+SQUARES_AT: Final = 0
+SPREADS_AT: Final = 2
+MICRO_AT: Final = 4
+N_FLOATS: Final = MICRO_AT + 2 * N_CELLS
+
 SIZES: Final = 8
 """Where sizes start in a row of last levels; prices start at 0."""
 
 
 def new_state() -> Integers:
-    """Return the state of a book that has seen nothing, int64 [N_ROWS, WIDTH], 411 kB."""
+    """Return the state of a book that has seen nothing, int64 [N_ROWS, WIDTH], 412 kB."""
     state = np.zeros((N_ROWS, WIDTH), np.int64)
     lay_out(state, FINE_AT, FINE)
     lay_out(state, COARSE_AT, COARSE)
@@ -150,7 +182,7 @@ def advance(view: Integers, state: Integers) -> int:
 
 @kernel
 def _restart(state: Integers, ts: int) -> None:
-    """Forget everything but the row count, the counters and the volatility."""
+    """Forget everything but the row count, the counters, the role and what the floats hold."""
     for ring in range(2):
         clear(state, FINE_AT if ring == 0 else COARSE_AT)
     state[SCALARS, START] = ts
@@ -164,6 +196,8 @@ def _restart(state: Integers, ts: int) -> None:
     state[SCALARS, N_LAST_BIDS] = 0
     state[SCALARS, N_LAST_ASKS] = 0
     state[SCALARS, RESTARTS] += 1
+    state[MORE, SPREAD] = 0
+    forget_stay(state, VISITS)
 
 
 @kernel
@@ -203,11 +237,11 @@ def n_levels(view: Integers, n: int) -> int:
 
 
 @kernel
-def sample_volatility(state: Integers, ewma: Floats, now: int) -> None:
+def sample_volatility(state: Integers, floats: Floats, now: int) -> None:
     """Fold in the mid returns of the seconds that ended before this event.
 
     The mid at the end of a second is the last one known in it, so a second without a move counts as
-    a return of zero. `ewma` holds the weighted sum of squared returns, bps squared, and the weight.
+    a return of zero. `floats` holds the weighted sum of squared returns, bps squared, and the weight.
     """
     second = now // NS_PER_S
     passed = second - state[SCALARS, SAMPLE_SECOND]
@@ -216,25 +250,40 @@ def sample_volatility(state: Integers, ewma: Floats, now: int) -> None:
     if state[SCALARS, SAMPLE_MID2] > 0:
         ret = (state[SCALARS, MID2] / state[SCALARS, SAMPLE_MID2] - 1.0) * BPS
         quiet = exp(log(SIGMA_DECAY) * (passed - 1))
-        ewma[0] = (ewma[0] * SIGMA_DECAY + (1.0 - SIGMA_DECAY) * ret * ret) * quiet
-        ewma[1] = 1.0 - (1.0 - ewma[1]) * SIGMA_DECAY * quiet
+        total = floats[SQUARES_AT] * SIGMA_DECAY + (1.0 - SIGMA_DECAY) * ret * ret
+        floats[SQUARES_AT] = total * quiet
+        floats[SQUARES_AT + 1] = 1.0 - (1.0 - floats[SQUARES_AT + 1]) * SIGMA_DECAY * quiet
     state[SCALARS, SAMPLE_MID2] = state[SCALARS, MID2]
     state[SCALARS, SAMPLE_SECOND] = second
 
 
 @kernel
-def sigma_bps(state: Integers, ewma: Floats) -> float:
+def sigma_bps(state: Integers, floats: Floats) -> float:
     """Return the EWMA volatility in bps per root second, at least the floor."""
     mid2 = state[SCALARS, MID2]
     floor = SIGMA_FLOOR / mid2 * BPS if mid2 > 0 else SIGMA_UNKNOWN
-    if ewma[1] <= 0.0:
+    if floats[SQUARES_AT + 1] <= 0.0:
         return floor
-    return max(sqrt(ewma[0] / ewma[1]), floor)
+    return max(sqrt(floats[SQUARES_AT] / floats[SQUARES_AT + 1]), floor)
 
 
 @kernel
-def measure(view: Integers, state: Integers, now: int) -> None:
-    """Write this event's own sums, and remember its levels."""
+def mean_spread(floats: Floats) -> float:
+    """Return the mean spread in ticks, weighted by the time that it stood; 0 where none is known."""
+    if floats[SPREADS_AT + 1] <= 0.0:
+        return 0.0
+    return float(floats[SPREADS_AT] / floats[SPREADS_AT + 1])
+
+
+@kernel
+def is_usable(view: Integers) -> bool:
+    """Return whether there is a touch and it is not crossed."""
+    return bool(has_touch(view) and view[BID_PX] <= view[ASK_PX])
+
+
+@kernel
+def measure(view: Integers, state: Integers, floats: Floats, now: int) -> None:
+    """Write this event's own sums, and remember its levels, spread and place in the microprice's table."""
     for column in range(WIDTH):
         state[ADDED, column] = 0
     state[ADDED, EVENTS] = 1
@@ -244,8 +293,10 @@ def measure(view: Integers, state: Integers, now: int) -> None:
         state[ADDED, TURNOVER] = size
         state[ADDED, FLOW] = size * min(max(view[TRADE_SIDE], -1), 1)
         state[SCALARS, TS_TRADE] = now
-    if has_touch(view) and view[BID_PX] <= view[ASK_PX]:
+    if is_usable(view):
         _measure_move(view, state, now)
+        _measure_spread(view, state, floats, now)
+        _measure_stay(view, state, floats)
         _measure_levels(view, state)
 
 
@@ -266,6 +317,42 @@ def _measure_move(view: Integers, state: Integers, now: int) -> None:
 
 
 @kernel
+def _measure_spread(view: Integers, state: Integers, floats: Floats, now: int) -> None:
+    """Weigh the spread that stood until now by the time that it stood."""
+    passed = now - state[MORE, TS_SPREAD]
+    if state[MORE, SPREAD] > 0 and passed > 0:
+        kept = exp(-log(2.0) * (passed / SPREAD_HALF_LIFE_NS))
+        stood = float(state[MORE, SPREAD])
+        floats[SPREADS_AT] = floats[SPREADS_AT] * kept + (1.0 - kept) * stood
+        floats[SPREADS_AT + 1] = 1.0 - (1.0 - floats[SPREADS_AT + 1]) * kept
+    state[MORE, SPREAD] = max(view[ASK_PX] - view[BID_PX], 1)
+    state[MORE, TS_SPREAD] = now
+
+
+@kernel
+def _measure_stay(view: Integers, state: Integers, floats: Floats) -> None:
+    """Learn from a mid move what the cells before it were worth, and count a view in the new one."""
+    bid = lots(view[BID_SZ])
+    ask = lots(view[ASK_SZ])
+    cell = cell_of(bid, ask, view[ASK_PX] - view[BID_PX])
+    side = side_of(bid, ask)
+    if state[ADDED, MOVE] != 0:
+        move = min(max(float(state[ADDED, MOVE]), -MAX_STEP), MAX_STEP)
+        target = move + side * expected_move(floats, MICRO_AT, cell)
+        learn_move(state, VISITS, floats, MICRO_AT, target)
+    visit(state, VISITS, cell, side)
+
+
+@kernel
+def microprice_offset(view: Integers, floats: Floats) -> float:
+    """Return the microprice less the mid of a usable touch, half-ticks."""
+    bid = lots(view[BID_SZ])
+    ask = lots(view[ASK_SZ])
+    cell = cell_of(bid, ask, view[ASK_PX] - view[BID_PX])
+    return side_of(bid, ask) * expected_move(floats, MICRO_AT, cell)
+
+
+@kernel
 def _measure_levels(view: Integers, state: Integers) -> None:
     """Sum depth and order flow over the levels, and keep them for the next event."""
     bid = lots(view[BID_SZ])
@@ -277,6 +364,8 @@ def _measure_levels(view: Integers, state: Integers) -> None:
         _measure_side(view, state, sign)
     for column in range(LEVEL_DEPTH, MLOFI + 1):  # depth, OFI and MLOFI
         state[ADDED, column] = min(max(state[ADDED, column], -MAX_LOTS), MAX_LOTS)
+    for column in range(CAME, LEFT + 1):
+        state[ADDED, column] = min(state[ADDED, column], MAX_LOTS)
 
 
 @kernel
@@ -290,6 +379,8 @@ def _measure_side(view: Integers, state: Integers, sign: int) -> None:
     kept, n_kept = (LAST_BIDS, N_LAST_BIDS) if sign > 0 else (LAST_ASKS, N_LAST_ASKS)
     n = min(n_levels(view, view[n_at]), MLOFI_LEVELS)
     n_both = min(n, state[SCALARS, n_kept])
+    if n_both > 0:
+        _measure_turnover(view, state, sign, n)
     for level in range(n):
         price = view[px + level]
         size = lots(view[sz + level])
@@ -304,3 +395,33 @@ def _measure_side(view: Integers, state: Integers, sign: int) -> None:
         state[ADDED, LEVEL_DEPTH] += size
     state[ADDED, LEVELS_SEEN] += n
     state[SCALARS, n_kept] = n
+
+
+@kernel
+def _measure_turnover(view: Integers, state: Integers, sign: int, n: int) -> None:
+    """Add what came to and what left one side's prices, matched price by price.
+
+    Both lists are walked best first, down to the better of their last prices: beyond it one of the two
+    does not know. `n` levels are known now, at least one before.
+    """
+    px, sz = (BID_PX, BID_SZ) if sign > 0 else (ASK_PX, ASK_SZ)
+    kept, n_kept = (LAST_BIDS, N_LAST_BIDS) if sign > 0 else (LAST_ASKS, N_LAST_ASKS)
+    n_old = state[SCALARS, n_kept]
+    last = max(view[px + n - 1] * sign, state[kept, n_old - 1] * sign)
+    new, old = 0, 0
+    while new < n or old < n_old:
+        here = view[px + new] * sign if new < n else last
+        there = state[kept, old] * sign if old < n_old else last
+        is_new = new < n and (old == n_old or here >= there)
+        is_old = old < n_old and (new == n or there >= here)
+        if (here if is_new else there) < last:
+            break
+        change = 0
+        if is_new:
+            change += lots(view[sz + new])
+            new += 1
+        if is_old:
+            change -= state[kept, SIZES + old]
+            old += 1
+        state[ADDED, CAME] += max(change, 0)
+        state[ADDED, LEFT] += max(-change, 0)

@@ -23,7 +23,7 @@ class Kind:
         ts_of: Its own time, ns UTC; 0 if it has none.
     """
 
-    __slots__ = ("decode", "id_of", "name", "record_type", "ts_of")
+    __slots__ = ("_decode", "id_of", "name", "record_type", "ts_of")
 
     def __init__(
         self,
@@ -35,7 +35,18 @@ class Kind:
         self.name = record_type.__name__
         self.id_of = id_of
         self.ts_of = ts_of
-        self.decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(record_type).decode
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(record_type).decode
+
+    def decode(self, body: bytes) -> Any:
+        """Return the record in a body.
+
+        Raises:
+            TamperedError: If the body does not fit the type.
+        """
+        try:
+            return self._decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as why:
+            raise TamperedError(f"body is no {self.name}: {why}") from why
 
 
 _KINDS: Final = (
@@ -86,7 +97,4 @@ def decode(name: str, body: bytes) -> Any:
     kind = BY_NAME.get(name)
     if kind is None:
         raise TamperedError(f"unknown kind {name!r}")
-    try:
-        return kind.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as why:
-        raise TamperedError(f"body is no {name}: {why}") from why
+    return kind.decode(body)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
-from finllm.domain.errors import LedgerError
+from finllm.domain.errors import LedgerError, TamperedError
 from finllm.ledger import rows
 from finllm.ledger.head import Head, read_head
 
@@ -24,13 +24,14 @@ class LedgerReader:
 
     Raises:
         LedgerError: If there is no ledger.
+        TamperedError: Here and while reading, if the database is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         if not (folder / rows.DB).exists():
             raise LedgerError(f"{folder} holds no ledger")
         self._folder = folder
-        with ExitStack() as undo:
+        with ExitStack() as undo, self._damage_told():
             connection = undo.enter_context(reading(folder / rows.DB))
             self._rows = rows.Rows(connection)
             self._close = undo.pop_all().close
@@ -50,19 +51,29 @@ class LedgerReader:
 
     def records(self, kind: type[T]) -> Iterator[T]:
         """Yield the records of one type in the order they were written."""
-        return self._rows.records(kind)
+        with self._damage_told():
+            yield from self._rows.records(kind)
 
     def find(self, kind: type[T], entry_id: str) -> T | None:
         """Return the last record of one type and id, or None."""
-        return self._rows.find(kind, entry_id)
+        with self._damage_told():
+            return self._rows.find(kind, entry_id)
 
     def find_all(self, kind: type[T], entry_id: str) -> list[T]:
         """Return the records of one type and id, in the order they were written."""
-        return self._rows.find_all(kind, entry_id)
+        with self._damage_told():
+            return self._rows.find_all(kind, entry_id)
 
     def close(self) -> None:
         """Close the connection."""
         self._close()
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, UnicodeDecodeError) as why:
+            raise TamperedError(f"{self._folder / rows.DB}: {why}") from why
 
 
 @contextmanager

@@ -3,14 +3,22 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.ledger import rows
 from finllm.ledger.head import EMPTY, Head, HeadFile, read_head
 from finllm.runtime.files import sync_folder
+
+_DISK: Final = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+}
 
 
 class Storage:
@@ -21,7 +29,7 @@ class Storage:
         max_bytes: Size of the database at which the disk counts as full; None = the disk's own.
 
     Raises:
-        LedgerError: If the folder holds no ledger, or another process writes it.
+        LedgerError: If the folder holds no ledger, cannot be written, or another process writes it.
         TamperedError: If database or head cannot be read, or the schema is not the ledger's.
     """
 
@@ -30,7 +38,7 @@ class Storage:
         if not database.exists() and not head.exists():
             raise LedgerError(f"{folder} holds no ledger")
         self.folder = folder
-        with ExitStack() as undo:
+        with ExitStack() as undo, _writing(folder):
             self._lock = _lock(folder)
             undo.callback(os.close, self._lock)
             self.head_found = read_head(head)
@@ -41,6 +49,8 @@ class Storage:
                 undo.callback(self.connection.close)
                 self._check_schema()
             except sqlite3.Error as why:
+                if getattr(why, "sqlite_errorcode", 0) & 0xFF in _DISK:
+                    raise LedgerError(f"{database} cannot be written: {why}") from why
                 raise TamperedError(f"{database}: {why}") from why
             self._close = undo.pop_all().close
 
@@ -52,18 +62,17 @@ class Storage:
         head is missing.
 
         Raises:
-            LedgerError: If the folder holds a ledger already, or another process writes there.
+            LedgerError: If the folder holds a ledger already, cannot be written, or another process
+                writes there.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
-        try:
+        with ExitStack() as undo, _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            undo.callback(os.close, _lock(folder))
             if (folder / rows.DB).exists():
                 raise LedgerError(f"{folder} holds a ledger already; open it, or use a new folder")
             head = HeadFile(folder / rows.HEAD)
+            undo.callback(head.close)
             head.reset(EMPTY)
-            head.close()
-        finally:
-            os.close(lock)
 
     def store(self, group: Sequence[rows.Entry], count: int, last_hash: bytes) -> None:
         """Return once a group, and after it the head, is on the disk.
@@ -97,6 +106,15 @@ class Storage:
             rows.make_schema(self.connection)
         if not rows.has_schema(self.connection):
             raise TamperedError(f"{self.folder / rows.DB}: table or triggers are not the ledger's")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Tell what the disk refuses, such as space, as an error of the ledger."""
+    try:
+        yield
+    except OSError as why:
+        raise LedgerError(f"{folder} cannot be written: {why.strerror or why}") from why
 
 
 def _lock(folder: Path) -> int:

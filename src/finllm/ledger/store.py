@@ -26,6 +26,7 @@ from finllm.domain.protocol import (
     Standing,
     Verdict,
     close,
+    standing_of,
     transition,
 )
 from finllm.ledger import rows
@@ -33,10 +34,11 @@ from finllm.ledger.chain import GENESIS, link
 from finllm.ledger.head import EMPTY, Head
 from finllm.ledger.kinds import BY_TYPE, decode, kind_of
 from finllm.ledger.storage import Storage
-from finllm.ledger.view import LatestView, standing_of
+from finllm.ledger.view import LatestView
 from finllm.runtime.tally import Tally
 
 T = TypeVar("T")
+BeforeCommit = Callable[[], None]
 OnCommit = Callable[[int, str], None]
 OnFailure = Callable[[str], None]
 Revise = Callable[[Forecast, Verdict, int], Forecast]
@@ -54,6 +56,7 @@ class Ledger:
         storage: Storage,
         *,
         group: int,
+        before_commit: BeforeCommit | None,
         on_commit: OnCommit | None,
         on_failure: OnFailure | None,
     ) -> None:
@@ -65,7 +68,8 @@ class Ledger:
         """Forecasts offered, used, and dropped because they were open already."""
         self._storage = storage
         self._group = group
-        self._on_commit, self._on_failure = on_commit, on_failure
+        self._before_commit, self._on_commit = before_commit, on_commit
+        self._on_failure = on_failure
         self._view = LatestView()
         self._count = 0
         self._hash = GENESIS
@@ -79,6 +83,7 @@ class Ledger:
         folder: Path,
         *,
         group: int = 500,
+        before_commit: BeforeCommit | None = None,
         on_commit: OnCommit | None = None,
         on_failure: OnFailure | None = None,
         max_bytes: int | None = None,
@@ -88,6 +93,7 @@ class Ledger:
         Args:
             folder: Made if it is missing.
             group: Entries that are synced together.
+            before_commit: Called before each group is written, to put first what it rests on.
             on_commit: Told (entries, hex hash of the last) after each group is on the disk.
             on_failure: Told once, with the reason, when recording stops.
             max_bytes: Bound on the database's size; recording stops there. None = the disk's.
@@ -97,7 +103,12 @@ class Ledger:
         """
         Storage.make(folder)
         return cls.open(
-            folder, group=group, on_commit=on_commit, on_failure=on_failure, max_bytes=max_bytes
+            folder,
+            group=group,
+            before_commit=before_commit,
+            on_commit=on_commit,
+            on_failure=on_failure,
+            max_bytes=max_bytes,
         )
 
     @classmethod
@@ -106,6 +117,7 @@ class Ledger:
         folder: Path,
         *,
         group: int = 500,
+        before_commit: BeforeCommit | None = None,
         on_commit: OnCommit | None = None,
         on_failure: OnFailure | None = None,
         max_bytes: int | None = None,
@@ -117,7 +129,13 @@ class Ledger:
             TamperedError: If what is stored is not what was acknowledged; says what is missing.
         """
         storage = Storage(folder, max_bytes)
-        ledger = cls(storage, group=group, on_commit=on_commit, on_failure=on_failure)
+        ledger = cls(
+            storage,
+            group=group,
+            before_commit=before_commit,
+            on_commit=on_commit,
+            on_failure=on_failure,
+        )
         try:
             ledger._recover(storage.head_found)
         except (sqlite3.Error, UnicodeDecodeError) as why:
@@ -138,8 +156,8 @@ class Ledger:
         """Yield the standing version of each open forecast, by (valid_until, id)."""
         return iter(self._view)
 
-    def open_forecast(self, forecast: Forecast) -> None:
-        """Keep a new forecast as version 1.
+    def open_forecast(self, forecast: Forecast) -> bool:
+        """Keep a new forecast as version 1, and tell whether it was kept.
 
         One that is open already, or was, under the same or a higher epoch is counted and not kept.
 
@@ -154,10 +172,11 @@ class Ledger:
         self.tally.read += 1
         if not self._view.admits(forecast):
             self.tally.drop("already_open", forecast.forecast_id)
-            return
+            return False
         self.tally.used += 1
         self._view.opened(forecast)
         self._write(forecast)
+        return True
 
     def revise(self, verdict: Verdict, now: int, revised: Revise) -> Revision:
         """Apply a verdict by compare-and-set, or say why not; either way the revision is kept.
@@ -223,6 +242,8 @@ class Ledger:
         """Return once everything kept so far is on the disk, or recording has stopped."""
         if self.failed is not None or not self._pending:
             return
+        if self._before_commit is not None:
+            self._before_commit()
         try:
             self._storage.store(self._pending, self._count, self._hash)
         except (sqlite3.Error, OSError) as why:
@@ -266,11 +287,6 @@ class Ledger:
         self._pending.append((seq, kind.name, entry_id, ts, body, self._hash))
         if len(self._pending) >= self._group:
             self.commit()
-
-    def _acknowledge(self) -> None:
-        self._acknowledged = Head(count=self._count, hash=self._hash.hex())
-        if self._on_commit is not None:
-            self._on_commit(self._count, self._acknowledged.hash)
 
     def _fail(self, why: Exception) -> None:
         self.failed = f"recording stopped after entry {self._acknowledged.count}: {why}"

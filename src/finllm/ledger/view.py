@@ -6,21 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Applied, Closing, Revision, Standing
+from finllm.domain.protocol import Applied, Closing, Revision, Standing, standing_of
 
 ENDED_KEPT: Final = 65_536
 """Closed forecasts remembered, so that a late verdict can be told from one about nothing."""
-
-
-def standing_of(forecast: Forecast) -> Standing:
-    """Return the part of a forecast that the transition rule needs."""
-    return Standing(
-        forecast_id=forecast.forecast_id,
-        epoch=forecast.epoch,
-        version=forecast.version,
-        status=forecast.status,
-        valid_until=forecast.valid_until,
-    )
 
 
 class LatestView:

@@ -130,6 +130,17 @@ def _spy_minute(row: Row) -> Span:
     return _minute(row | {"symbol": row.get("symbol", "SPY")})
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the split factors cannot be read ({error})",
+            place=str(path),
+            mend="Write them as UTF-8 text, or take the file away.",
+        ) from error
+
+
 class Splits:
     """Split factors of one symbol, by the last date for which each holds.
 
@@ -140,7 +151,7 @@ class Splits:
 
     def __init__(self, path: Path) -> None:
         rows = []
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(_text(path).splitlines(), start=1):
             try:
                 day, _, factor = line.split(",")[:3]
                 rows.append((int(day), float(factor)))
@@ -253,6 +264,8 @@ class _Reading:
         self._path = path
         self._tally = tally
         self._wanted = None if symbols is None else {symbol.upper() for symbol in symbols}
+        self.seen: set[str] = set()
+        """Symbols met, asked for or not."""
         self._header: list[str] = []
         self._form: _Form | None = None
 
@@ -283,7 +296,9 @@ class _Reading:
         self._tally.read += 1
         place = f"{self._path}:{number}"
         try:
-            if self._wanted is not None and form.symbol(row) not in self._wanted:
+            symbol = form.symbol(row)
+            self.seen.add(symbol)
+            if self._wanted is not None and symbol not in self._wanted:
                 self._tally.drop("not_asked_for", place)
                 return None
             instrument, start, end = form.place(row)
@@ -334,7 +349,13 @@ def _scaled(bar: Bar, scale: float) -> Bar:
     )  # fmt: skip
 
 
-def read_bars(path: Path, *, tally: Tally, symbols: frozenset[str] | None = None) -> Iterator[Bar]:
+def read_bars(
+    path: Path,
+    *,
+    tally: Tally,
+    symbols: frozenset[str] | None = None,
+    context: frozenset[str] = frozenset(),
+) -> Iterator[Bar]:
     """Yield the bars of one file by (ts_recv, instrument).
 
     Forms, by header: hours in New York wall time (the bar filed under 09:00 starts at 09:30; each ends
@@ -347,12 +368,21 @@ def read_bars(path: Path, *, tally: Tally, symbols: frozenset[str] | None = None
         path: A CSV file, plain or gzip.
         tally: Counts every row as read; yielded rows as used, the rest as dropped with the place.
         symbols: Symbols to keep; None keeps all.
+        context: Symbols to keep as well, where the file has them.
 
     Raises:
-        InputError: If the file cannot be opened, or its header is none of the known ones.
+        InputError: If the file cannot be opened, its header is none of the known ones, or it has no
+            row of a symbol that was asked for.
     """
-    reading = _Reading(path, tally, symbols)
+    reading = _Reading(path, tally, None if symbols is None else symbols | context)
     bars = reading.bars()
+    missing = {symbol.upper() for symbol in symbols or ()} - reading.seen
+    if missing:
+        raise InputError(
+            f"has no bars of {', '.join(sorted(missing))}",
+            place=str(path),
+            mend=f"It has {', '.join(sorted(reading.seen)[:20]) or 'none at all'}.",
+        )
     forward = _Forward(path, tally) if reading.is_raw else None
     for bar in _in_order(bars, tally, path):
         tally.used += 1

@@ -7,11 +7,9 @@ time has to be the venue's own sending time. Knows lines and hosts, nothing of w
 Source: github.com/bmoscon/cryptofeed, `sample_data/` and `cryptofeed/util/async_file.py`.
 """
 
-import heapq
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,7 +18,17 @@ import msgspec
 
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm.market.tape import Order, check_readable, parse_ts, read_frames, read_lines
+from finllm.market.tape import (
+    Order,
+    Places,
+    Tape,
+    check_tapes,
+    files_of,
+    merged,
+    parse_ts,
+    read_frames,
+    read_lines,
+)
 from finllm.market.ticks import is_ticks, read_ticks
 from finllm.runtime.tally import Tally
 
@@ -45,12 +53,13 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """The first messages."""
 
 
-def look(path: Path) -> Recording:
-    """Return what a file is, from its first lines.
+def look(tape: Tape) -> Recording:
+    """Return what a recording is, from the first lines of its first file.
 
     Raises:
         InputError: If the file cannot be opened.
     """
+    path = files_of(tape)[0]
     if is_ticks(path):
         return Recording(path=path, form=TICKS, host="", first=())
     lines = [line for _, line, _ in islice(read_lines(path, Tally()), LOOK) if line.strip()]
@@ -71,13 +80,16 @@ def _ns(seconds: bytes) -> int:
     return int(whole) * NS_PER_S + int(rest[:9].ljust(9, b"0"))
 
 
-def read_capture(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
+def read_capture(
+    path: Path, *, source: int, tally: Tally, places: Places | None = None
+) -> Iterator[Frame]:
     """Yield the frames of a capture or of bare lines, receive times never decreasing.
 
     Args:
         path: A capture, or a file of JSON messages, plain or gzip.
         source: Index given to every frame.
         tally: Counts every message as read; what was sent by the client is counted as noted.
+        places: Told where the file begins, so that a frame's place can be asked for later.
 
     Yields:
         One frame for each message received. An answer over HTTP is wrapped as
@@ -87,6 +99,8 @@ def read_capture(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
         InputError: If the file cannot be opened.
     """
     order = Order(tally)
+    if places is not None:
+        places.begin(source, 0, path)
     for number, line, is_whole in read_lines(path, tally):
         place = f"{path}:{number}"
         if not line.strip():
@@ -100,10 +114,11 @@ def read_capture(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
             tally.drop("torn_line", place)
         elif not ts:
             tally.drop("broken_time", place)
-        elif admitted := order.admit(ts, place):
-            yield Frame(admitted, payload, source)
+        elif order.is_plain(ts):
+            yield Frame(ts, payload, source, number)
         else:
-            tally.drop("time_jump", place)
+            yield from order.weigh(Frame(ts, payload, source, number), place)
+    yield from order.end()
 
 
 def _message(line: bytes) -> tuple[int, bytes]:
@@ -116,14 +131,6 @@ def _message(line: bytes) -> tuple[int, bytes]:
     if line.startswith(b"{") and (found := _STATED.search(line)):
         return int(found[1]) * NS_PER_MS, line
     return 0, line
-
-
-_READERS: Final[Mapping[str, Callable[..., Iterator[Frame]]]] = {
-    "tape": read_frames,
-    "capture": read_capture,
-    "bare": read_capture,
-    TICKS: read_ticks,
-}
 
 
 def line_at(path: Path, ts_recv: int) -> int:
@@ -143,18 +150,23 @@ def line_at(path: Path, ts_recv: int) -> int:
     return 0
 
 
-def read_recordings(paths: Sequence[Path], tally: Tally) -> Iterator[Frame]:
-    """Yield the frames of several recordings merged by receive time; ties go to the earlier path.
+def read_recordings(
+    tapes: Sequence[Tape], tally: Tally, places: Places | None = None
+) -> Iterator[Frame]:
+    """Yield the frames of several recordings merged by receive time; ties go to the earlier one.
 
-    Each keeps its own order, and its position in `paths` is its frames' source index.
+    Each keeps its own order, and its position in `tapes` is its frames' source index.
 
     Raises:
         InputError: If a file cannot be opened.
     """
-    check_readable(paths)
-    readers = [
-        _READERS[look(path).form](path, source=i, tally=tally) for i, path in enumerate(paths)
-    ]
-    if len(readers) == 1:
-        return readers[0]
-    return heapq.merge(*readers, key=attrgetter("ts_recv"))
+    check_tapes(tapes)
+    return merged([_read(tape, i, tally, places) for i, tape in enumerate(tapes)])
+
+
+def _read(tape: Tape, source: int, tally: Tally, places: Places | None) -> Iterator[Frame]:
+    form = look(tape).form
+    if form == "tape":
+        return read_frames(tape, source=source, tally=tally, places=places)
+    read = read_ticks if form == TICKS else read_capture
+    return read(files_of(tape)[0], source=source, tally=tally, places=places)

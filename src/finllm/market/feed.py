@@ -141,6 +141,7 @@ class Market:
         stale_after_ns: A silence longer than this puts STALE on the row that ends it.
         check_every: Compare depth with bookTicker at every n-th diff of a book.
         on_gap: Called with each Gap; without it they gather in `gaps`, for the caller to drain.
+        place_of: Says where a frame stands; without it, by its source and receive time.
     """
 
     is_single = True
@@ -155,6 +156,7 @@ class Market:
         stale_after_ns: int = 5_000_000_000,
         check_every: int = 50,
         on_gap: Callable[[Gap], None] | None = None,
+        place_of: Callable[[Frame], str] | None = None,
     ) -> None:
         self.instruments: list[Instrument] = []
         self.gaps: list[Gap] = []
@@ -164,6 +166,7 @@ class Market:
         self._stale_after_ns = stale_after_ns
         self._check_every = check_every
         self._on_gap = on_gap or self.gaps.append
+        self._place_of = place_of or _place
         self._books: list[_Book] = []
         self._by_name: dict[tuple[bool, str], _Book] = {}
         self._strangers: dict[tuple[bool, str], _Stranger] = {}
@@ -548,7 +551,7 @@ class Market:
 
     def _note_odd(self, book: _Book, frame: Frame) -> None:
         """Show what the kernels rounded or left out since the last look."""
-        place = f"{book.instrument.key}, {_place(frame)}"
+        place = f"{book.instrument.key}, {self._place_of(frame)}"
         for what, cell in (("off_grid", Cell.OFF_GRID), ("deep_levels", Cell.DEEP_DROPPED)):
             count = int(book.cells[cell])
             if count > book.odd[what]:
@@ -557,7 +560,7 @@ class Market:
                 book.odd[what] = count
 
     def _drop(self, reason: str, frame: Frame) -> int:
-        self._tally.drop(reason, _place(frame))
+        self._tally.drop(reason, self._place_of(frame))
         return NO_ROW
 
 

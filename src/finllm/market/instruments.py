@@ -68,17 +68,6 @@ class InstrumentTable:
         return self._rows.get(f"{venue}:{symbol}")
 
 
-def us_equity(symbol: str) -> Instrument:
-    """Return a US stock or fund as bars know it: the price unit is a hundredth of a cent."""
-    return Instrument(
-        venue=US_EQUITY,
-        symbol=symbol.upper(),
-        tick_size=0.0001,
-        lot_size=1.0,
-        source="sub-penny unit: split-adjusted prices are not whole cents",
-    )
-
-
 def per_unit(step: float) -> float:
     """Return how many steps make one unit; exact where that is a whole number."""
     inverse = 1.0 / step

@@ -131,26 +131,33 @@ def _signed(message: bytes) -> list[str]:
     return [name for name, own in signs if any(sign in text for sign in own)]
 
 
-def open_market(names: Sequence[str], tally: Tally) -> Books:
+Place = Callable[[Frame], str]
+"""Says where a frame stands."""
+
+
+def open_market(names: Sequence[str], tally: Tally, place_of: Place | None = None) -> Books:
     """Return books for recordings or feeds whose venues are named in the order of their source index.
 
     Args:
         names: A venue for each source; none stands for Binance.
         tally: Where frames are counted.
+        place_of: Says where a frame stands; by its source and receive time when None.
     """
     kinds = list(dict.fromkeys(names)) or [BINANCE]
     if len(kinds) == 1:
-        return _open(kinds[0], tally, None)
-    return Markets(names, tally)
+        return _open(kinds[0], tally, None, place_of)
+    return Markets(names, tally, place_of)
 
 
-def _open(name: str, tally: Tally, on_gap: Callable[[Gap], None] | None) -> Books:
+def _open(
+    name: str, tally: Tally, on_gap: Callable[[Gap], None] | None, place_of: Place | None
+) -> Books:
     if name == BINANCE:
-        return Market(tally, on_gap=on_gap)
+        return Market(tally, on_gap=on_gap, place_of=place_of)
     if name == US_SPOT:
-        return Market(tally, spot=US_SPOT, on_gap=on_gap)
+        return Market(tally, spot=US_SPOT, on_gap=on_gap, place_of=place_of)
     venue = next(venue for venue in VENUES if venue.name == name)
-    return VenueFeed(venue(), tally, on_gap=on_gap)
+    return VenueFeed(venue(), tally, on_gap=on_gap, place_of=place_of)
 
 
 class _Part(msgspec.Struct):
@@ -166,15 +173,17 @@ class Markets:
     Args:
         names: The venue of each source, in the order of the source index.
         tally: Where frames are counted.
+        place_of: Says where a frame stands; by its source and receive time when None.
     """
 
     is_single = False
 
-    def __init__(self, names: Sequence[str], tally: Tally) -> None:
+    def __init__(self, names: Sequence[str], tally: Tally, place_of: Place | None = None) -> None:
         self.gaps: list[Gap] = []
         self.instruments: list[Instrument] = []
         parts = {
-            name: _Part(_open(name, tally, self.gaps.append), []) for name in dict.fromkeys(names)
+            name: _Part(_open(name, tally, self.gaps.append, place_of), [])
+            for name in dict.fromkeys(names)
         }
         self._parts = list(parts.values())
         self._by_source = [parts[name] for name in names]

@@ -24,7 +24,7 @@ import msgspec
 from finllm.domain.errors import InputError
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S, to_ns
-from finllm.market.tape import Order, read_lines
+from finllm.market.tape import Order, Places, read_lines
 from finllm.market.venues.doorway import Level
 from finllm.market.venues.normalised import Book, Line, Trade
 from finllm.runtime.tally import Tally
@@ -46,13 +46,16 @@ def is_ticks(path: Path) -> bool:
     return bool(_LOBSTER.fullmatch(path.name) or _EXCHANGES.fullmatch(path.name))
 
 
-def read_ticks(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
+def read_ticks(
+    path: Path, *, source: int, tally: Tally, places: Places | None = None
+) -> Iterator[Frame]:
     """Yield a file's frames, receive times (the exchange's own) never decreasing.
 
     Args:
         path: LOBSTER's message file, or a file of quotes or trades, plain or gzip.
         source: Index given to every frame.
         tally: Counts each frame as read, and each row that makes none as read and dropped.
+        places: Told where the file begins, so that a frame's place can be asked for later.
 
     Raises:
         InputError: If a file, or the order book file beside LOBSTER's messages, cannot be read.
@@ -72,15 +75,19 @@ def read_ticks(path: Path, *, source: int, tally: Tally) -> Iterator[Frame]:
         rows = read(path, found[1].upper(), tally)
     midnight = _midnight(found[2], path)
     order = Order(tally)
+    if places is not None:
+        places.begin(source, 0, path)
     for offset_ns, place, part in rows:
         tally.read += 1
-        ts = order.admit(midnight + offset_ns, place)
-        if not ts:
-            tally.drop("time_jump", place)
-            continue
-        stamped = msgspec.structs.replace(part, ts_event=midnight + offset_ns)
+        ts = midnight + offset_ns
+        stamped = msgspec.structs.replace(part, ts_event=ts)
         line = Line(book=stamped) if isinstance(stamped, Book) else Line(trade=stamped)
-        yield Frame(ts, msgspec.json.encode(line), source)
+        frame = Frame(ts, msgspec.json.encode(line), source, int(place.rpartition(":")[2]))
+        if order.is_plain(ts):
+            yield frame
+        else:
+            yield from order.weigh(frame, place)
+    yield from order.end()
 
 
 def _midnight(day: str, path: Path) -> int:

@@ -163,6 +163,7 @@ class VenueFeed:
         table: Listed instruments; what the venue lists itself comes first, the rest is inferred.
         stale_after_ns: A silence longer than this puts STALE on the row that ends it.
         on_gap: Called with each Gap; without it they gather in `gaps`, for the caller to drain.
+        place_of: Says where a frame stands; without it, by its source and receive time.
     """
 
     is_single = False
@@ -176,6 +177,7 @@ class VenueFeed:
         table: InstrumentTable | None = None,
         stale_after_ns: int = 5_000_000_000,
         on_gap: Callable[[Gap], None] | None = None,
+        place_of: Callable[[Frame], str] | None = None,
     ) -> None:
         self.instruments: list[Instrument] = []
         self.gaps: list[Gap] = []
@@ -184,6 +186,7 @@ class VenueFeed:
         self._table = table or InstrumentTable()
         self._stale_after_ns = stale_after_ns
         self._on_gap = on_gap or self.gaps.append
+        self._place_of = place_of or _place
         self._books: list[_Book] = []
         self._by_symbol: dict[str, _Book] = {}
         self._strangers: dict[str, _Stranger] = {}
@@ -229,7 +232,7 @@ class VenueFeed:
         """
         events = self._decode(frame)
         if isinstance(events, str):
-            self._tally.drop(events, _place(frame))
+            self._tally.drop(events, self._place_of(frame))
             return NO_ROW
         ticket = _Ticket(frame, len(events))
         self._waiting.extend((event, ticket) for event in events)
@@ -289,7 +292,7 @@ class VenueFeed:
     def _drop(self, reason: str, ticket: _Ticket) -> int:
         ticket.reason = ticket.reason or reason
         if ticket.n_open > 1 or ticket.is_used:
-            self._tally.note(f"{reason} (part of a frame)", _place(ticket.frame))
+            self._tally.note(f"{reason} (part of a frame)", self._place_of(ticket.frame))
         self._close(ticket)
         return NO_ROW
 
@@ -300,7 +303,7 @@ class VenueFeed:
         if ticket.is_used:
             self._tally.used += 1
         else:
-            self._tally.drop(ticket.reason, _place(ticket.frame))
+            self._tally.drop(ticket.reason, self._place_of(ticket.frame))
 
     def _connection(self, event: Connection, ticket: _Ticket) -> int:
         """Check that no message of this connection is missing; drop one that was seen before."""
@@ -539,7 +542,7 @@ class VenueFeed:
             book.view[_FLAGS] |= _UNVERIFIED
         odd = int(book.cells[Cell.OFF_GRID] + book.cells[Cell.DEEP_DROPPED])
         if odd > book.odd:
-            place = f"{book.instrument.key}, {_place(ticket.frame)}"
+            place = f"{book.instrument.key}, {self._place_of(ticket.frame)}"
             self._tally.note("off_grid_or_deep_levels", place)
             self._tally.noted["off_grid_or_deep_levels"] += odd - book.odd - 1
             book.odd = odd

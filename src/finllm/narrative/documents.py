@@ -7,8 +7,9 @@ declared delay.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -38,7 +39,11 @@ _LONGEST_NAME: Final = 200
 
 
 def read_documents(
-    path: Path, *, tally: Tally, delay_ns: int = 2 * NS_PER_S, sort_limit: int = SORT_LIMIT
+    path: Path | Sequence[Path],
+    *,
+    tally: Tally,
+    delay_ns: int = 2 * NS_PER_S,
+    sort_limit: int = SORT_LIMIT,
 ) -> Iterator[Document | Refusal]:
     """Yield a recording's documents in order of receipt, and a refusal for each unusable row.
 
@@ -46,7 +51,8 @@ def read_documents(
     an earlier row's is raised to it (`clamped`). Otherwise the whole file is read and sorted.
 
     Args:
-        path: JSON lines or CSV with a header, plain or gzip.
+        path: JSON lines or CSV with a header, plain or gzip; several, each going on where the one
+            before it ends, are one recording.
         tally: Counts `read`, and `dropped` with the place; who admits a document counts `used`.
         delay_ns: From publication to receipt, where a row states no receive time.
         sort_limit: Characters of text that may be held for sorting.
@@ -54,15 +60,17 @@ def read_documents(
     Raises:
         InputError: If the file cannot be read, is neither form, or is too large to be sorted.
     """
-    found = _in_file_order(read_rows(path, tally), tally, delay_ns)
+    paths = [path] if isinstance(path, Path) else path
+    rows = chain.from_iterable(read_rows(one, tally) for one in paths)
+    found = _in_file_order(rows, tally, delay_ns)
     for made, is_stated in found:
         if isinstance(made, Refusal):
             yield made
         elif is_stated:
             yield made
-            yield from _never_earlier(found, made.ts_recv, tally, path)
+            yield from _never_earlier(found, made.ts_recv, tally, paths[0])
         else:
-            yield from _sorted(found, made, sort_limit, path)
+            yield from _sorted(found, made, sort_limit, paths[0])
 
 
 def _sorted(

@@ -7,8 +7,10 @@ bytes whatever was admitted later.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import (
@@ -38,6 +40,8 @@ from finllm.narrative.memory import Arrivals, Texts, Timeline
 from finllm.narrative.stance import StanceHead, load_stance_head
 from finllm.runtime.tally import Tally
 
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
 
 class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the room reads, remembers and gathers."""
@@ -50,17 +54,17 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """The window whose count of documents is held against the usual rate."""
     burst_windows: int = 24
     """Earlier windows that say what is usual."""
-    copy_window_ns: int = 2 * NS_PER_DAY
+    copy_window_ns: Annotated[int, Meta(ge=0)] = 2 * NS_PER_DAY
     """An older text is history: what repeats it is new again."""
-    near_copy: float = 0.5
+    near_copy: Share = 0.5
     """Least similarity (Jaccard, character 5-grams) of a near copy."""
     originals: int = 16_384
     """First appearances that copies are looked for among."""
     recent: int = 64
     """Documents of an instrument that novelty is measured against."""
-    least_relevance: float = 0.15
+    least_relevance: Share = 0.15
     """A document less relevant than this does not count for an instrument."""
-    clock_skew_ns: int = NS_PER_MIN
+    clock_skew_ns: Annotated[int, Meta(ge=0)] = NS_PER_MIN
     """How far ahead of ours a source's clock may be."""
     longest_text: int = 1_000_000
     """Characters; longer texts are refused."""
@@ -72,9 +76,9 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """How long claims are kept."""
     most_chars: int = 64_000_000
     """Characters of text kept for quotes, over all documents."""
-    prior: float = 0.6
+    prior: Share = 0.6
     """Credibility of a source that nothing is known of."""
-    source_priors: dict[str, float] = {}
+    source_priors: dict[str, Share] = {}
     """Credibility of sources that something is known of."""
 
     def __post_init__(self) -> None:

@@ -158,6 +158,7 @@ class SegmentedFile:
         self.lost = 0
         self.deleted_segments = 0
         self.compress_failures = 0
+        """Closed segments that stayed uncompressed."""
         self._folder, self._name, self._suffix = folder, name, suffix
         self._header, self._opener, self._on_failure = header, opener, on_failure
         self._bounds = bounds or Bounds()

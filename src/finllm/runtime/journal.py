@@ -141,6 +141,11 @@ class Journal:
         return self._file.deleted_segments
 
     @property
+    def compress_failures(self) -> int:
+        """Return how many closed segments stayed uncompressed."""
+        return self._file.compress_failures
+
+    @property
     def seq(self) -> int:
         """Return the number of the last record; 0 before the first."""
         return self._seq
@@ -344,6 +349,16 @@ class LineJournal:
     def lost(self) -> int:
         """Return how many frames were taken and not recorded."""
         return self._file.lost
+
+    @property
+    def deleted_segments(self) -> int:
+        """Return how many old segments the retention bound has deleted."""
+        return self._file.deleted_segments
+
+    @property
+    def compress_failures(self) -> int:
+        """Return how many closed segments stayed uncompressed."""
+        return self._file.compress_failures
 
     def append(self, ts_recv: int, payload: bytes) -> None:
         """Take one frame. Line breaks in it, which JSON has only between tokens, become spaces."""

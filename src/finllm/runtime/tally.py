@@ -21,6 +21,11 @@ class Tally:
         self.dropped[reason] += 1
         self.first_place.setdefault(reason, place)
 
+    def withdraw(self, reason: str, place: str = "") -> None:
+        """Count one input as dropped after all, which its reader has counted as used."""
+        self.used -= 1
+        self.drop(reason, place)
+
     def note(self, what: str, place: str = "") -> None:
         """Count something worth showing about an input that was used all the same."""
         self.noted[what] += 1

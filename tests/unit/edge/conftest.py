@@ -16,7 +16,8 @@ from finllm.edge.artifact import (
     RegimeRule,
     load_artifact,
 )
-from finllm_lab.export import Network, graph_of, prior_network, write_artifact
+from finllm.edge.linear import Network
+from finllm_lab.export import graph_of, prior_network, write_artifact
 
 COLUMNS = ("obi_1", "sigma", "a", "b", "c")
 NORMAL = (-1.28, -0.67, 0.0, 0.67, 1.28)

@@ -101,6 +101,9 @@ def test_horizons_out_of_order_are_refused(folder: Path, spec: FeatureSpec) -> N
 
 def test_a_graph_of_another_width_is_refused(folder: Path, spec: FeatureSpec) -> None:
     _edit(folder, priors=read_manifest(folder).priors[:2])
+    with pytest.raises(ArtifactError, match=r"float32 \(14, 24\), not float32 \(14, 16\)"):
+        load_artifact(folder, spec=spec)
+    _edit(folder, weights_sha256="")
     with pytest.raises(ArtifactError, match="24 numbers a row, not 16"):
         load_artifact(folder, spec=spec)
 
@@ -109,6 +112,17 @@ def test_bytes_that_are_no_graph_are_refused(folder: Path, spec: FeatureSpec) ->
     from hashlib import sha256
 
     (folder / "model.onnx").write_bytes(b"no graph")
-    _edit(folder, model_sha256=sha256(b"no graph").hexdigest())
+    _edit(folder, model_sha256=sha256(b"no graph").hexdigest(), weights_sha256="")
     with pytest.raises(ArtifactError, match="cannot load"):
+        load_artifact(folder, spec=spec)
+
+
+def test_weights_that_are_no_weights_are_refused(folder: Path, spec: FeatureSpec) -> None:
+    from hashlib import sha256
+
+    (folder / "weights.npy").write_bytes(b"no weights")
+    with pytest.raises(ArtifactError, match=r"weights\.npy: sha256"):
+        load_artifact(folder, spec=spec)
+    _edit(folder, weights_sha256=sha256(b"no weights").hexdigest())
+    with pytest.raises(ArtifactError, match="cannot be read"):
         load_artifact(folder, spec=spec)

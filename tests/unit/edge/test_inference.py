@@ -64,13 +64,13 @@ def test_a_pool_of_none_and_a_pool_of_nothing_are_refused(folder: Path, tmp_path
 def test_a_worker_that_cannot_start_is_given_up_after_one_restart(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "model.onnx").write_bytes(b"no graph")
+    (folder / "weights.npy").write_bytes(b"no weights")
     pool = WorkerPool(folder, 1)
     with pytest.raises(WorkerError, match=r"finllm\.edge\.inference.*ended with code 1"):
         pool.infer(np.zeros((1, 5)))
     assert pool.n_restarts == 1
     pool.close()
-    assert "cannot load the graph" in capfd.readouterr().err
+    assert "the file was changed after it was built" in capfd.readouterr().err
 
 
 ECHO = """

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.domain.forecast import Forecast, Outcome, Rung, forecast_row_dtype
+from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.market import ROW_HEAD, Flag
 from finllm.domain.protocol import Outlook, OutlookBand
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.tilt import tilt
 from finllm.edge.artifact import Artifact
+from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 
 T0 = 1_700_000_000 * 10**9
@@ -31,7 +32,8 @@ class Desk:
     def __init__(self, artifact: Artifact) -> None:
         self.session = EdgeSession(artifact, artifact.spec, "x:Y")
         self.head = np.zeros(1, dtype=ROW_HEAD)
-        self.out = np.zeros(1, dtype=forecast_row_dtype(3))
+        self.out = self.session.out
+        self.entry = np.zeros(0)
         self.seq = 0
 
     def serve(
@@ -39,12 +41,14 @@ class Desk:
     ) -> np.void:
         self.seq += 1
         self.head[0] = (self.seq, ts, ts - 5, mid2, 1, flags, 1)
-        self.out["ts_emit"] = ts + 7
-        self.session.forecast(self.head[0], row, raw, self.out[0])
+        entries = entries_of(self.head, row[None, :])
+        self.entry = entries.view(np.float64)[0]
+        self.session.observe(entries[0], self.entry)
+        self.session.speak(entries[0], self.entry, raw, ts + 7)
         return self.out[0].copy()
 
-    def record(self, horizon: int, row: Any = ROW) -> Forecast:
-        return self.session.record(self.out[0], self.head[0], row, horizon, epoch=1, rung=Rung.FULL)
+    def record(self, horizon: int) -> Forecast:
+        return self.session.record(self.out[0], self.entry, horizon, epoch=1, rung=Rung.FULL)
 
     def settle(self, forecast: Forecast, ts: int, label: int, return_bps: float = 0.0) -> None:
         self.session.learn(

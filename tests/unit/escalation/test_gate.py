@@ -220,5 +220,21 @@ def test_a_notice_that_is_not_a_number_never_breaks_the_gate(field: str, bad: fl
 
 
 def test_a_setting_below_zero_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"gate\.min_gain"):
+    with pytest.raises(SettingsError, match=r"escalation\.min_gain"):
         GateSettings(min_gain=-1.0)
+
+
+@pytest.mark.parametrize("rung", [Rung.EDGE_ONLY, Rung.LAST_VALID])
+def test_nothing_is_asked_where_the_slow_path_rests(rung: Rung) -> None:
+    answer = Gate().decide(notice(), (forecast(),), NOW, belief(), rung)
+    assert isinstance(answer, Hold)
+    assert str(rung) in answer.reason
+
+
+def test_on_the_rung_of_few_escalations_only_what_is_worth_more_is_asked() -> None:
+    full = Gate().decide(notice(), (forecast(),), NOW, belief())
+    assert isinstance(full, Escalate)
+    for share, kind in ((0.9, Escalate), (1.1, Hold)):
+        few = GateSettings(min_gain=full.expected_gain * share / 4.0)
+        answer = Gate(few).decide(notice(), (forecast(),), NOW, belief(), Rung.FEW_ESCALATIONS)
+        assert isinstance(answer, kind)

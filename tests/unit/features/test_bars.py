@@ -34,9 +34,10 @@ class Stream:
         self.features = BarFeatures(lead)
         self.row = np.full(len(BAR_SPEC), np.nan)
         self.head = np.zeros((), ROW_HEAD)
+        self.refused = ""
 
     def push(self, *args, **kwargs):
-        self.features.push(bar(*args, **kwargs), self.row, self.head)
+        self.refused = self.features.push(bar(*args, **kwargs), self.row, self.head)
         return self
 
     def __getitem__(self, name):
@@ -141,12 +142,30 @@ def test_the_market_leads_by_what_it_said_since_our_bar_before():
     assert aapl["market_ret_1"] == 0  # nothing heard of SPY since
 
 
+def test_the_market_leads_a_symbol_alike_on_whichever_side_of_it_the_symbol_is_read():
+    rows = []
+    for spy_first in (False, True):
+        lead = MarketLead("us:SPY")
+        spy, other = Stream(lead), Stream(lead)
+        for i, start in enumerate(sessions(2)):
+            if spy_first:
+                spy.push(200.0 + i % 3, start=start, instrument="us:SPY")
+            other.push(100.0 + i, start=start)
+            rows.append(other.row.copy())
+            if not spy_first:
+                spy.push(200.0 + i % 3, start=start, instrument="us:SPY")
+    half = len(rows) // 2
+    assert np.array_equal(rows[:half], rows[half:])
+    assert len({row[BAR_SPEC.columns["market_ret_1"]] for row in rows}) > 3
+
+
 @pytest.mark.parametrize("close", [math.nan, math.inf, 0.0, -5.0, 1e300])
-def test_a_bar_without_a_price_changes_nothing_and_is_counted(close):
+def test_a_bar_without_a_price_changes_nothing_and_says_why(close):
     starts = list(sessions(1))
     book, clean = Stream().push(100.0, start=starts[0]), Stream().push(100.0, start=starts[0])
     book.push(close, start=starts[1])
-    assert (book.features.refused, book.head["mid2"], book.head["flags"]) == (1, 0, 0)
+    assert book.refused == "price_out_of_bounds"
+    assert (book.head["mid2"], book.head["flags"]) == (0, 0)
     assert np.isfinite(book.row).all()
     book.push(101.0, start=starts[2])
     clean.push(101.0, start=starts[2])
@@ -155,8 +174,8 @@ def test_a_bar_without_a_price_changes_nothing_and_is_counted(close):
 
 
 def test_a_bar_that_is_not_later_is_refused():
-    book = Stream().push(100.0).push(120.0)
-    assert book.features.refused == 1
+    assert Stream().push(100.0).refused == ""
+    assert Stream().push(100.0).push(120.0).refused == "not_later"
 
 
 def test_the_head_says_twice_the_close_in_fixed_ticks():

@@ -7,52 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from finllm.domain.market import ROW_HEAD, VIEW_SIZE, BookView, Flag, RowKind
-from finllm.features.book import BookFeatures
+from book_stream import MS, S, Stream
+from finllm.domain.market import ROW_HEAD, BookView, Flag, RowKind
 from finllm.features.book_spec import BOOK_SPEC
-
-T0 = 1_700_000_000 * 10**9
-MS, S = 10**6, 10**9
-
-
-class Stream:
-    """A book in the hand: set a side, push, look at the row by name."""
-
-    def __init__(self):
-        self.features = BookFeatures()
-        self.view = np.zeros(VIEW_SIZE, np.int64)
-        self.row = np.full(len(BOOK_SPEC), np.nan)
-        self.head = np.zeros((), ROW_HEAD)
-        self.ts = T0
-        self.seq = 0
-
-    def side(self, name, *levels):
-        view = self.view
-        at_px, at_sz = (BookView.BID_PX, BookView.BID_SZ)
-        if name == "ask":
-            at_px, at_sz = (BookView.ASK_PX, BookView.ASK_SZ)
-        view[at_px : at_px + 10] = view[at_sz : at_sz + 10] = 0
-        for i, (price, size) in enumerate(levels):
-            view[at_px + i], view[at_sz + i] = price, size
-        view[BookView.N_BIDS if name == "bid" else BookView.N_ASKS] = len(levels)
-
-    def push(self, bid=None, ask=None, *, after=10 * MS, flags=Flag.VALID, trade=0):
-        if bid is not None:
-            self.side("bid", *bid)
-        if ask is not None:
-            self.side("ask", *ask)
-        self.ts += after
-        self.seq += 1
-        view = self.view
-        view[BookView.KIND] = RowKind.TRADE if trade else RowKind.DEPTH
-        view[BookView.FLAGS], view[BookView.SEQ] = flags, self.seq
-        view[BookView.TS_RECV], view[BookView.TS_EVENT] = self.ts, self.ts - 7
-        view[BookView.TRADE_SIDE], view[BookView.TRADE_SZ] = np.sign(trade), abs(trade)
-        self.features.push(view, self.row, self.head)
-        return self
-
-    def __getitem__(self, name):
-        return self.row[BOOK_SPEC.columns[name]]
 
 
 @pytest.fixture
@@ -72,9 +29,19 @@ def test_imbalance_is_cumulated_over_levels(book):
 
 
 def test_the_weighted_mid_leans_to_the_thinner_queue(book):
-    assert book["wmid_offset"] == pytest.approx((101.5 - 101) / 101 * 1e4)
-    assert book["spread"] == pytest.approx(2 / 101 * 1e4)
+    half_spread = 1.0  # more than the volatility known so far, so returns are measured in it
+    assert book["wmid_offset"] == pytest.approx(slog((101.5 - 101) / half_spread))
     assert book["log_spread"] == pytest.approx(math.log(2))
+
+
+def test_a_spread_is_told_against_the_time_that_others_stood(book):
+    assert book["spread_rel"] == 0  # nothing has stood yet
+    book.push(None, [(104, 10)], after=30 * S)
+    assert book["spread_rel"] == pytest.approx(math.log(4 / 2))
+    book.push(None, [(102, 10)], after=30 * S)
+    weights = 0.5**0.5 * (1 - 0.5**0.5), 1 - 0.5**0.5
+    mean = (2 * weights[0] + 4 * weights[1]) / sum(weights)
+    assert book["spread_rel"] == pytest.approx(math.log(2 / mean))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +93,94 @@ def test_trade_flow_takes_the_sign_of_the_aggressor(book):
 def test_a_trade_leaves_order_flow_alone(book):
     book.push(trade=8)
     assert book["ofi_10s"] == 0
+
+
+TEN = [(100 - i, 10) for i in range(10)], [(101 + i, 10) for i in range(10)]
+
+
+def test_depth_that_leaves_without_a_trade_was_cancelled():
+    book = Stream().push(*TEN)
+    bids = [(100, 4), *TEN[0][1:]]
+    book.push(bids)
+    assert book["cancel_rate_2s"] == pytest.approx(math.log1p(6 / 8.5 / 0.4))
+    book.push(trade=-5)  # five of the six were traded after all
+    assert book["cancel_rate_2s"] == pytest.approx(math.log1p(1 / 8 / 0.4))
+    book.push(trade=-1)
+    assert book["cancel_rate_2s"] == 0
+
+
+def test_resilience_is_what_came_back_of_what_left():
+    book = Stream().push(*TEN)
+    book.push([(100, 2), *TEN[0][1:]])
+    assert book["resilience_2s"] == -1
+    book.push([(100, 6), *TEN[0][1:]])
+    assert book["resilience_2s"] == pytest.approx((4 - 8) / (4 + 8))
+    book.push(TEN[0])
+    assert book["resilience_2s"] == 0
+    book.push([(101, 3), *TEN[0][:9]], TEN[1][1:])  # a level came, the best ask left
+    assert book["resilience_2s"] == pytest.approx((8 + 3 - 8 - 10) / (8 + 3 + 8 + 10))
+
+
+def test_a_level_that_comes_into_sight_from_beyond_has_not_come():
+    book = Stream().push(*TEN)
+    book.push(TEN[0][1:])  # the best bid left: the sixth level is now the fifth
+    assert book["resilience_2s"] == -1
+    assert book["cancel_rate_2s"] == pytest.approx(math.log1p(10 / 10 / 0.4))
+
+
+def test_a_hidden_drain_shows_as_depletion_while_the_touch_stands_still():
+    book = Stream()
+    for _ in range(100):
+        book.push(*TEN, after=100 * MS)
+    assert book["depletion_10s"] == book["depletion_60s"] == 0
+    thin = [(100, 10), *((100 - i, 1) for i in range(1, 10))]
+    book.push(thin, after=100 * MS)
+    assert book["obi_1"] == book["ret_10s"] == 0
+    assert book["depletion_10s"] == pytest.approx(math.log(6.4 / 10), abs=0.01)
+    assert book["resilience_2s"] == -1
+
+
+def test_the_profile_of_depth_has_a_slope_and_a_bend():
+    def profile(size):
+        book = Stream().push(
+            [(100 - i, size(i)) for i in range(10)], [(101 + i, size(i)) for i in range(10)]
+        )
+        return book["depth_slope"], book["depth_convexity"]
+
+    assert profile(lambda _: 10) == (0, 0)
+    slope, bend = profile(lambda i: 40 if 3 <= i < 7 else 10)
+    assert slope > 0
+    assert bend == pytest.approx(-2 * math.log(4))
+    assert profile(lambda i: 10 if 3 <= i < 7 else 40)[1] == pytest.approx(2 * math.log(4))
+
+
+def test_the_microprice_learns_which_way_a_lopsided_touch_moves():
+    book = Stream().push([(100, 90)], [(101, 10)])
+    assert book["microprice_offset"] == 0  # nothing has moved yet
+    for _ in range(400):
+        book.push([(100, 90)], [(101, 10)])
+        book.push([(101, 50)], [(102, 50)])  # up by two half-ticks, to a balanced touch
+        book.push([(101, 10)], [(102, 90)])
+        book.push([(100, 50)], [(101, 50)])
+    book.push([(100, 90)], [(101, 10)])
+    scale = max(book["sigma"] * book.head["mid2"] / 1e4, 1)
+    learnt = math.expm1(book["microprice_offset"]) * scale
+    assert 1 < learnt < 2
+    book.push([(100, 10)], [(101, 90)])
+    assert book["microprice_offset"] < 0
+
+
+def test_the_microprice_of_a_coin_toss_is_the_mid():
+    rng = np.random.default_rng(5)
+    book = Stream()
+    bid, wrong = 1_000, []
+    for _ in range(6_000):
+        bid += int(rng.choice([-1, 0, 1]))
+        bids, asks = rng.integers(1, 100, 2)
+        book.push([(bid, bids)], [(bid + 1, asks)])
+        wrong.append(book["microprice_offset"])
+    assert abs(np.mean(wrong)) < 0.02
+    assert np.abs(wrong[-2_000:]).max() < 0.7
 
 
 def test_volatility_is_that_of_the_last_mid_of_each_second(book):
@@ -209,7 +264,8 @@ def test_a_crossed_or_locked_book_is_never_valid(bid, ask, flag):
 def test_a_crossed_book_moves_no_price():
     book = warm_book().push([(150, 5)], [(103, 5)])
     book.push([(100, 5)], [(101, 5)])
-    assert book["ret_1s"] == book["rv_10s"] == 0
+    assert book["ret_1s"] == 0
+    assert book["rv_10s"] == math.log(0.05)  # the least that is told
 
 
 def test_an_empty_side_has_no_mid_and_is_not_valid():
@@ -272,5 +328,5 @@ def test_memory_is_constant():
 
 
 def test_the_spec_names_every_column_once_with_unit_and_source():
-    assert len(BOOK_SPEC.columns) == len(BOOK_SPEC) == 36
+    assert len(BOOK_SPEC.columns) == len(BOOK_SPEC) == 52
     assert all(feature.unit and feature.source for feature in BOOK_SPEC.features)

@@ -7,9 +7,10 @@ import pytest
 
 from finllm.domain.spec import Feature, FeatureSpec
 from finllm.edge.artifact import load_artifact
+from finllm.edge.linear import Network
 from finllm.edge.onnx import OnnxModel
 from finllm_lab.edge import BOOK_PLAN, Build, Plan, Trial, build, labelled, score_lines
-from finllm_lab.export import Network, graph_of, prior_network
+from finllm_lab.export import graph_of, prior_network
 from finllm_lab.labels import BOOK_HORIZONS
 from finllm_lab.training import PRIOR_ONLY, Penalty, Sample, columns_of, fit_path
 from lab_sessions import session_of
@@ -46,6 +47,20 @@ def _log_loss(p: np.ndarray, label: np.ndarray) -> float:
 def test_only_signed_columns_change_sign() -> None:
     assert COLUMNS.odd.tolist() == [True, False, False]
     assert not columns_of(SPEC, is_mirrored=False, core=()).odd.any()
+
+
+def test_an_unread_column_moves_no_claim() -> None:
+    unread = columns_of(SPEC, is_mirrored=True, core=("obi_1",), unread=("log_spread",))
+    sample = _sample(4_000, 0)
+    path = fit_path(sample, (PRIOR_ONLY, Penalty(0.001)), unread)
+    fresh = _sample(50, 1).rows
+    other = fresh.copy()
+    other[:, 2] += 3.0
+    network = path.network([1], [1])
+    assert np.array_equal(_served(network, fresh), _served(network, other))
+    assert not np.array_equal(
+        _served(network, fresh), _served(network, fresh + np.array([1.0, 0.0, 0.0]))
+    )
 
 
 def test_a_fit_beats_climatology_on_rows_that_it_never_saw() -> None:

@@ -412,3 +412,19 @@ ledger.close()
     ledger = Ledger.open(folder)
     assert ledger.head.count >= int(count)
     ledger.close()
+
+
+def test_what_a_group_rests_on_is_put_first(tmp_path: Path) -> None:
+    """`before_commit` is called before each group can be read from the disk, and only then."""
+    seen: list[int] = []
+
+    def count() -> None:
+        with LedgerReader(tmp_path / "ledger") as reader:
+            seen.append(sum(1 for _ in reader.records(Forecast)))
+
+    ledger = Ledger.create(tmp_path / "ledger", group=2, before_commit=count)
+    for i in range(4):
+        ledger.open_forecast(forecast(i))
+    assert seen == [0, 2]
+    ledger.close()
+    assert seen == [0, 2]

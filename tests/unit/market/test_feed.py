@@ -5,7 +5,7 @@ import json
 import pytest
 
 from finllm.domain.instrument import Instrument
-from finllm.domain.market import BookView, Flag, RowKind
+from finllm.domain.market import BookView, Flag, Frame, RowKind
 from finllm.market.instruments import InstrumentTable
 
 V = BookView
@@ -81,13 +81,11 @@ def test_a_gap_forces_a_new_snapshot(story):
     [gap] = story.market.gaps
     assert (gap.from_sequence, gap.to_sequence, gap.reason) == (20, 31, "gap")
     assert gap.instrument == "binance-usdm:BTCUSDT"
-    assert story.market.needs_snapshot(0)
     assert story.touch(41) == 0
     assert view[V.FLAGS] == Flag.RESYNCING
     assert (view[V.N_BIDS], view[V.N_ASKS]) == (1, 1)
     assert story.diff(41, 50, 40) == -1
     story.snapshot(45)
-    assert not story.market.needs_snapshot(0)
     assert story.diff(51, 60, 50) == 0
     assert view[V.FLAGS] == Flag.VALID
     assert story.settle() == {"before_snapshot": 1}
@@ -107,8 +105,13 @@ def test_a_snapshot_that_does_not_reach_the_held_diffs_is_refused(story):
     story.touch(1)
     story.diff(20, 29, 19)
     story.snapshot(15)
-    assert story.market.needs_snapshot(0)
     assert story.settle() == {"stale_snapshot": 1, "no_snapshot": 1}
+
+
+def test_a_dropped_frame_is_shown_where_its_reader_says_that_it_stands(new_story):
+    told = new_story(place_of=lambda frame: f"tape.gz:{frame.line}")
+    told.market.push(Frame(told.now, b"{}", 0, 12))
+    assert told.tally.first_place == {"unknown_stream": "tape.gz:12"}
 
 
 def test_a_late_snapshot_never_touches_a_valid_book(story):

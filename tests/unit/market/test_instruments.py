@@ -9,7 +9,6 @@ from finllm.market.instruments import (
     decimals,
     infer,
     per_unit,
-    us_equity,
 )
 
 
@@ -37,7 +36,3 @@ def test_the_smallest_step_seen_becomes_the_tick():
     guess = infer(USDM, "ABCUSDC_250101", ["1.50", "1.25", "2.00"], ["3", "0.5"])
     assert (guess.tick_size, guess.lot_size, guess.quote) == (0.01, 0.1, "USDC")
     assert "3 prices" in guess.source
-
-
-def test_us_equities_are_named_like_bars():
-    assert us_equity("aapl").key == "us-equity:AAPL"

@@ -5,10 +5,11 @@ import gzip
 import pytest
 
 from finllm.domain.errors import InputError
-from finllm.market.tape import JUMP_NS, read_chain, read_frames
+from finllm.market.tape import JUMP_NS, MAX_HELD, Places, read_chain, read_frames
 from finllm.runtime.tally import Tally
 
 T = 1_700_000_000_000_000_000
+HOUR = 3_600_000_000_000
 
 
 def read(path, source=0):
@@ -57,7 +58,7 @@ def test_broken_lines_are_dropped_with_file_and_line(tmp_path):
         b"-5 {}",
         b"1.7e18 {}",
         b"17 {}",
-        b"%d []" % T,
+        b"%d text" % T,
         b"",
         *lines(2),
     ]
@@ -116,12 +117,58 @@ def test_one_broken_number_does_not_carry_the_rest_into_the_future(tmp_path):
     assert tally.dropped == {"time_jump": 1}
 
 
-def test_a_leap_that_several_lines_agree_on_is_believed(tmp_path):
-    far = T + 300 * JUMP_NS
-    path = write(tmp_path / "t", [b"%d {}" % t for t in (T, far, far + 1, far + 2, far + 3)])
-    frames, tally = read(path)
-    assert [frame.ts_recv for frame in frames] == [T, far + 2, far + 3]
-    assert tally.dropped == {"time_jump": 2}
+def read_times(path, times):
+    """Return the receive times, less T, that a tape of these gives, and what was dropped."""
+    frames, tally = read(write(path, [b"%d {}" % (T + t) for t in times]))
+    assert tally.read == len(times) == len(frames) + sum(tally.dropped.values())
+    return [frame.ts_recv - T for frame in frames], dict(tally.dropped)
+
+
+def test_a_pause_that_several_lines_agree_on_loses_none_of_them(tmp_path):
+    times = [0, 1, 2, *(HOUR + i for i in range(5)), 9 * HOUR, 9 * HOUR + 1, 9 * HOUR + 2]
+    assert read_times(tmp_path / "t", times) == (times, {})
+
+
+@pytest.mark.parametrize("wrong", [3 * JUMP_NS, 5 * HOUR, 300 * 24 * HOUR, -3_000 * 24 * HOUR])
+@pytest.mark.parametrize("at", range(6))
+def test_one_wrong_receive_time_moves_no_other_wherever_it_stands(tmp_path, wrong, at):
+    times = [0, 1, 2, 3, 4, 5]
+    broken = [*times[:at], wrong, *times[at:]]
+    read, dropped = read_times(tmp_path / "t", broken)
+    if wrong < 0 and at >= 3:  # it cannot be told from a line out of order
+        assert read == sorted([*times, times[at - 1]])
+    else:
+        assert (read, dropped) == (times, {"time_jump": 1})
+
+
+def test_the_few_lines_of_a_short_tape_and_those_after_its_last_pause_are_kept(tmp_path):
+    assert read_times(tmp_path / "two", [0, 5]) == ([0, 5], {})
+    assert read_times(tmp_path / "end", [0, 1, 2, HOUR]) == ([0, 1, 2, HOUR], {})
+    far = 300 * 24 * HOUR
+    assert read_times(tmp_path / "far", [0, 1, 2, far]) == ([0, 1, 2], {"time_jump": 1})
+
+
+def test_a_tape_of_a_line_every_few_minutes_is_kept_whole(tmp_path):
+    times = [i * 3 * JUMP_NS for i in range(2 * MAX_HELD + 5)]
+    assert read_times(tmp_path / "t", times) == (times, {})
+
+
+def test_several_files_of_one_tape_are_one_source_and_keep_their_own_line_numbers(tmp_path):
+    one = write(tmp_path / "1.gz", [b'%d {"n":%d}' % (T + t, t) for t in (0, 10)], packed=True)
+    two = write(tmp_path / "2", [b"", *(b'%d {"n":%d}' % (T + t, t) for t in (5, 30))])
+    other = write(tmp_path / "3", [b'%d {"n":7}' % (T + 7)])
+    places, tally = Places(), Tally()
+    frames = list(read_chain([[one, two], other], tally, places))
+    assert [(f.ts_recv - T, f.source) for f in frames] == [
+        (0, 0),
+        (7, 1),
+        (10, 0),
+        (10, 0),
+        (30, 0),
+    ]
+    assert [places.of(f).replace(f"{tmp_path}/", "") for f in frames] == [
+        "1.gz:1", "3:1", "1.gz:2", "2:2", "2:3",
+    ]  # fmt: skip
 
 
 def test_a_missing_file_names_itself_and_the_mend(tmp_path):

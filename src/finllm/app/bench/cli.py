@@ -1,0 +1,77 @@
+"""`finllm bench`: parse, measure, render."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from finllm.app.bench.edge import EdgeFigures
+
+bench_app = typer.Typer(help="How fast it is here, on the real path.", no_args_is_help=True)
+
+
+@bench_app.command("edge")
+def edge(
+    tapes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Frame tapes. Default: the synthetic market.",
+            metavar="[TAPE]...",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds of tape measured at 1 x real time.")
+    ] = 20.0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the distributions into this PNG.", metavar="FILE")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output.")
+    ] = False,
+) -> None:
+    """From a frame to a forecast row: by stage, in one process, through a worker. Leave the machine alone.
+
+    Takes about twice the seconds of tape and half a minute.
+    """
+    from finllm.app.bench import edge as bench
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        figures, found = bench.bench_edge(
+            bench.Plan(tapes=tuple(tapes or ()), seconds=seconds), status.update
+        )
+    if plot is not None:
+        bench.plot(found, plot)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        return
+    _show(figures, Console())
+
+
+def _show(figures: "EdgeFigures", console: Console) -> None:
+    table = Table(
+        "microseconds", "p50", "p99", "p99.9", "max", "rows", title="frame to forecast row"
+    )
+    shown = {
+        **figures.stages_us,
+        "in process": figures.in_process_us,
+        **figures.paced,
+        **{f"{load.instruments} instruments": load.service_us for load in figures.by_instruments},
+    }
+    for name, spread in shown.items():
+        cells = (spread.p50, spread.p99, spread.p999, spread.max)
+        table.add_row(name, *(f"{cell:,.1f}" for cell in cells), f"{spread.n:,}")
+    console.print(table)
+    flat = figures.flat_out
+    console.print(
+        f"flat out {figures.frames_per_s:,.0f} frames/s in process; "
+        f"{flat.frames_per_s:,.0f} frames/s through a worker, {flat.conflated_share:.1%} conflated; "
+        f"load {figures.load_1m}"
+    )

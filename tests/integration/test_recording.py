@@ -1,0 +1,146 @@
+"""What a live run records: before it is used, and enough to say the same again."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from finllm.app.recording import Input, recorded
+from finllm.app.replay import Inputs, replay
+from finllm.app.settings import Settings
+from finllm.app.wiring import open_pipeline
+from finllm.domain.errors import InputError
+from finllm.domain.forecast import Forecast, Outcome
+from finllm.ledger.reader import LedgerReader
+from finllm.market.tape import read_chain
+from finllm.narrative.documents import read_documents
+from finllm.runtime.files import Bounds, read_segment
+from finllm.runtime.journal import read_journal
+from finllm.runtime.tally import Tally
+from support.poison import lines_of as lines_of_tape
+from support.poison import ts_of_frame
+
+SMALL = Bounds(rotate_bytes=100_000, batch_bytes=4_000)
+NS = 1_000_000_000
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+from finllm.app.wiring import open_pipeline
+from finllm.market.tape import read_chain
+from finllm.narrative.documents import read_documents
+from finllm.runtime.tally import Tally
+
+tapes, run = sorted(Path(sys.argv[1]).glob("frames-*")), Path(sys.argv[2])
+with open_pipeline(run) as pipeline:
+    for document in read_documents(Path(sys.argv[1]) / "documents.jsonl", tally=Tally()):
+        pipeline.expect(document, document.ts_recv)
+    for i, frame in enumerate(read_chain(tapes, Tally()), start=1):
+        pipeline.push(frame)
+        if i == 3_001:
+            print(pipeline.now)
+            sys.stdout.flush()
+            os._exit(0)
+"""
+
+
+def tapes_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("frames-*"))
+
+
+def lines_of(files: list[Path]) -> list[bytes]:
+    return b"".join(read_segment(path) for path in files).splitlines()
+
+
+def test_every_input_is_with_the_system_before_it_is_used(synthetic: Path, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, str(synthetic), str(tmp_path)],
+        capture_output=True,
+        check=True,
+    )
+    now = int(ran.stdout)
+    frames = list(read_chain(tapes_of(synthetic), Tally()))[:3_001]
+    kept, documents = recorded(tmp_path)
+    for source, files in enumerate(kept):
+        pushed = [b"%d %b" % (f.ts_recv, f.payload) for f in frames if f.source == source]
+        assert lines_of(files) == pushed
+    admitted = list(read_documents(synthetic / "documents.jsonl", tally=Tally()))
+    assert list(read_documents(documents, tally=Tally())) == [
+        d for d in admitted if d.ts_recv <= now
+    ]
+    order = b"".join(
+        body for _, kind, body in read_journal(tmp_path / "journal", "run") if kind == Input.FRAMES
+    )
+    assert list(memoryview(order).cast("H")) == [frame.source for frame in frames]
+
+
+def test_no_synced_record_precedes_the_journal_of_its_input(
+    synthetic: Path, tmp_path: Path, settings: Settings
+) -> None:
+    tapes = tapes_of(synthetic)
+    times = [frame.ts_recv for frame in read_chain(tapes, Tally())]
+    checked = 0
+
+    def check(_: int, __: str) -> None:
+        nonlocal checked
+        entries = read_journal(tmp_path / "journal", "run")
+        n = sum(len(body) // 2 for _, kind, body in entries if kind == Input.FRAMES)
+        with LedgerReader(tmp_path / "ledger") as ledger:
+            newest = max((f.ts_recv for f in ledger.records(Forecast)), default=0)
+        assert newest <= times[n - 1]
+        checked += 1
+
+    small = msgspec.structs.replace(settings, edge=msgspec.structs.replace(settings.edge, chunk=16))
+    replay(Inputs(tapes=tuple(tapes), until=times[0] + 25 * NS), small, tmp_path, on_commit=check)
+    assert checked > 3
+
+
+def test_a_recording_in_many_segments_replays_to_the_same_digest(
+    synthetic: Path, tmp_path: Path, settings: Settings
+) -> None:
+    with open_pipeline(tmp_path / "live", settings, bounds=SMALL) as pipeline:
+        for document in read_documents(synthetic / "documents.jsonl", tally=Tally()):
+            pipeline.expect(document, document.ts_recv)
+        for frame in read_chain(tapes_of(synthetic), Tally()):
+            pipeline.push(frame)
+    frames, _ = recorded(tmp_path / "live")
+    assert len(frames) == len(tapes_of(synthetic))
+    assert all(len(files) > 2 and files[0].suffix == ".gz" for files in frames)
+    again = replay(Inputs(tapes=(tmp_path / "live",)), settings, tmp_path / "again")
+    assert again.digest == pipeline.emission.digest
+    assert again.revisions.applied > 0
+
+
+def test_a_run_that_recorded_no_frames_cannot_be_replayed(
+    synthetic: Path, tmp_path: Path, settings: Settings
+) -> None:
+    replay(Inputs(tapes=tuple(tapes_of(synthetic))), settings, tmp_path / "one")
+    with pytest.raises(InputError, match="no recorded frames"):
+        replay(Inputs(tapes=(tmp_path / "one",)), settings, tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
+def test_every_forecast_has_an_outcome_and_every_question_an_end(
+    synthetic: Path, tmp_path: Path
+) -> None:
+    """Also those that the record's end cuts off: void targets, cancelled questions."""
+    slow = msgspec.convert({"latency": {"p50_ms": 30_000.0, "p95_ms": 60_000.0}}, Settings)
+    tapes = tuple(tapes_of(synthetic))
+    end = max(ts_of_frame(lines_of_tape(tape)[-1]) for tape in tapes)
+    inputs = Inputs(tapes=tapes, documents=synthetic / "documents.jsonl", until=end)
+    summary = replay(inputs, slow, tmp_path)
+    with LedgerReader(tmp_path / "ledger") as ledger:
+        forecasts = {f.forecast_id for f in ledger.records(Forecast)}
+        outcomes = list(ledger.records(Outcome))
+    assert {o.forecast_id for o in outcomes} == forecasts
+    assert len(outcomes) == len(forecasts)
+    assert any("record ended" in o.void for o in outcomes)
+    replies = [
+        msgspec.msgpack.decode(body)
+        for _, kind, body in read_journal(tmp_path / "journal", "run")
+        if kind == Input.REPLY
+    ]
+    assert len(replies) == summary.escalated > 0
+    n_cancelled = sum(end == "cancelled" for *_, end in replies)
+    assert n_cancelled == summary.incidents.cancelled_questions > 0

@@ -1,0 +1,119 @@
+"""A consumer in another process reads the rows that the edge publishes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import finllm
+from finllm.app.subscribe import Publisher
+from finllm.domain.errors import InputError
+from finllm.domain.market import ROW_HEAD
+from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.isolated import DOORS, IsolatedEdge
+from finllm.edge.serving import entries_of
+from finllm.edge.session import EdgeSession
+from finllm.features.book_spec import BOOK_SPEC
+
+N = 3_000
+CONSUMER = """
+import json, sys
+from pathlib import Path
+import finllm
+spill = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+seqs, names = [], set()
+with finllm.subscribe(path=Path(sys.argv[1]), spill=spill) as feed:
+    print("ready", flush=True)
+    for batch in feed:
+        seqs += batch.rows["seq"].tolist()
+        names.update(batch.instruments)
+        if seqs[-1] == 3000:
+            break
+    sums = float(abs(batch.rows["p"].sum(axis=-1) - 1.0).max())
+    print(json.dumps([seqs, sorted(names), feed.overruns, list(feed.horizons), sums]))
+"""
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[tuple[IsolatedEdge, Publisher, Path]]:
+    artifact = load_artifact(SHIPPED["book"], spec=BOOK_SPEC)
+    edge = IsolatedEdge(SHIPPED["book"], ring_length=1 << 13)
+    edge.start()
+    edge.set_parameters(0, EdgeSession(artifact, BOOK_SPEC, "x:Y").parameters)
+    path = tmp_path / "deep" / "edge.sock"
+    publisher = Publisher(
+        edge,
+        path,
+        horizons=tuple(h.name for h in artifact.horizons),
+        model_version=artifact.version,
+        spec_hash=BOOK_SPEC.hash,
+    )
+    yield edge, publisher, path
+    publisher.close()
+    edge.close()
+    assert not path.exists()
+
+
+def _entries() -> np.ndarray:
+    heads = np.zeros(N, dtype=ROW_HEAD)
+    heads["seq"] = np.arange(1, N + 1)
+    heads["ts_recv"] = 10**18 + np.arange(N)
+    heads["mid2"], heads["spread"], heads["flags"], heads["kind"] = 200_001, 1, 1, 1
+    return entries_of(heads, np.random.default_rng(1).normal(size=(N, len(BOOK_SPEC))))
+
+
+def _put_all(edge: IsolatedEdge) -> None:
+    for entry in _entries():
+        edge.put(0, entry)
+        while edge.waiting:
+            pass
+
+
+@pytest.mark.parametrize("spill", [False, True])
+def test_a_consumer_elsewhere_gets_every_row_under_its_instruments_key(
+    published: tuple[IsolatedEdge, Publisher, Path], tmp_path: Path, spill: bool
+) -> None:
+    edge, publisher, path = published
+    command = [sys.executable, "-c", CONSUMER, str(path), *([str(tmp_path / "s")] * spill)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as consumer:
+        assert consumer.stdout is not None
+        assert consumer.stdout.readline() == "ready\n"
+        publisher.name("test:BTC")
+        _put_all(edge)
+        seqs, names, overruns, horizons, error = json.loads(consumer.stdout.read())
+    assert seqs == list(range(1, N + 1))
+    assert (names, overruns) == (["test:BTC"], 0)
+    assert horizons[0] == "0.1s"
+    assert error < 1e-9
+    while publisher.n_subscribers:
+        pass
+
+
+def test_a_door_is_free_again_once_its_subscriber_has_gone(
+    published: tuple[IsolatedEdge, Publisher, Path],
+) -> None:
+    _, publisher, path = published
+    guests = [finllm.subscribe(path=path) for _ in range(DOORS)]
+    with pytest.raises(InputError, match="no door left"):
+        finllm.subscribe(path=path)
+    for guest in guests:
+        guest.close()
+    while publisher.n_subscribers:
+        pass
+    finllm.subscribe(path=path).close()
+
+
+def test_nobody_there_and_somebody_there_already_are_told(
+    published: tuple[IsolatedEdge, Publisher, Path], tmp_path: Path
+) -> None:
+    edge, _, path = published
+    with pytest.raises(InputError, match="nobody publishes there"):
+        finllm.subscribe(path=tmp_path / "nowhere.sock")
+    with pytest.raises(InputError, match="another process publishes there"):
+        Publisher(edge, path, horizons=(), model_version="", spec_hash="")

@@ -1,0 +1,149 @@
+"""Laws of the edge in processes of its own. Real processes, stopped and killed."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from finllm.domain.market import ROW_HEAD
+from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
+from finllm.edge.isolated import IsolatedEdge, Served
+from finllm.edge.serving import entries_of
+from finllm.edge.session import EdgeSession
+from finllm.features.book_spec import BOOK_SPEC
+from finllm.runtime.crew import Fall
+
+N = 200
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    return load_artifact(SHIPPED["book"], spec=BOOK_SPEC)
+
+
+@pytest.fixture(scope="module")
+def entries(artifact: Artifact) -> np.ndarray:
+    rows = np.random.default_rng(0).normal(size=(N, len(BOOK_SPEC)))
+    heads = np.zeros(N, dtype=ROW_HEAD)
+    heads["seq"] = np.arange(1, N + 1)
+    heads["ts_recv"] = 10**18 + np.arange(N) * 10**7
+    heads["mid2"], heads["spread"], heads["flags"], heads["kind"] = 200_001, 1, 1, 1
+    made = entries_of(heads, rows)
+    session = EdgeSession(artifact, BOOK_SPEC, "x:Y")
+    for entry in made:
+        session.observe(entry, entry.view(np.float64))
+    return made
+
+
+@pytest.fixture
+def edge(artifact: Artifact) -> Iterator[IsolatedEdge]:
+    made = IsolatedEdge(SHIPPED["book"], stall_ns=60_000_000_000)
+    made.start()
+    parameters = EdgeSession(artifact, BOOK_SPEC, "x:Y").parameters
+    for key in range(8):
+        made.set_parameters(key, parameters)
+    try:
+        yield made
+    finally:
+        pids = [*made.crew.pids, made.crew.spare_pid]
+        made.close()
+        for pid in pids:
+            if pid is not None:
+                with pytest.raises(ProcessLookupError):
+                    os.kill(pid, 0)
+
+
+def _until_served(edge: IsolatedEdge, timeout_s: float = 60.0) -> None:
+    end = time.monotonic() + timeout_s
+    while edge.waiting:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def _fall(edge: IsolatedEdge) -> Fall:
+    """Return the one member lost, once the watch has told of it."""
+    end = time.monotonic() + 60
+    while not edge.crew.falls and time.monotonic() < end:
+        time.sleep(0.01)
+    (fall,) = edge.crew.falls
+    return fall
+
+
+def _is_accounted_for(edge: IsolatedEdge) -> bool:
+    return edge.written == edge.published + edge.conflated + edge.waiting
+
+
+def test_a_row_served_by_a_worker_is_the_row_served_here(
+    artifact: Artifact, entries: np.ndarray, edge: IsolatedEdge
+) -> None:
+    session, reader = EdgeSession(artifact, BOOK_SPEC, "x:Y"), edge.reader()
+    raw = artifact.model.infer(entries.view(np.float64)[:, 8:])
+    for i, entry in enumerate(entries):
+        edge.put(3, entry)
+        served: Served | None = None
+        while served is None:
+            served = reader.read(60_000)
+        here = session.speak(entry, entry.view(np.float64), raw[i], int(served.rows["ts_emit"][0]))
+        assert served.rows.tobytes() == here.tobytes()
+        assert served.entries[0].tobytes() == entry.tobytes()
+        assert (served.key[0], served.parameters[0]) == (3, session.parameters[0])
+    assert (edge.published, edge.conflated, reader.overruns) == (N, 0, 0)
+
+
+def test_a_stopped_worker_costs_rows_but_no_count_of_them(
+    entries: np.ndarray, edge: IsolatedEdge
+) -> None:
+    edge.put(0, entries[0])
+    _until_served(edge)
+    os.kill(edge.crew.pids[0], signal.SIGSTOP)
+    for i in range(70_000):  # longer than the log of what is new
+        edge.put(i % 8, entries[i % N])
+    assert edge.written == 70_001
+    assert edge.waiting >= 70_000 - 64
+    reader = edge.reader()
+    os.kill(edge.crew.pids[0], signal.SIGCONT)
+    _until_served(edge)
+    newest: dict[int, int] = {}
+    while (served := reader.read()) is not None:
+        newest.update(zip(served.key.tolist(), served.rows["seq"].tolist(), strict=True))
+    assert newest == {(i % 8): int(entries[i % N][0]) for i in range(70_000 - 8, 70_000)}
+    assert _is_accounted_for(edge)
+    assert edge.crew.falls == []
+
+
+def test_a_worker_that_crashes_is_replaced_and_the_stream_goes_on(
+    entries: np.ndarray, edge: IsolatedEdge
+) -> None:
+    reader = edge.reader()
+    assert edge.crew.wait_for_spare()
+    before = edge.crew.pids[0]
+    os.kill(before, signal.SIGSEGV)
+    edge.put(0, entries[5])
+    served = reader.read(60_000)
+    assert served is not None
+    assert served.rows["seq"][0] == entries[5][0]
+    fall = _fall(edge)
+    assert (fall.pid, fall.why) == (before, "signal SIGSEGV")
+    assert edge.crew.pids[0] != before
+    _until_served(edge)
+    assert _is_accounted_for(edge)
+
+
+def test_a_worker_that_falls_silent_is_killed_and_replaced(entries: np.ndarray) -> None:
+    edge = IsolatedEdge(SHIPPED["book"], stall_ns=3_000_000_000)
+    edge.start()
+    try:
+        assert edge.crew.wait_for_spare()
+        stopped = edge.crew.pids[0]
+        os.kill(stopped, signal.SIGSTOP)
+        reader = edge.reader()
+        edge.put(0, entries[1])
+        assert reader.read(60_000) is not None
+        fall = _fall(edge)
+        assert fall.pid == stopped
+        assert fall.why.startswith("silent for")
+    finally:
+        edge.close()
