@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(help="The append-only record.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
+app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -43,6 +45,13 @@ Run = Annotated[
     Path | None,
     typer.Option(
         "--run", help="Folder of the run. Default: the newest under ./runs.", metavar="RUN"
+    ),
+]
+
+Venue = Annotated[
+    str,
+    typer.Option(
+        "--venue", help="Whose messages these are, where the file does not tell.", metavar="NAME"
     ),
 ]
 
@@ -115,8 +124,8 @@ def replay(
     tapes: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Frame tapes: lines of '<receive time> <JSON>', plain or gzip; or the folder of a "
-            "run that recorded its frames.",
+            help="Frame tapes, lines of '<receive time> <JSON>', or captures, plain or gzip; or the "
+            "folder of a run that recorded its frames.",
             metavar="[TAPE|RUN]...",
             show_default=False,
         ),
@@ -150,6 +159,7 @@ def replay(
     chunk: Annotated[
         int | None, typer.Option(help="Most frames taken at a time.", min=1, max=65536)
     ] = None,
+    venue: Venue = "",
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -166,6 +176,7 @@ def replay(
 
     inputs = Inputs(
         tapes=tuple(tapes or ()),
+        venue=venue,
         bars=bars,
         documents=documents,
         symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
@@ -259,6 +270,34 @@ def ledger_verify(
     from finllm.app.records import verify_ledger
 
     _show_proof(verify_ledger(run or newest_run(RUNS)), "records", json=json)
+
+
+@feed_app.command("check")
+def feed_check(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Tapes or captures of one feed; those of a feed merge.", metavar="FILE..."
+        ),
+    ],
+    *,
+    venue: Venue = "",
+    json: Json = False,
+) -> None:
+    """Decode a recording and hold it to its venue's word: numbers, checksums, best bid and offer.
+
+    Passes or fails, and names the line to mend.
+    """
+    from finllm.app.view import show_feed
+    from finllm.market.check import check_feed
+
+    report = check_feed(files, venue)
+    if json:
+        _print_json(report)
+    else:
+        show_feed(report, out)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -42,7 +42,7 @@ from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
 from finllm.features.book import BookFeatures, BookRows
 from finllm.ledger.store import Ledger
-from finllm.market.feed import Market
+from finllm.market.markets import Books
 from finllm.narrative.room import Narrative
 from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import Judgement, Reasoner
@@ -80,7 +80,7 @@ class Server(Protocol):
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a pipeline is wired from."""
 
-    market: Market
+    market: Books
     book: Road
     bar: Road
     narrative: Narrative
@@ -150,16 +150,21 @@ class Pipeline:
         return self._parts.book.artifact.horizons
 
     def feed(self, chunk: list[Frame]) -> NDArray[np.void] | None:
-        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row."""
+        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row.
+
+        A frame of some venues makes several rows; a batch that they fill is served before the next row.
+        """
         parts = self._parts
         parts.recorder.frames(chunk)
         batch = _Batch(parts.book, len(chunk))
         for frame in chunk:
             index = parts.market.push(frame)
             if parts.market.gaps:
-                self._gaps += ((batch.n, gap) for gap in parts.market.gaps)
-                parts.market.gaps.clear()
+                self._hear_gaps(batch)
             if index < 0:
+                continue
+            if not parts.market.is_single:
+                batch = self._rows_of_frame(index, batch)
                 continue
             while index >= len(self._book_lanes):
                 self._add_book_lane()
@@ -171,6 +176,29 @@ class Pipeline:
         if chunk:
             self.advance(chunk[-1].ts_recv)
         return served
+
+    def _rows_of_frame(self, index: int, batch: "_Batch") -> "_Batch":
+        """Take all rows of a frame, the first at hand; return the batch that the last one is in."""
+        market = self._parts.market
+        while index >= 0:
+            if batch.n == len(batch.rows):
+                self._serve(batch)
+                self._tell_gaps(batch.n)
+                batch = _Batch(batch.road, len(batch.rows))
+            while index >= len(self._book_lanes):
+                self._add_book_lane()
+            self._book_features[index].push(market.view(index), batch.rows[batch.n], self._head)
+            batch.add(self._book_lanes[index], self._head)
+            index = market.more()
+            if market.gaps:
+                self._hear_gaps(batch)
+        return batch
+
+    def _hear_gaps(self, batch: "_Batch") -> None:
+        """Keep the gaps that came with a row in front of it."""
+        market = self._parts.market
+        self._gaps += ((batch.n, gap) for gap in market.gaps)
+        market.gaps.clear()
 
     def feed_bars(self, chunk: list[Bar]) -> None:
         """Take bars in order of receipt, at most `chunk` of them."""

@@ -23,7 +23,9 @@ from finllm.domain.market import Bar, Frame
 from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S, iso
 from finllm.edge.inference import WorkerPool
 from finllm.market.bars import read_bars
-from finllm.market.tape import Places, Tape, read_chain
+from finllm.market.capture import look, read_recordings
+from finllm.market.markets import venue_of
+from finllm.market.tape import Places, Tape
 from finllm.narrative.documents import read_documents
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
@@ -42,6 +44,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """Tapes, and folders of runs whose recorded frames and documents are to be replayed."""
     bars: Path | None = None
     documents: Path | None = None
+    venue: str = ""
+    """Whose messages the tapes hold, where they do not tell."""
     symbols: frozenset[str] = frozenset()
     """Only these symbols' bars; empty = all."""
     since: int = 0
@@ -178,6 +182,7 @@ def replay(
         run,
         tallies,
         keep_frames=False,
+        venues=source.venues,
         emit_from=inputs.since,
         context=_context(inputs),
         serve_by=source.serve_by,
@@ -291,6 +296,7 @@ class _Merged:
         _check(inputs)
         tapes, documents = _files(inputs)
         self.inputs = inputs
+        self.venues = [venue_of(look(tape), inputs.venue) for tape in tapes]
         self.places = Places()
         delay_ns = int(settings.documents.delay_s * NS_PER_S)
         read = read_documents(documents, tally=tallies.documents, delay_ns=delay_ns)
@@ -325,7 +331,7 @@ class _Merged:
         """Return the market input in chunks in order of receipt."""
         if self.inputs.bars is not None:
             return _bar_chunks(self.inputs.bars, self.inputs, settings, tallies.bars)
-        frames = read_chain(tapes, tallies.frames, self.places)
+        frames = read_recordings(tapes, tallies.frames, self.places)
         return _split(_until(frames, self.inputs, tallies.frames), settings.edge.chunk)
 
 

@@ -14,6 +14,7 @@ from finllm.domain.units import NS_PER_MS, iso
 
 if TYPE_CHECKING:
     from finllm.app.replay import Documents, Incidents, Intake, Summary
+    from finllm.market.check import FeedReport
 
 _LABELS = ("down", "flat", "up")
 _COLOURS = ("red", "white", "green")
@@ -158,3 +159,31 @@ def _ending(story: Story, console: Console) -> None:
             f"known at {iso(outcome.ts_resolved)}",
             highlight=False,
         )
+
+
+def show_feed(report: "FeedReport", console: Console) -> None:
+    """Print what a feed's check found, the verdict last."""
+    frames = report.frames
+    dropped = ", ".join(f"{n:,} {why}" for why, n in frames.dropped.items())
+    console.print(f"{frames.read:,} messages, {frames.used:,} used; dropped: {dropped or 'none'}")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("instrument", "tick", "lot", "rows", "touches", "checksums", "gaps", "rule"):
+        table.add_column(name, justify="left" if name in {"instrument", "rule"} else "right")
+    for stream in report.streams:
+        table.add_row(
+            stream.instrument,
+            f"{stream.tick_size:g}",
+            f"{stream.lot_size:g}",
+            f"{sum(stream.rows.values()):,}",
+            f"{stream.touches.equal:,}/{stream.touches.done:,}",
+            f"{stream.checksums.equal:,}/{stream.checksums.done:,}",
+            f"{stream.gaps:,}",
+            "none" if stream.is_unverified else "held",
+        )
+    console.print(table)
+    for complaint in report.complaints:
+        console.print(
+            Text(f"{complaint.what} x {complaint.count:,} at {complaint.place}. {complaint.mend}"),
+            soft_wrap=True,
+        )
+    console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")

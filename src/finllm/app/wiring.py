@@ -1,6 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
-from finllm.market.feed import Market
+from finllm.market.markets import open_market
 from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
@@ -86,6 +86,7 @@ def wire(
     tallies: Tallies,
     *,
     keep_frames: bool,
+    venues: Sequence[str] = (),
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
@@ -102,6 +103,7 @@ def wire(
         run: The run's folder; its ledger must not exist yet.
         tallies: Counters shared with whoever reads the inputs.
         keep_frames: Keep raw frames in the journal (they come from no tape).
+        venues: The venue of each frame source, by source index; none stands for Binance.
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
         reasoner: The slow path's reasoner; the embedded one when None.
@@ -154,7 +156,7 @@ def wire(
     if server is not None:
         recorder.live(book=book.artifact.version)
     parts = Parts(
-        market=Market(tallies.frames, place_of=place_of),
+        market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
         narrative=Narrative(settings=settings.narrative),
@@ -187,6 +189,7 @@ def open_pipeline(
     settings: Settings | None = None,
     *,
     keep_frames: bool = True,
+    venues: Sequence[str] = (),
     bounds: Bounds | None = None,
 ) -> Iterator[Pipeline]:
     """Open a pipeline for one's own event loop; on leaving, everything is committed and closed.
@@ -196,10 +199,18 @@ def open_pipeline(
         settings: The defaults when None.
         keep_frames: Journal raw frames and documents, so that the run can be replayed; they are
             handed to the operating system before they are used.
+        venues: The venue of each frame source, by source index; none stands for Binance.
         bounds: How that recording is cut up, and how much of it is kept.
     """
     run.mkdir(parents=True, exist_ok=True)
-    wired = wire(settings or Settings(), run, new_tallies(), keep_frames=keep_frames, bounds=bounds)
+    wired = wire(
+        settings or Settings(),
+        run,
+        new_tallies(),
+        keep_frames=keep_frames,
+        venues=venues,
+        bounds=bounds,
+    )
     try:
         yield wired.pipeline
         wired.pipeline.finish()

@@ -10,6 +10,8 @@ from typing import Final
 from finllm.domain.instrument import Instrument
 
 SPOT: Final = "binance-spot"
+US_SPOT: Final = "binance-us"
+SPOTS: Final = (SPOT, US_SPOT)
 USDM: Final = "binance-usdm"
 COIN_M: Final = "binance-cm"
 US_EQUITY: Final = "us-equity"
