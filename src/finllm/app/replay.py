@@ -13,8 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from finllm.app.pipeline import Pipeline
-from finllm.app.recording import SUMMARY, LedgerHead, discard, recorded
-from finllm.app.schedule import Schedule, is_live
+from finllm.app.recording import SUMMARY, LedgerHead, discard, read_start, recorded
+from finllm.app.schedule import Schedule
 from finllm.app.settings import Settings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.errors import InputError
@@ -246,24 +246,34 @@ def _check(inputs: Inputs) -> None:
         )
 
 
-def _files(inputs: Inputs) -> tuple[list[Tape], list[Path]]:
-    """Return the tapes and the files of documents; a run's folder stands for what it recorded."""
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The files behind what is to be replayed; a run's folder stands for what it recorded."""
+
+    tapes: list[Tape]
+    venues: list[str]
+    documents: list[Path]
+
+
+def _files(inputs: Inputs) -> _Found:
     tapes: list[Tape] = []
+    venues: list[str] = []
     documents = [] if inputs.documents is None else [[inputs.documents]]
     for path in inputs.tapes:
         if not path.is_dir():
             tapes.append(path)
+            venues.append(venue_of(look(path), inputs.venue))
             continue
-        frames, told = recorded(path)
-        tapes += frames
-        documents += [told] if told else []
+        found = recorded(path)
+        tapes += found.frames
+        venues += found.venues or [venue_of(look(tape), inputs.venue) for tape in found.frames]
+        documents += [found.documents] if found.documents else []
     if len(documents) > 1:
         raise InputError(
             "documents come from two places",
             place="replay",
             mend="Replay one run's folder without --documents, or name its frames one by one.",
         )
-    return tapes, documents[0] if documents else []
+    return _Found(tapes=tapes, venues=venues, documents=documents[0] if documents else [])
 
 
 def _context(inputs: Inputs) -> frozenset[str]:
@@ -273,16 +283,18 @@ def _context(inputs: Inputs) -> frozenset[str]:
 
 
 def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":
-    live = [path for path in inputs.tapes if path.is_dir() and is_live(path)]
-    if not live:
-        return _Merged(inputs, settings, tallies)
-    if inputs != Inputs(tapes=(live[0],)):
-        raise InputError(
-            "a live run is replayed by its own schedule, whole and alone",
-            place=str(live[0]),
-            mend="Name nothing else; or replay the frames in its journal as tapes.",
-        )
-    return Schedule(live[0], tallies)
+    for path in inputs.tapes:
+        start = read_start(path) if path.is_dir() else None
+        if start is None or not start.served_by:
+            continue
+        if inputs != Inputs(tapes=(path,)):
+            raise InputError(
+                "a live run is replayed by its own schedule, whole and alone",
+                place=str(path),
+                mend="Name nothing else; or replay the frames in its journal as tapes.",
+            )
+        return Schedule(path, start, tallies)
+    return _Merged(inputs, settings, tallies)
 
 
 class _Merged:
@@ -294,14 +306,14 @@ class _Merged:
 
     def __init__(self, inputs: Inputs, settings: Settings, tallies: Tallies) -> None:
         _check(inputs)
-        tapes, documents = _files(inputs)
+        found = _files(inputs)
         self.inputs = inputs
-        self.venues = [venue_of(look(tape), inputs.venue) for tape in tapes]
+        self.venues = found.venues
         self.places = Places()
         delay_ns = int(settings.documents.delay_s * NS_PER_S)
-        read = read_documents(documents, tally=tallies.documents, delay_ns=delay_ns)
-        self.agenda = _Agenda(read if documents else iter(()), tallies.documents)
-        chunks = self._market(tapes, settings, tallies)
+        read = read_documents(found.documents, tally=tallies.documents, delay_ns=delay_ns)
+        self.agenda = _Agenda(read if found.documents else iter(()), tallies.documents)
+        chunks = self._market(found.tapes, settings, tallies)
         first = next(chunks, None)
         if first is None:
             raise _nothing_left(tallies.frames if inputs.bars is None else tallies.bars)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.app.pipeline import Pipeline
-from finllm.app.recording import SERVED, Input
+from finllm.app.recording import SERVED, Input, Start
 from finllm.app.wiring import Tallies
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
@@ -106,35 +106,18 @@ def _differs(how: str) -> InputError:
     )
 
 
-def is_live(run: Path) -> bool:
-    """Tell whether a run's rows were served by workers, so that its journal is its schedule."""
-    return _model_behind(run) is not None
-
-
-def _model_behind(run: Path) -> str | None:
-    if not (run / "journal").is_dir():
-        return None
-    for _, kind, body in read_journal(run / "journal", "run"):
-        return str(msgspec.msgpack.decode(body)["book"]) if kind == Input.LIVE else None
-    return None
-
-
 class Schedule:
     """The journal of a live run, to be followed.
 
     Args:
         run: The run's folder.
+        start: What it began with.
         tallies: Counts of what is read.
-
-    Raises:
-        InputError: If the run was not live.
     """
 
-    def __init__(self, run: Path, tallies: Tallies) -> None:
-        model = _model_behind(run)
-        if model is None:
-            raise InputError("is no live run", place=str(run), mend="Replay it as a tape.")
-        self._run, self._model, self._tallies = run, model, tallies
+    def __init__(self, run: Path, start: Start, tallies: Tallies) -> None:
+        self._run, self._model, self._tallies = run, start.served_by, tallies
+        self.venues = start.venues
         self.places = Places()
         self._server: Scheduled | None = None
         self._frames: dict[int, Iterator[Frame]] = {}

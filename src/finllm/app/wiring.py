@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
-from finllm.app.recording import Recorder
+from finllm.app.recording import Recorder, Start
 from finllm.app.settings import Settings
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
@@ -153,8 +153,8 @@ def wire(
         )
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.artifact)
-    if server is not None:
-        recorder.live(book=book.artifact.version)
+    served_by = "" if server is None else book.artifact.version
+    recorder.start(Start(venues=tuple(venues), served_by=served_by))
     parts = Parts(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
