@@ -267,6 +267,10 @@ class Pipeline:
         else:
             self._admit(event)
 
+    def commit(self) -> None:
+        """Sync the records of the group that is open, so that a quiet market does not leave it so."""
+        self._parts.ledger.commit()
+
     def drain(self, until: int) -> None:
         """Let time pass to the last thing on the agenda, at most until an instant."""
         while self._agenda and self._agenda[0][0] < until:

@@ -24,6 +24,7 @@ from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S, iso
 from finllm.edge.inference import WorkerPool
 from finllm.market.bars import read_bars
 from finllm.market.capture import look, read_recordings
+from finllm.market.connection import FeedCounts
 from finllm.market.markets import venue_of
 from finllm.market.tape import Places, Tape
 from finllm.narrative.documents import read_documents
@@ -118,6 +119,22 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     """Times that a book's clock went back."""
 
 
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """What only a live run has to tell."""
+
+    feed: FeedCounts
+    handed_over: int
+    """Rows given to the workers."""
+    served: int
+    conflated: int
+    """Rows replaced by a newer one of their instrument before a worker came to them."""
+    overrun: int
+    """Rows served that the pipeline was too slow to take."""
+    late_horizons: int
+    """Horizons that were over when their row came back; no forecast was made of them."""
+    worker_falls: int
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a run read, dropped, served and said. The digest covers everything emitted."""
 
@@ -145,6 +162,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     explained: bool
     """Whether traces were to be written."""
     run: str
+    live: Live | None = None
+    """Of a live run only."""
 
 
 Progress = Callable[[int, int, int], None]
@@ -433,7 +452,12 @@ class _Agenda:
 
 
 def summarise(
-    wired: Wired, tallies: Tallies, run: Path, span: tuple[int, int], wall_ns: int
+    wired: Wired,
+    tallies: Tallies,
+    run: Path,
+    span: tuple[int, int],
+    wall_ns: int,
+    live: Live | None = None,
 ) -> Summary:
     """Return the summary of a finished run, once everything is closed."""
     pipeline, counts = wired.pipeline, wired.pipeline.counts
@@ -480,6 +504,7 @@ def summarise(
         incidents=_incidents(wired),
         explained=wired.parts.explain,
         run=str(run),
+        live=live,
     )
 
 

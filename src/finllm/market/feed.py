@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.instrument import Instrument
-from finllm.domain.market import VIEW_SIZE, Frame, Gap
+from finllm.domain.market import VIEW_SIZE, Frame, Gap, RowKind
 from finllm.domain.units import NS_PER_MS
 from finllm.market import binance
 from finllm.market.binance import Depth, Snapshot
@@ -34,11 +34,13 @@ from finllm.market.book import (
     apply_touch,
     apply_trade,
     check_levels,
+    fill_view,
     invalidate,
     new_book,
     restart,
 )
 from finllm.market.checks import BookChecks, TouchCheck, total
+from finllm.market.connection import SIGN, decode_said
 from finllm.market.instruments import (
     COIN_M,
     ENOUGH_PRICES,
@@ -316,7 +318,7 @@ class Market:
         if step is Step.OLD:
             return self._drop("old_diff", frame)
         if step is not Step.APPLY:
-            self._break(book, step, last, event.first, frame)
+            self._break(book, step.value, last, event.first, frame)
         if not book.is_valid:
             self._hold(book, event, frame)
             return NO_ROW
@@ -356,6 +358,8 @@ class Market:
         return NO_ROW
 
     def _other(self, frame: Frame, source: _Source) -> int:
+        if frame.payload.startswith(SIGN):
+            return self._connection(frame, source)
         if b'"lastUpdateId"' not in frame.payload:
             msgspec.json.decode(frame.payload)
             return self._drop("unknown_stream", frame)
@@ -373,6 +377,23 @@ class Market:
         books = source.futures if is_futures else source.spot
         book = books.get(symbols[0]) or self._meet(frame, source, symbols[0], is_futures=is_futures)
         return NO_ROW if book is None else self._snapshot(frame, event, book)
+
+    def _connection(self, frame: Frame, source: _Source) -> int:
+        """Hear what the feed says of the connection: a row for a silence, a gap a book for its end."""
+        said = decode_said(frame.payload)
+        self._tally.used += 1
+        if said.connection == "silent":
+            book = source.spot.get(said.symbol) or source.futures.get(said.symbol)
+            if book is None:
+                return NO_ROW
+            ts_event = frame.ts_recv - source.offset.median_ns
+            fill_view(book.cells, int(RowKind.DEPTH), frame.ts_recv, ts_event)
+            return book.index
+        for book in (*source.spot.values(), *source.futures.values()):
+            if book.is_valid:
+                self._break(book, said.connection, book.chain.last, 0, frame)
+            book.chain = Continuity(is_futures=book.is_futures)
+        return NO_ROW
 
     # -- snapshots, gaps and what is held between them ---------------------------------------------
 
@@ -437,8 +458,8 @@ class Market:
         while book.held:
             self._drop(reason, book.held.popleft()[1])
 
-    def _break(self, book: _Book, step: Step, last: int, first: int, frame: Frame) -> None:
-        if step is Step.RESTART:
+    def _break(self, book: _Book, reason: str, last: int, first: int, frame: Frame) -> None:
+        if reason == Step.RESTART.value:
             restart(book.cells)
         else:
             invalidate(book.cells)
@@ -452,7 +473,7 @@ class Market:
                 ts_recv=frame.ts_recv,
                 from_sequence=last,
                 to_sequence=first,
-                reason=step.value,
+                reason=reason,
             )
         )
 

@@ -38,6 +38,7 @@ from finllm.market.book import (
     new_book,
 )
 from finllm.market.checks import BookChecks, total
+from finllm.market.connection import SIGN, decode_said
 from finllm.market.instruments import ENOUGH_PRICES, InstrumentTable, infer, per_unit
 from finllm.market.offset import ClockOffset
 from finllm.market.sequence import Step
@@ -230,6 +231,8 @@ class VenueFeed:
             The index of the instrument whose view has a new row, else -1. A frame may make several
             rows: call `more` until it returns -1.
         """
+        if frame.payload.startswith(SIGN):
+            return self._hear(frame)
         events = self._decode(frame)
         if isinstance(events, str):
             self._tally.drop(events, self._place_of(frame))
@@ -237,6 +240,20 @@ class VenueFeed:
         ticket = _Ticket(frame, len(events))
         self._waiting.extend((event, ticket) for event in events)
         return self.more()
+
+    def _hear(self, frame: Frame) -> int:
+        """Hear what the feed says of the connection: a row for a silence, a gap a book for its end."""
+        said = decode_said(frame.payload)
+        ticket = _Ticket(frame, 1)
+        if said.connection == "down":
+            source = self._source(frame)
+            self._break_source(frame, source.last, 0, said.connection)
+            source.last = -1
+        elif book := self._by_symbol.get(said.symbol):
+            fill_view(book.cells, _DEPTH_KIND, frame.ts_recv, self._when(frame, 0))
+            return self._made(book, ticket)
+        self._use(ticket)
+        return NO_ROW
 
     def more(self) -> int:
         """Return the index of the instrument whose view has the frame's next row, else -1."""

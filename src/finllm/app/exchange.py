@@ -1,0 +1,235 @@
+"""A simulated exchange: recorded frames of Binance over a real socket, as Binance sends them.
+
+Serves combined streams (`/usdm/stream?streams=btcusdt@depth@0ms/...`) and snapshots over HTTP on the same
+port (`/usdm/fapi/v1/depth?symbol=BTCUSDT`), restamped to the present, paced as they were recorded, with
+faults at a stated interval. It listens on loopback only.
+"""
+
+import asyncio
+import http
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from finllm.domain.errors import InputError
+from finllm.domain.market import Frame
+from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm.market.faults import Fault, Injected, Injector, restamped
+from finllm.market.tape import merged, read_frames
+from finllm.runtime.clock import Clock, WallClock
+from finllm.runtime.tally import Tally
+
+HOST: Final = "127.0.0.1"
+LATE_S: Final = 3.0
+"""By how much a late snapshot is late."""
+_WRITE_LIMIT: Final = 1 << 20
+_LOOK: Final = 200
+
+
+def room_of(tape: Path) -> str:
+    """Return the market that a tape is of: `spot`, `usdm` or `cm`.
+
+    Raises:
+        InputError: If its first frames show none.
+    """
+    for frame, _ in zip(read_frames(tape, source=0, tally=Tally()), range(_LOOK), strict=False):
+        if b'"depthUpdate"' in frame.payload:
+            if b'"pu":' not in frame.payload:
+                return "spot"
+            return "cm" if b'"ps":' in frame.payload or b"USD_" in frame.payload else "usdm"
+    raise InputError(
+        "no depth of Binance among its first frames",
+        place=str(tape),
+        mend="Name a tape of combined streams of Binance, with @depth.",
+    )
+
+
+class _Client:
+    def __init__(self, connection: ServerConnection, room: str, streams: frozenset[str]) -> None:
+        self.connection, self.room, self.streams = connection, room, streams
+
+
+class Exchange:
+    """The exchange, on a thread of its own. Use it as a context manager.
+
+    Args:
+        tapes: Tapes of Binance, played side by side from their first frames, merged by receive time.
+        port: Where to listen; 0 = any free one.
+        speed: Times the recorded pace.
+        fault_every_s: A fault at this interval, each kind in turn in a shuffled order; 0 = none.
+        seed: Of the faults' order.
+        clock: The machine's own when None.
+
+    Raises:
+        InputError: If a tape cannot be read or is none of Binance.
+    """
+
+    def __init__(
+        self,
+        tapes: Sequence[Path],
+        *,
+        port: int = 0,
+        speed: float = 1.0,
+        fault_every_s: float = 0.0,
+        seed: int = 7,
+        clock: Clock | None = None,
+    ) -> None:
+        self.n_sent = 0
+        self.n_clients = 0
+        self.done = threading.Event()
+        """Set once the tapes have ended."""
+        self._tapes = tapes
+        self._rooms = [room_of(tape) for tape in tapes]
+        self._port = port
+        self._speed = speed
+        self._every_ns = int(fault_every_s * NS_PER_S)
+        self._rng = np.random.default_rng(seed)
+        self._clock = clock or WallClock()
+        self._injector = Injector(self._rng)
+        self._coming: list[Fault] = []
+        self._cuts: list[Injected] = []
+        self._clients: set[_Client] = set()
+        self._late_until = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._go = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._server: Server | None = None
+        self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
+
+    # -- the caller's side ---------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait(10.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    @property
+    def port(self) -> int:
+        """Return where it listens."""
+        return self._port
+
+    @property
+    def faults(self) -> list[Injected]:
+        """Return what went wrong so far, in order."""
+        return sorted([*self._injector.log, *self._cuts], key=lambda one: one.ts)
+
+    def addresses(self, room: str) -> tuple[str, str]:
+        """Return the addresses of a market's stream and of its REST service."""
+        return f"ws://{HOST}:{self._port}/{room}", f"http://{HOST}:{self._port}/{room}"
+
+    # -- the thread's side -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._live())
+        self._loop.close()
+
+    async def _live(self) -> None:
+        async with serve(
+            self._serve,
+            HOST,
+            self._port,
+            process_request=self._answer,
+            compression=None,
+            write_limit=_WRITE_LIMIT,
+            close_timeout=1.0,
+        ) as server:
+            self._port = next(iter(server.sockets)).getsockname()[1]
+            self._ready.set()
+            playing = asyncio.create_task(self._play())
+            await self._stop.wait()
+            playing.cancel()
+            for client in self._clients:
+                client.connection.transport.abort()
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        url = urlsplit(connection.request.path if connection.request else "")
+        names = parse_qs(url.query).get("streams", [""])[0]
+        room = url.path.strip("/").partition("/")[0]
+        client = _Client(connection, room, frozenset(names.split("/")))
+        self._clients.add(client)
+        self.n_clients += 1
+        self._go.set()
+        try:
+            await connection.wait_closed()
+        finally:
+            self._clients.discard(client)
+
+    async def _play(self) -> None:
+        """Send the tapes from when the first client has come."""
+        await self._go.wait()
+        start, first, next_fault = 0, 0, 0
+        for frame in self._frames():
+            if not start:
+                start, first = self._clock.now(), frame.ts_recv
+                next_fault = start + self._every_ns
+            due = start + int((frame.ts_recv - first) / self._speed)
+            ahead = due - self._clock.now()
+            if ahead > 0:
+                await asyncio.sleep(ahead / NS_PER_S)
+            if self._every_ns and due >= next_fault and not self._injector.is_busy:
+                next_fault = due + self._every_ns
+                self._strike(due)
+            moved = restamped(frame.payload, (start - first) // NS_PER_MS)
+            for sent in self._injector.push(Frame(due, moved, frame.source)):
+                await self._send(sent)
+        self.done.set()
+
+    def _frames(self) -> Iterator[Frame]:
+        return merged(
+            [read_frames(tape, source=i, tally=Tally()) for i, tape in enumerate(self._tapes)]
+        )
+
+    def _strike(self, now: int) -> None:
+        if not self._coming:
+            self._coming = [*Fault]
+            self._rng.shuffle(self._coming)
+        fault = self._coming.pop()
+        if fault is not Fault.DISCONNECT:
+            self._injector.want(fault)
+            return
+        self._cuts.append(Injected(fault=fault, ts=now, symbol=""))
+        for client in self._clients:
+            client.connection.transport.abort()
+
+    async def _send(self, frame: Frame) -> None:
+        room = self._rooms[frame.source]
+        stream = frame.payload[: frame.payload.find(b'"', 11)].partition(b'"stream":"')[2].decode()
+        for client in list(self._clients):
+            if client.room == room and stream in client.streams:
+                self.n_sent += 1
+                try:
+                    await client.connection.send(frame.payload, text=True)
+                except OSError:
+                    self._clients.discard(client)
+
+    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer a request for a snapshot; let everything else become a stream."""
+        url = urlsplit(request.path)
+        if not url.path.endswith("/depth"):
+            return None
+        if self._injector.snapshot_fault is Fault.LATE_SNAPSHOT:
+            self._injector.snapshot_fault = None
+            await asyncio.sleep(LATE_S)
+        room = url.path.strip("/").partition("/")[0]
+        symbol = parse_qs(url.query).get("symbol", [""])[0]
+        event_ms = self._clock.now() // NS_PER_MS
+        for source, own in enumerate(self._rooms):
+            body = self._injector.snapshot(source, symbol, event_ms) if own == room else None
+            if body is not None:
+                headers = Headers([("Content-Type", "application/json"), ("Connection", "close")])
+                headers["Content-Length"] = str(len(body))
+                return Response(http.HTTPStatus.OK, "OK", headers, body)
+        return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "no book yet\n")
