@@ -7,12 +7,17 @@ faults at a stated interval. It listens on loopback only.
 
 import asyncio
 import http
+import json
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, Self
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -22,6 +27,7 @@ from finllm.domain.errors import InputError
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.market.faults import Fault, Injected, Injector, restamped
+from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.market.tape import merged, read_frames
 from finllm.runtime.clock import Clock, WallClock
 from finllm.runtime.tally import Tally
@@ -33,22 +39,34 @@ _WRITE_LIMIT: Final = 1 << 20
 _LOOK: Final = 200
 
 
-def room_of(tape: Path) -> str:
-    """Return the market that a tape is of: `spot`, `usdm` or `cm`.
+def room_of(tape: Path) -> tuple[str, set[str]]:
+    """Return the market that a tape is of, `spot`, `usdm` or `cm`, and the symbols of its first frames.
 
     Raises:
         InputError: If its first frames show none.
     """
-    for frame, _ in zip(read_frames(tape, source=0, tally=Tally()), range(_LOOK), strict=False):
-        if b'"depthUpdate"' in frame.payload:
-            if b'"pu":' not in frame.payload:
-                return "spot"
-            return "cm" if b'"ps":' in frame.payload or b"USD_" in frame.payload else "usdm"
+    room, symbols = "", set()
+    for frame in islice(read_frames(tape, source=0, tally=Tally()), _LOOK):
+        if b'"depthUpdate"' not in frame.payload:
+            continue
+        symbols.add(msgspec.json.decode(frame.payload)["data"]["s"])
+        is_futures, is_coin = b'"pu":' in frame.payload, b'"ps":' in frame.payload
+        room = ("cm" if is_coin else "usdm") if is_futures else "spot"
+    if room:
+        return room, symbols
     raise InputError(
         "no depth of Binance among its first frames",
         place=str(tape),
         mend="Name a tape of combined streams of Binance, with @depth.",
     )
+
+
+@contextmanager
+def synthetic_tapes(seed: int, minutes: float = 10.0) -> Iterator[list[Path]]:
+    """Yield tapes of a synthetic market, in a folder that goes away afterwards."""
+    with TemporaryDirectory() as folder:
+        generate(SyntheticMarket(seed=seed, duration_s=60.0 * minutes)).write(Path(folder))
+        yield sorted(Path(folder).glob("frames-*"))
 
 
 class _Client:
@@ -86,7 +104,11 @@ class Exchange:
         self.done = threading.Event()
         """Set once the tapes have ended."""
         self._tapes = tapes
-        self._rooms = [room_of(tape) for tape in tapes]
+        looks = [room_of(tape) for tape in tapes]
+        self._rooms = [room for room, _ in looks]
+        self._symbols: dict[str, set[str]] = {room: set() for room in self._rooms}
+        for room, symbols in looks:
+            self._symbols[room] |= symbols
         self._port = port
         self._speed = speed
         self._every_ns = int(fault_every_s * NS_PER_S)
@@ -128,6 +150,22 @@ class Exchange:
     def addresses(self, room: str) -> tuple[str, str]:
         """Return the addresses of a market's stream and of its REST service."""
         return f"ws://{HOST}:{self._port}/{room}", f"http://{HOST}:{self._port}/{room}"
+
+    def settings(self) -> str:
+        """Return the settings, as TOML, with which to run on it; its symbols are known once it has begun."""
+        lines = []
+        for room in dict.fromkeys(self._rooms):
+            url, rest = self.addresses(room)
+            symbols = sorted(self._symbols[room])
+            lines += [
+                "[[feed.connections]]",
+                f'venue = "binance-{room}"',
+                f"symbols = {json.dumps(symbols)}",
+                f'url = "{url}"',
+                f'rest = "{rest}"',
+                "",
+            ]
+        return "\n".join(lines)
 
     # -- the thread's side -----------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ import msgspec
 
 from finllm.app.feed import Feed, Resync, open_feed, streams_of
 from finllm.app.recording import Recorder, Start
-from finllm.app.run import Status, Stop, Told
 from finllm.app.settings import Settings
+from finllm.app.status import Status, Stop, Told
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS
 from finllm.market.connection import FeedCounts

@@ -15,6 +15,7 @@ from finllm.app.feed import Resync, open_feed, streams_of
 from finllm.app.pipeline import Server
 from finllm.app.replay import Live, Summary, summarise, write_summary
 from finllm.app.settings import Settings
+from finllm.app.status import Status, Stop, Told
 from finllm.app.subscribe import Publisher, socket_path
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.evidence import Document, Refusal
@@ -30,25 +31,6 @@ _NAP_MS: Final = 10
 _COMMIT_NS: Final = 250 * NS_PER_MS
 _LAST_ROWS_NS: Final = NS_PER_S // 2
 """How long the last rows are waited for at the end."""
-
-Stop = Callable[[], bool]
-Told = Callable[["Status"], None]
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How a live run stands."""
-
-    ts: int
-    frames: int
-    waiting: int
-    """Frames that have come and are not used yet."""
-    gaps: int
-    unusable: int
-    """Books that wait for a snapshot."""
-    downs: int
-    rows: int = 0
-    forecasts: int = 0
-    escalated: int = 0
 
 
 class Follower:
