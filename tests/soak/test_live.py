@@ -51,8 +51,8 @@ def test_ten_minutes_of_faults_replay_to_the_live_digest(shared: Path, tmp_path:
         live = run_live(settings, tmp_path / "run", options)
         faults = len(exchange.faults)
     again = replay(Inputs(tapes=(tmp_path / "run",)), settings, tmp_path / "again")
-    print(json.dumps({"faults": faults, "digest": again.digest[:16], "speed_x": again.speed_x}))
-    print(json.dumps(msgspec.to_builtins(live)))
+    print(json.dumps({"faults": faults, "digest": again.digest[:16], "speed_x": again.speed_x}))  # noqa: T201
+    print(json.dumps(msgspec.to_builtins(live)))  # noqa: T201
     assert faults >= 60
     assert live.revisions.applied > 0
     assert again.digest == live.digest

@@ -28,7 +28,7 @@ from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.market.faults import Fault, Injected, Injector, restamped
 from finllm.market.synthetic import SyntheticMarket, generate
-from finllm.market.tape import merged, read_frames
+from finllm.market.tape import Tape, files_of, merged, read_frames
 from finllm.runtime.clock import Clock, WallClock
 from finllm.runtime.tally import Tally
 
@@ -39,7 +39,7 @@ _WRITE_LIMIT: Final = 1 << 20
 _LOOK: Final = 200
 
 
-def room_of(tape: Path) -> tuple[str, set[str]]:
+def room_of(tape: Tape) -> tuple[str, set[str]]:
     """Return the market that a tape is of, `spot`, `usdm` or `cm`, and the symbols of its first frames.
 
     Raises:
@@ -56,7 +56,7 @@ def room_of(tape: Path) -> tuple[str, set[str]]:
         return room, symbols
     raise InputError(
         "no depth of Binance among its first frames",
-        place=str(tape),
+        place=str(files_of(tape)[0]),
         mend="Name a tape of combined streams of Binance, with @depth.",
     )
 
@@ -91,7 +91,7 @@ class Exchange:
 
     def __init__(
         self,
-        tapes: Sequence[Path],
+        tapes: Sequence[Tape],
         *,
         port: int = 0,
         speed: float = 1.0,
