@@ -14,7 +14,8 @@ run: $(BASE)  ## Set up, then run the demo: about two minutes on a fresh machine
 
 test: $(DEV)  ## Set up, then every check and every test
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -q
+	$(BIN)/finllm warm
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: $(DEV)  ## Style, types and the walls between rooms
 	$(BIN)/ruff check .
