@@ -263,4 +263,4 @@ def _is_number(value: Any) -> bool:
         digits = value.lstrip("-").replace(".", "", 1)
         return len(value) < 40 and digits.isascii() and digits.isdecimal()
     is_plain = isinstance(value, int | Decimal) and not isinstance(value, bool)
-    return is_plain and abs(value) < 10**30
+    return is_plain and Decimal(value).is_finite() and Decimal(value).adjusted() < 30

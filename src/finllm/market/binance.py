@@ -188,7 +188,10 @@ def decode_any_snapshot(payload: bytes) -> Snapshot:
         return decode_snapshot(payload)
     answer = decode_answer(payload)
     event = decode_snapshot(answer.data)
-    named = parse_qs(urlsplit(answer.url).query).get("symbol", [""])[0]
+    try:
+        named = parse_qs(urlsplit(answer.url).query).get("symbol", [""])[0]
+    except ValueError as error:  # brackets that hold no address, or too many fields
+        raise msgspec.ValidationError(f"no address: {error}") from error
     return msgspec.structs.replace(event, symbol=event.symbol or named[:32])
 
 
