@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finllm.domain.market import N_LEVELS, BookView, Flag, Frame
@@ -168,6 +168,7 @@ def test_no_content_raises_and_every_frame_is_used_or_dropped(venue, data):
 
 
 @settings(max_examples=150, deadline=None)
+@example([text_of(US[2]).replace(b"//", b"//[")])
 @given(st.lists(mangled([text_of(message) for message in US]), max_size=14))
 def test_no_answer_or_aggregate_of_binance_us_raises(payloads):
     tally = Tally()

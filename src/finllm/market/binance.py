@@ -188,7 +188,10 @@ def decode_any_snapshot(payload: bytes) -> Snapshot:
         return decode_snapshot(payload)
     answer = decode_answer(payload)
     event = decode_snapshot(answer.data)
-    named = parse_qs(urlsplit(answer.url).query).get("symbol", [""])[0]
+    try:
+        named = parse_qs(urlsplit(answer.url).query).get("symbol", [""])[0]
+    except ValueError as error:  # brackets that hold no address, or too many fields
+        raise msgspec.ValidationError(f"no address: {error}") from error
     return msgspec.structs.replace(event, symbol=event.symbol or named[:32])
 
 
@@ -200,15 +203,19 @@ def fault(error: Exception) -> str:
 
 
 def written_numbers(payload: bytes) -> tuple[list[str], list[str]]:
-    """Return (prices, sizes) of one message as they are written, for guessing tick and lot."""
+    """Return (prices, sizes) of one message as they are written, for guessing tick and lot.
+
+    The message has been decoded, but fields that its kind does not have may hold anything.
+
+    Raises:
+        msgspec.DecodeError: If such a field cannot be read at all.
+    """
     frame = msgspec.json.decode(payload)
-    body = frame.get("data", frame)
-    kind = body.get("e", "")
-    if kind in {"trade", "aggTrade"}:
-        return [str(body["p"])], [str(body["q"])]
-    if kind == "markPriceUpdate":
-        return [], []
-    if "B" in body:
-        return [str(body["b"]), str(body["a"])], [str(body["B"]), str(body["A"])]
-    levels = [level for side in ("b", "a", "bids", "asks") for level in body.get(side, ())]
-    return [str(px) for px, _ in levels], [str(sz) for _, sz in levels]
+    body = frame.get("data")
+    body = body if isinstance(body, dict) else frame
+    single = [[body.get(px), body.get(sz)] for px, sz in (("p", "q"), ("b", "B"), ("a", "A"))]
+    sides = [body.get(side) for side in ("b", "a", "bids", "asks")]
+    rows = single + [row for side in sides if isinstance(side, list) for row in side]
+    pairs = [row for row in rows if isinstance(row, list) and len(row) == 2]
+    shown = [row for row in pairs if all(isinstance(x, str | int | float) for x in row)]
+    return [str(px) for px, _ in shown], [str(sz) for _, sz in shown]

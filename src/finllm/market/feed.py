@@ -368,6 +368,7 @@ class Market:
         is_futures = event.event_ms > 0
         symbols = [event.symbol] if event.symbol else source.symbols[is_futures]
         if not event.symbol and not any(source.symbols.values()):
+            binance.written_numbers(frame.payload)  # a stranger's frames must all be readable
             if source.snapshot is not None:
                 self._drop("unnamed_snapshot", source.snapshot)
             source.snapshot = frame

@@ -7,7 +7,6 @@ its own, `feed`, for speed.) A message of any content is used, held or dropped w
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from heapq import nlargest, nsmallest
 from typing import Any, Final
 
@@ -71,6 +70,9 @@ EXACT: Final = 2.0**53
 ROOM: Final = 16.0
 RESTART_NS: Final = 5 * NS_PER_S
 """Old numbers with exchange times this far ahead mean that the venue numbers anew."""
+FINEST: Final = 1e-18
+COARSEST: Final = 1e12
+"""Bounds of a step that is believed; with an endless one every price would be the same."""
 NO_ROW: Final = -1
 _DEPTH_KIND: Final = int(RowKind.DEPTH)
 _FLAGS: Final = int(BookView.FLAGS)
@@ -93,9 +95,9 @@ class _Book:
     """One instrument's book and everything that is kept beside it."""
 
     __slots__ = (
-        "cells", "checks", "depth", "held", "index", "instrument", "is_unverified", "is_valid", "last",
-        "last_ts", "odd", "order", "per_price", "per_size", "places", "source", "touches", "trade_number",
-        "trade_ts", "view",
+        "cells", "checks", "depth", "held", "index", "instrument", "is_placed", "is_unverified", "is_valid",
+        "last", "last_ts", "odd", "order", "per_price", "per_size", "places", "source", "touches",
+        "trade_number", "trade_ts", "view",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, index: int, cells: Array) -> None:
@@ -108,6 +110,8 @@ class _Book:
         self.per_size = per_unit(instrument.lot_size)
         self.is_valid = False
         self.is_unverified = True
+        self.is_placed = True
+        """Whether the touch that is laid says its own place; else our clock numbers it."""
         self.last = 0
         """Number of the last snapshot or diff applied."""
         self.last_ts = 0
@@ -139,6 +143,13 @@ class _Stranger:
             self.sizes[size] = None
         is_book = isinstance(event, Snapshot) and len(self.prices) >= ENOUGH_PRICES
         return is_book or len(self.events) >= MAX_STRANGE
+
+    def forget_depth(self, source: int) -> list[_Ticket]:
+        """Let go of the depth that a source has sent, because its numbering broke; return its tickets."""
+        is_gone = [isinstance(e, Depth) and t.frame.source == source for e, t in self.events]
+        gone = [ticket for (_, ticket), is_out in zip(self.events, is_gone, strict=True) if is_out]
+        self.events = [row for row, is_out in zip(self.events, is_gone, strict=True) if not is_out]
+        return gone
 
 
 class _Source:
@@ -343,9 +354,12 @@ class VenueFeed:
         for book in self._books:
             if book.source == frame.source and book.is_valid:
                 self._break(book, frame, last, number, reason)
+        for stranger in self._strangers.values():
+            for ticket in stranger.forget_depth(frame.source):
+                self._drop("gap", ticket)
 
     def _listing(self, event: Listing, ticket: _Ticket) -> int:
-        if not (event.tick_size > 0.0 and event.lot_size > 0.0):
+        if not all(FINEST <= step <= COARSEST for step in (event.tick_size, event.lot_size)):
             return self._drop("bad_listing", ticket)
         self._listings[event.symbol] = event
         self._use(ticket)
@@ -358,9 +372,13 @@ class VenueFeed:
             return self._drop("stale_snapshot", ticket)
         if self._is_old(book, event):
             return self._drop("old_snapshot", ticket)
+        if self._is_short(book, event):
+            return self._drop("unusable_diff", ticket)
         self._decide(book, event.order)
         n_bids, n, reason = self._load(event, book)
         if reason:
+            if book.is_valid and not event.is_answer:  # the venue says that the book is another one
+                self._break(book, ticket.frame, book.last, event.number, "unusable")
             return self._drop(reason, ticket)
         apply_snapshot(
             book.cells, self._levels, n_bids, n, event.order, book.per_price, book.per_size
@@ -379,6 +397,12 @@ class VenueFeed:
         key, last = (event.number, book.last) if event.number else (event.ts_event, book.last_ts)
         return 0 < key < last and event.ts_event - book.last_ts <= RESTART_NS
 
+    def _is_short(self, book: _Book, event: Snapshot) -> bool:
+        """Return whether an answer needs a held diff that cannot be applied; a later one contains it."""
+        return event.is_answer and any(
+            diff.number > event.number and self._load(diff, book)[2] for diff, _ in book.held
+        )
+
     def _catch_up(self, book: _Book, snapshot: Snapshot) -> None:
         """Apply the held diffs that an answer does not contain yet; they make no rows."""
         while book.held:
@@ -386,10 +410,10 @@ class VenueFeed:
             if not snapshot.is_answer or diff.number <= snapshot.number:
                 self._drop("before_snapshot", ticket)
                 continue
-            n_bids, n, reason = self._load(diff, book)
-            if reason:
-                self._drop(reason, ticket)
+            if _step(book, diff) is not Step.APPLY:
+                self._drop("old_diff", ticket)
                 continue
+            n_bids, n, _ = self._load(diff, book)
             self._decide(book, diff.order)
             self._apply(book, diff, n_bids, n)
             self._advance(book, diff, ticket.frame)
@@ -402,6 +426,8 @@ class VenueFeed:
         if reason:
             if event.previous == NO_PREVIOUS:  # nothing later would show that it is missing
                 self._break(book, ticket.frame, book.last, event.number, "unusable")
+                if self._venue.holds_diffs:
+                    return self._hold(book, event, ticket)
             return self._drop(reason, ticket)
         step = _step(book, event)
         if step is Step.OLD:
@@ -451,6 +477,7 @@ class VenueFeed:
             _cut(book.cells, book.depth)
 
     def _advance(self, book: _Book, event: Depth, frame: Frame) -> None:
+        self._forget_unplaced(book)
         book.last = event.number
         book.last_ts = event.ts_event or book.last_ts
         if event.order < book.order or not event.order:
@@ -518,6 +545,8 @@ class VenueFeed:
             book.cells[Cell.LAST_RECV] = ticket.frame.ts_recv
             self._use(ticket)
             return NO_ROW
+        if event.order:
+            self._forget_unplaced(book)
         code = apply_touch(
             book.cells,
             event.order or ticket.frame.ts_recv,
@@ -530,7 +559,17 @@ class VenueFeed:
             book.per_price,
             book.per_size,
         )
-        return self._made(book, ticket) if code >= ROW else self._drop(REASONS[code], ticket)
+        if code < ROW:
+            return self._drop(REASONS[code], ticket)
+        book.is_placed = event.order > 0
+        return self._made(book, ticket)
+
+    @staticmethod
+    def _forget_unplaced(book: _Book) -> None:
+        """Take away a touch that our clock numbers: it is newer than nothing that has a place."""
+        if not book.is_placed:
+            book.cells[Cell.TOUCH_U] = 0
+            book.is_placed = True
 
     def _print(self, event: Print, ticket: _Ticket, book: _Book) -> int:
         if 0 < event.number <= book.trade_number and event.ts_event <= book.trade_ts:
@@ -636,12 +675,9 @@ class VenueFeed:
         frame is the one at hand, is put back to be taken in the usual way.
         """
         stranger = self._strangers.pop(symbol)
-        instrument = infer(
-            self._venue.name,
-            symbol.upper(),
-            map(_written, stranger.prices),
-            map(_written, stranger.sizes),
-        )
+        if not stranger.events:
+            return
+        instrument = infer(self._venue.name, symbol.upper(), stranger.prices, stranger.sizes)
         # A checksum needs every digit, so there the room above is given up first.
         room = 1.0 if self._venue.checksum_levels else ROOM
         instrument = _with_room(instrument, room * max(stranger.sizes, default=0.0))
@@ -686,11 +722,6 @@ def _shown(event: Event) -> list[tuple[float, float]]:
     if isinstance(event, Touch):
         return [(event.bid_px, event.bid_sz), (event.ask_px, event.ask_sz)]
     return [(event.price, event.size)] if isinstance(event, Print) else []
-
-
-def _written(value: float) -> str:
-    """Return a number as a plain decimal; the shortest that stands for it."""
-    return format(Decimal(repr(value)), "f")
 
 
 def _step(book: _Book, event: Diff) -> Step:

@@ -226,6 +226,11 @@ BAD = {
     ),
     "deep nesting": (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "bad_json"),
     "oversize": (b'{"stream":"btcusdt@trade","data":"' + b"x" * (1 << 20) + b'"}', "oversize"),
+    "a level without a size": (
+        b'{"stream":"btcusdt@depth@0ms","data":{"e":"depthUpdate","E":1,"T":1,"s":"BTCUSDT",'
+        b'"U":21,"u":22,"pu":20,"b":[["99.7"]],"a":[]}}',
+        "bad_fields",
+    ),
     "a list": (b"[1,2,3]", "unknown_stream"),
     "a snapshot without levels": (b'{"lastUpdateId":50,"bids":5,"asks":[]}', "bad_fields"),
 }
@@ -434,3 +439,18 @@ def test_an_aggregate_and_its_trades_count_once(story):
     story.now -= 2 * 1_000_000
     story.trade("100.1", "1", number=9)
     assert story.settle() == {"old_trade": 1}
+
+
+def test_a_stranger_is_known_by_levels_and_not_by_fields_that_do_not_belong(new_story):
+    story = new_story("NEWUSDT")
+    for i, extra in enumerate(
+        [{"B": 1, "bids": 5}, {"lastUpdateId": 3, "q": []}, {"p": {}, "a": []}]
+    ):
+        data = {"e": "depthUpdate", **story.times(), "s": "NEWUSDT", "U": i, "u": i, "pu": 0}
+        story.push(
+            {"stream": "newusdt@depth", "data": data | {"b": [["1.5", "2"]], "a": []} | extra}
+        )
+    story.push({"lastUpdateId": 1, **story.times(), "symbol": "NEWUSDT", "bids": [], "asks": [],
+                "e": "trade", "data": 5})  # fmt: skip
+    story.settle()
+    assert [instrument.tick_size for instrument in story.market.instruments] == [0.1]

@@ -206,7 +206,23 @@ def test_a_ticker_of_unknown_place_never_covers_a_valid_depth(okx):
     assert rows == [(RowKind.TOUCH, Flag.RESYNCING)]
     assert okx.best() == (199, 1, 200, 1)
     assert okx.book(20, -1, BIDS, ASKS, "snapshot") == [(RowKind.DEPTH, Flag.VALID)]
-    assert okx.best()[0] == 100 or okx.feed.view(0)[V.FLAGS] == Flag.VALID
+    assert okx.best() == (100, 5, 101, 5)
+
+
+def test_a_touch_of_known_place_replaces_one_of_unknown_place(okx):
+    okx.book(15, 12)  # a gap
+    ticker = {
+        "instId": "BTC-USDT",
+        "askPx": "200",
+        "askSz": "1",
+        "bidPx": "199",
+        "bidSz": "1",
+        "ts": "1",
+    }
+    okx.push({"arg": {"channel": "tickers", "instId": "BTC-USDT"}, "data": [ticker]})
+    assert okx.best_of(21, "98", "103") == [(RowKind.TOUCH, Flag.RESYNCING)]
+    okx.book(20, -1, BIDS, ASKS, "snapshot")
+    assert okx.best() == (98, 5, 103, 5)
 
 
 def test_bybit_numbers_count_one_by_one():
@@ -222,9 +238,10 @@ def test_bybit_numbers_count_one_by_one():
     assert book(8) == [(RowKind.DEPTH, Flag.VALID)]
     assert book(10) == []
     assert [gap.reason for gap in told.feed.gaps] == ["gap"]
+    assert book(0) == []  # no number of theirs: it would link to anything
     assert book(1, bids=BIDS[1:]) == [(RowKind.DEPTH, Flag.VALID)]  # the service restarted
     assert told.best()[0] == 99
-    assert told.settle() == {"no_snapshot": 1}
+    assert told.settle() == {"no_snapshot": 1, "bad_fields": 1}
 
 
 def coinbase_message(number, product, kind, bids, asks):
@@ -300,6 +317,37 @@ def test_an_unusable_update_breaks_a_stream_in_which_nothing_else_would_show_it(
     assert told.settle() == {"bad_price": 1}
 
 
+def test_an_unusable_whole_book_breaks_the_one_before_it():
+    told = Told(Coinbase)
+    whole = {"type": "snapshot", "product_id": "A-USD", "bids": BIDS, "asks": ASKS}
+    told.push(whole)
+    assert told.push(whole | {"bids": [["0", "1"]]}) == []
+    assert [gap.reason for gap in told.feed.gaps] == ["unusable"]
+    assert told.feed.needs_snapshot(0)
+    assert told.settle() == {"bad_price": 1}
+
+
+def test_a_message_missing_before_a_symbol_is_known_takes_the_depth_that_was_held():
+    told = Told(Coinbase)
+    few = [["100", "5"]], [["101", "5"]]
+    told.push(coinbase_message(0, "A-USD", "snapshot", *few))
+    for number in range(2, 70):
+        told.push(coinbase_message(number, "A-USD", "update", [["99", str(number)]], []))
+    assert told.feed.instruments
+    assert told.feed.needs_snapshot(0)
+    rows = told.push(coinbase_message(70, "A-USD", "snapshot", *few))
+    assert rows == [(RowKind.DEPTH, Flag.VALID)]
+    told.settle()
+
+
+def test_a_symbol_of_which_a_break_left_nothing_gets_no_book():
+    told = Told(Coinbase)
+    told.push(coinbase_message(0, "A-USD", "snapshot", [["100", "5"]], [["101", "5"]]))
+    told.push(coinbase_message(4, "B-USD", "update", [], []))
+    told.settle()
+    assert [instrument.symbol for instrument in told.feed.instruments] == ["B-USD"]
+
+
 def bitstamp(told, micros, bids=(), asks=(), channel="diff_order_book_btcusd"):
     data = {"timestamp": "1", "microtimestamp": str(micros), "bids": list(bids), "asks": list(asks)}
     if channel:
@@ -320,6 +368,30 @@ def test_diffs_wait_for_the_answer_that_they_are_newer_than():
     assert bitstamp(told, now, BIDS, ASKS, channel="") == []
     assert bitstamp(told, now + 2, bids=[["100", "9"]]) == []
     assert told.settle() == {"before_snapshot": 2, "stale_snapshot": 1, "old_diff": 1}
+
+
+def test_held_diffs_are_held_to_the_order_of_their_numbers():
+    told = Told(Bitstamp)
+    now = told.ms * 1_000
+    bitstamp(told, now + 4, bids=[["100", "4"]])
+    bitstamp(told, now + 3, bids=[["100", "3"]])
+    bitstamp(told, now + 1, BIDS, ASKS, channel="")
+    assert told.best() == (100, 4, 101, 5)
+    assert told.settle() == {"old_diff": 1}
+
+
+def test_an_answer_that_lacks_an_unusable_diff_is_refused_until_one_contains_it():
+    told = Told(Bitstamp)
+    now = told.ms * 1_000
+    bitstamp(told, now, BIDS, ASKS, channel="")
+    bitstamp(told, now + 2, bids=[["-1", "4"]])
+    assert [gap.reason for gap in told.feed.gaps] == ["unusable"]
+    bitstamp(told, now + 3, bids=[["100", "7"]])
+    assert bitstamp(told, now + 1, BIDS, ASKS, channel="") == []
+    assert told.feed.needs_snapshot(0)
+    bitstamp(told, now + 2, BIDS, ASKS, channel="")
+    assert told.best() == (100, 7, 101, 5)
+    assert told.settle() == {"unusable_diff": 1, "before_snapshot": 1}
 
 
 def test_whole_books_replace_each_other_and_an_overtaken_one_is_dropped():
@@ -378,6 +450,16 @@ def test_what_the_venue_lists_comes_before_what_is_inferred():
     assert (instrument.tick_size, instrument.lot_size, instrument.quote) == (0.5, 0.25, "USDT")
     assert told.best() == (200, 20, 202, 20)
     assert "inferred_instrument" not in told.tally.noted
+
+
+@pytest.mark.parametrize("step", ["inf", "nan", "0", "-1", "1e-320", "1e300"])
+def test_a_step_that_nothing_can_be_a_multiple_of_is_not_believed(step):
+    told = OkxTold()
+    listed = {"instId": "BTC-USDT", "tickSz": step, "lotSz": "1", "quoteCcy": "USDT"}
+    told.push({"arg": {"channel": "instruments", "instType": "SPOT"}, "data": [listed]})
+    told.book(10, -1, BIDS, ASKS, "snapshot")
+    assert told.best() == (100, 5, 101, 5)
+    assert told.settle() == {"bad_listing": 1}
 
 
 def test_a_lot_is_made_coarse_enough_for_the_largest_size():

@@ -98,6 +98,12 @@ def test_kraken_v1_spreads_are_touches_and_two_sided_updates_are_one_diff():
     assert diff.ts_event == ns_of_seconds("1.6")
 
 
+@pytest.mark.parametrize("text", ["1700000029.5", "12345678901", "-1", "1_0", " 1"])
+def test_a_kraken_checksum_that_is_no_number_is_not_cut_down_to_one(text):
+    with pytest.raises(ValueError, match="no checksum"):
+        decode(Kraken, [0, {"b": [["1.0", "2.00", "1.6"]], "c": text}, "book-10", "XBT/USD"])
+
+
 # -- Bybit ---------------------------------------------------------------------------------------
 
 

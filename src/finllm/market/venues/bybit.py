@@ -8,7 +8,7 @@ docs/v5/market/instrument; for 2021 the "Inverse" and "Linear" WebSocket documen
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -33,13 +33,15 @@ from finllm.market.venues.doorway import (
 
 _SIDES: Final = {"Buy": 1, "Sell": -1}
 _Side = Literal["Buy", "Sell"]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+"""Update numbers begin with 1."""
 
 
 class _Book(msgspec.Struct, frozen=True):
     s: Symbol
     b: list[Level]
     a: list[Level]
-    u: Number
+    u: _Count
     seq: Number = 0
 
 

@@ -224,7 +224,7 @@ def _v1_book(symbol: str, channel: str, parts: list[_Book]) -> Event:
         bids = [row for part in parts for row in part.b]
         kind = Diff
     rows = asks or bids
-    checksum = next((int(part.c[:10]) for part in parts if part.c), None)
+    checksum = next((_crc(part.c) for part in parts if part.c), None)
     return kind(
         symbol=symbol,
         bids=_levels((row.price, row.size) for row in bids),
@@ -235,6 +235,12 @@ def _v1_book(symbol: str, channel: str, parts: list[_Book]) -> Event:
         depth=max(depth, _DEPTHS[0]),
         is_unverified=kind is Diff and checksum is None,
     )
+
+
+def _crc(text: str) -> int:
+    if len(text) > 10 or not text.isdecimal():
+        raise ValueError(f"no checksum: {text[:32]!r}")
+    return int(text)
 
 
 def _levels(rows: Iterable[tuple[str, str]]) -> list[Level]:
