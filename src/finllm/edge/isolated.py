@@ -281,15 +281,21 @@ def main(folder: Path, descriptors: list[int]) -> None:
 
 
 def _rehearse(model: EdgeModel, sizes: Sizes) -> None:
-    """Go through every kernel once, so that the first real row does not wait for their loading."""
-    post = Post.create(sizes, 1, 4)
+    """Go through every kernel, so that the first real row does not wait for their loading.
+
+    Once with two rows and once with one: numba compiles a second time for rows that do not lie in one
+    piece, and a worker that does so at its post counts as stalled.
+    """
+    post = Post.create(sizes, 2, 4)
     doors = np.zeros(8 * DOORS, dtype=np.int64)
     worker = Worker(post, doors, [], model, sizes, WallClock())
     parameters = np.zeros(sizes.parameters, dtype=np.int64)
     parameters[7] = sizes.n_horizons
-    put(post.parameters.words, 0, parameters)
-    put(post.entries.words, 0, np.zeros(sizes.entry, dtype=np.int64))
-    worker.step()
+    for keys in ((0, 1), (0,)):
+        for key in keys:
+            put(post.parameters.words, key, parameters)
+            put(post.entries.words, key, np.zeros(sizes.entry, dtype=np.int64))
+        worker.step()
     doze(post.entries.words, worker._mine)  # noqa: SLF001 - our own
     post.close()
 
