@@ -27,7 +27,6 @@ ALIKE = (
     "event_rate_2s",
     "trade_rate_2s",
     "ret_1s",
-    "rv_10s",
 )
 
 
