@@ -34,6 +34,7 @@ class Walk(msgspec.Struct, kw_only=True):
     first_after: dict[int, int] = {}
     """Flags of the first row after each fault, by the fault's place in the list."""
     dropped: dict[str, int] = {}
+    noted: dict[str, int] = {}
     unusable_at_end: int = 0
 
 
@@ -85,7 +86,7 @@ def walk(tapes: list[Path], every_s: float = 0.0, seed: int = 1) -> Walk:
         _answer(market, injector, asked, now, tally)
     market.finish()
     seen.faults = injector.log
-    seen.dropped = dict(tally.dropped)
+    seen.dropped, seen.noted = dict(tally.dropped), dict(tally.noted)
     seen.unusable_at_end = sum(market.needs_snapshot(i) for i in range(len(market.instruments)))
     assert tally.read == tally.used + sum(tally.dropped.values())
     return seen

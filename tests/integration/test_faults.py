@@ -40,9 +40,17 @@ def test_the_first_row_after_a_stall_says_so(harmed: Walk) -> None:
         assert harmed.first_after[i] & (Flag.STALE | Flag.RESYNCING)
 
 
+def test_what_does_no_harm_is_dropped_or_noted(harmed: Walk) -> None:
+    faults = count(harmed)
+    assert harmed.dropped["old_diff"] >= faults["duplicate"]
+    assert harmed.dropped["bad_json"] >= faults["truncate"]
+    assert harmed.noted["clock_leap"] >= faults["clock_jump"]
+
+
 def test_a_sound_tape_has_no_gap_and_no_flag(synthetic: Path) -> None:
     whole = walk(sorted(synthetic.glob("frames-*"))[:1])
     assert whole.gaps == []
+    assert "clock_leap" not in whole.noted
     assert whole.false_flags == 0
     assert whole.wrong == []
     assert whole.compared > 300

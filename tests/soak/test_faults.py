@@ -39,12 +39,15 @@ def test_no_fault_passes_unseen(name: str, shared: Path) -> None:
                 "compared": harmed.compared,
                 "wrong": len(harmed.wrong),
                 "dropped": harmed.dropped,
+                "noted": harmed.noted,
                 "sound": {"gaps": len(sound.gaps), "false_flags": sound.false_flags,
                           "wrong": len(sound.wrong), "compared": sound.compared},
             }
         )
     )  # fmt: skip
     assert not missed
+    assert harmed.noted["clock_leap"] >= count(harmed)["clock_jump"]
+    assert "clock_leap" not in sound.noted
     assert harmed.wrong == []
     assert harmed.compared > 100
     assert sound.gaps == []

@@ -555,12 +555,12 @@ class Market:
             return 0, FULL
         return n_bids, read_levels(event.asks, self._levels, n_bids)
 
-    @staticmethod
-    def _when(frame: Frame, source: _Source, transact_ms: int, event_ms: int) -> int:
-        """Return the event's exchange time, ns; where the message has none, our time less the offset."""
+    def _when(self, frame: Frame, source: _Source, transact_ms: int, event_ms: int) -> int:
+        """Return the event's exchange time, ns; where none is believed, our time less the offset."""
         if event_ms:
-            source.offset.observe(frame.ts_recv, event_ms * NS_PER_MS)
-            return (transact_ms or event_ms) * NS_PER_MS
+            if source.offset.observe(frame.ts_recv, event_ms * NS_PER_MS):
+                return (transact_ms or event_ms) * NS_PER_MS
+            self._tally.note("clock_leap", self._place_of(frame))
         return frame.ts_recv - source.offset.median_ns
 
     def _answer(self, code: int, book: _Book, frame: Frame) -> int:

@@ -704,11 +704,12 @@ class VenueFeed:
         return source
 
     def _when(self, frame: Frame, ts_event: int) -> int:
-        """Return the event's exchange time, ns; where the message has none, our time less the offset."""
+        """Return the event's exchange time, ns; where none is believed, our time less the offset."""
         offset = self._source(frame).offset
         if ts_event:
-            offset.observe(frame.ts_recv, ts_event)
-            return ts_event
+            if offset.observe(frame.ts_recv, ts_event):
+                return ts_event
+            self._tally.note("clock_leap", self._place_of(frame))
         return frame.ts_recv - offset.median_ns
 
 
