@@ -60,7 +60,7 @@ def write_news(path: Path, n: int) -> None:
     line = {
         "source": "wire",
         "ts_published_ns": time.time_ns(),
-        "text": f"Bitcoin falls sharply after exchange number {n} halts BTCUSDT withdrawals",
+        "text": f"Bitcoin plunges {n}% as exchange BTCUSDT halts withdrawals after hack number {n}",
         "symbols": ["BTCUSDT"],
     }
     with path.open("a") as file:
@@ -74,16 +74,16 @@ def live(tapes: list[Path], folder: Path) -> Summary:
     steps = {"news": 0, "killed": 0}
 
     def wanted(status: Status) -> bool:
-        if status.rows > 200 * (steps["news"] + 1):
+        if status.forecasts > 40 * (steps["news"] + 1):
             steps["news"] += 1
             write_news(news, steps["news"])
         if status.rows > 1_000 and not steps["killed"]:
             steps["killed"] = edges[0].crew.pids[0]
             os.kill(steps["killed"], signal.SIGSEGV)
-        return status.rows > 2_500 and status.escalated > 0 and status.gaps > 0
+        return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
 
     watch = Watch(wanted)
-    with Exchange(tapes, speed=2.0, fault_every_s=1.0, seed=5) as exchange:
+    with Exchange(tapes, speed=3.0, fault_every_s=3.0, seed=5) as exchange:
         options = Options(
             stop=watch.stop, told=watch.told, documents=news, name="law", on_edge=edges.append
         )
@@ -103,7 +103,7 @@ def test_a_live_run_replays_to_its_own_digest(tapes: list[Path], tmp_path: Path)
     again = replay(Inputs(tapes=(tmp_path / "run",)), Settings(), tmp_path / "again")
     assert again.digest == summary.digest
     assert (again.rows, again.forecasts) == (summary.rows, summary.forecasts)
-    assert again.frames == summary.frames
+    assert again.frames.dropped == summary.frames.dropped
     assert again.revisions == summary.revisions
     with pytest.raises(InputError, match="own schedule"):
         replay(

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from finllm.domain.errors import InputError
@@ -118,7 +119,7 @@ class Exchange:
         self._coming: list[Fault] = []
         self._cuts: list[Injected] = []
         self._clients: set[_Client] = set()
-        self._late_until = 0
+        self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._go = asyncio.Event()
@@ -136,6 +137,8 @@ class Exchange:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def port(self) -> int:
@@ -170,9 +173,8 @@ class Exchange:
     # -- the thread's side -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._live())
-        self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._live())
 
     async def _live(self) -> None:
         async with serve(
@@ -187,10 +189,17 @@ class Exchange:
             self._port = next(iter(server.sockets)).getsockname()[1]
             self._ready.set()
             playing = asyncio.create_task(self._play())
+            playing.add_done_callback(self._played)
             await self._stop.wait()
             playing.cancel()
-            for client in self._clients:
+            for client in list(self._clients):
                 client.connection.transport.abort()
+                await client.connection.wait_closed()
+
+    def _played(self, playing: asyncio.Task[None]) -> None:
+        if not playing.cancelled():
+            self._failure = playing.exception()
+            self.done.set()
 
     async def _serve(self, connection: ServerConnection) -> None:
         url = urlsplit(connection.request.path if connection.request else "")
@@ -223,7 +232,6 @@ class Exchange:
             moved = restamped(frame.payload, (start - first) // NS_PER_MS)
             for sent in self._injector.push(Frame(due, moved, frame.source)):
                 await self._send(sent)
-        self.done.set()
 
     def _frames(self) -> Iterator[Frame]:
         return merged(
@@ -250,7 +258,7 @@ class Exchange:
                 self.n_sent += 1
                 try:
                     await client.connection.send(frame.payload, text=True)
-                except OSError:
+                except (OSError, ConnectionClosed):
                     self._clients.discard(client)
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:

@@ -67,6 +67,7 @@ class Feed:
         self._heard = [0] * len(streams)
         self._open: dict[int, ClientConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._failure: BaseException | None = None
@@ -83,7 +84,7 @@ class Feed:
     def close(self) -> None:
         """Hang up; what has come can still be taken."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop)
+            self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join()
 
     @property
@@ -118,15 +119,23 @@ class Feed:
                 self._failure = failure
                 self.on_frames()
 
-    def _stop(self) -> None:
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-
     async def _keep_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for source in range(len(self._streams)):
-                group.create_task(self._keep(source))
-            group.create_task(self._watch())
+        """Hold every connection until the end, or until one of the tasks fails."""
+        tasks = [asyncio.create_task(self._keep(i)) for i in range(len(self._streams))]
+        tasks += [asyncio.create_task(self._watch()), asyncio.create_task(self._end())]
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _end(self) -> None:
+        """Wait for the end, then hang up: no socket may be left open."""
+        await self._ending.wait()
+        for connection in list(self._open.values()):
+            connection.transport.abort()
+            await connection.wait_closed()
 
     async def _keep(self, source: int) -> None:
         """Hold one connection for ever; a lost one is made anew at once, a refused one after a while."""
@@ -149,6 +158,8 @@ class Feed:
                 pass
             finally:
                 self._open.pop(source, None)
+            if self._ending.is_set():
+                return
             self.counts.downs += 1
             self._put(source, down())
             if self._clock.now() - opened < NS_PER_S:  # it hangs up on us: do not hammer

@@ -182,6 +182,7 @@ class _Desk:
             rows=pipeline.emission.n_rows,
             forecasts=pipeline.counts["forecasts"],
             escalated=pipeline.counts["escalated"],
+            applied=pipeline.counts["applied"],
             gaps=pipeline.counts["gaps"],
             unusable=self._unusable,
             downs=self.feed.counts.downs,

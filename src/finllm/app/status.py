@@ -19,6 +19,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 0
     forecasts: int = 0
     escalated: int = 0
+    applied: int = 0
+    """Revisions applied."""
 
 
 Stop = Callable[[], bool]

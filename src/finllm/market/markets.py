@@ -99,6 +99,10 @@ def venue_of(recording: Recording, stated: str = "") -> str:
         )
     found = Counter(name for message in recording.first for name in _signed(message))
     ranked = found.most_common(2)
+    if not ranked and recording.form == "tape":
+        return (
+            BINANCE  # the form is ours, and nothing contradicts; what it cannot decode is counted
+        )
     if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         raise InputError(
             "its messages show no venue that we know",

@@ -254,8 +254,11 @@ class VenueFeed:
 
     def _hear(self, frame: Frame) -> int:
         """Hear what the feed says of the connection: a row for a silence, a gap a book for its end."""
-        said = decode_said(frame.payload)
         ticket = _Ticket(frame, 1)
+        try:
+            said = decode_said(frame.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._drop("bad_json", ticket)
         if said.connection == "down":
             source = self._source(frame)
             self._break_source(frame, source.last, 0, said.connection)
