@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.base-$(shell cat requirements/base.lock pyproject.toml | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat requirements/dev.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help run test check bench soak lock clean
+.PHONY: help run test check bench soak fuzz lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -28,6 +28,11 @@ bench: $(DEV)  ## Speed; leave the machine alone meanwhile
 
 soak: $(DEV)  ## Long acceptance runs: crashes, power cuts, tampering, look-ahead
 	$(BIN)/python -m pytest -q -s -m soak --timeout 7200 tests/soak
+
+fuzz: $(DEV)  ## Five minutes of coverage-guided fuzzing for each venue's decoder (Linux)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/fuzz.lock
+	$(BIN)/python tests/fuzz/run.py --venue all --minutes 5
 
 $(BASE):
 	@bash scripts/setup.sh $(VENV) requirements/base.lock

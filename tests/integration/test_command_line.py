@@ -103,3 +103,34 @@ def test_every_command_has_help(command: str, tmp_path: Path) -> None:
     ran = finllm(command, "--help", cwd=tmp_path)
     assert "Usage" in ran.stdout
     assert len(ran.stdout) > 300
+
+
+def okx_lines(*numbers: int) -> str:
+    rows = [[str(100 - i), "5"] for i in range(8)]
+    lines = []
+    for number in numbers:
+        data = {"bids": rows, "asks": [["101", "5"]], "ts": "1700000000000"}
+        data |= {"seqId": number, "prevSeqId": number - 1}
+        message = {"arg": {"channel": "books", "instId": "BTC-USDT"}, "data": [data]}
+        message["action"] = "update" if number > 1 else "snapshot"
+        lines.append(f"{1_700_000_000 + number}.5: {json.dumps(message)}")
+    return "\n".join(lines) + "\n"
+
+
+def test_a_feed_check_passes_or_names_the_line_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "sound").write_text(okx_lines(1, 2, 3))
+    report = json.loads(finllm("feed", "check", "sound", "--json", cwd=tmp_path).stdout)
+    assert report["ok"]
+    assert report["streams"][0]["rows"] == {"depth": 3}
+    assert "pass" in finllm("feed", "check", "sound", cwd=tmp_path).stdout
+    (tmp_path / "torn").write_text(okx_lines(1, 3))
+    assert "torn:2" in finllm("feed", "check", "torn", cwd=tmp_path, code=1).stdout
+    told = finllm("feed", "check", "torn", "--venue", "krakn", cwd=tmp_path, code=2).stderr
+    assert "Known: binance" in told
+
+
+def test_a_capture_of_another_venue_replays(tmp_path: Path) -> None:
+    (tmp_path / "okx").write_text(okx_lines(1, 2, 3))
+    summary = json.loads(finllm("replay", "okx", "--json", "--out", "run", cwd=tmp_path).stdout)
+    assert summary["frames"]["used"] == 3
+    assert summary["rows"] == 3

@@ -61,7 +61,8 @@ def test_every_input_is_with_the_system_before_it_is_used(synthetic: Path, tmp_p
     )
     now = int(ran.stdout)
     frames = list(read_chain(tapes_of(synthetic), Tally()))[:3_001]
-    kept, documents = recorded(tmp_path)
+    found = recorded(tmp_path)
+    kept, documents = found.frames, found.documents
     for source, files in enumerate(kept):
         pushed = [b"%d %b" % (f.ts_recv, f.payload) for f in frames if f.source == source]
         assert lines_of(files) == pushed
@@ -104,7 +105,7 @@ def test_a_recording_in_many_segments_replays_to_the_same_digest(
             pipeline.expect(document, document.ts_recv)
         for frame in read_chain(tapes_of(synthetic), Tally()):
             pipeline.push(frame)
-    frames, _ = recorded(tmp_path / "live")
+    frames = recorded(tmp_path / "live").frames
     assert len(frames) == len(tapes_of(synthetic))
     assert all(len(files) > 2 and files[0].suffix == ".gz" for files in frames)
     again = replay(Inputs(tapes=(tmp_path / "live",)), settings, tmp_path / "again")

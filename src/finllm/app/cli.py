@@ -1,8 +1,11 @@
 """The command line: parse, call one function, render."""
 
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +35,8 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(help="The append-only record.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
+app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -43,6 +48,13 @@ Run = Annotated[
     Path | None,
     typer.Option(
         "--run", help="Folder of the run. Default: the newest under ./runs.", metavar="RUN"
+    ),
+]
+
+Venue = Annotated[
+    str,
+    typer.Option(
+        "--venue", help="Whose messages these are, where the file does not tell.", metavar="NAME"
     ),
 ]
 
@@ -115,8 +127,8 @@ def replay(
     tapes: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Frame tapes: lines of '<receive time> <JSON>', plain or gzip; or the folder of a "
-            "run that recorded its frames.",
+            help="Frame tapes, lines of '<receive time> <JSON>', or captures, plain or gzip; or the "
+            "folder of a run that recorded its frames.",
             metavar="[TAPE|RUN]...",
             show_default=False,
         ),
@@ -150,6 +162,7 @@ def replay(
     chunk: Annotated[
         int | None, typer.Option(help="Most frames taken at a time.", min=1, max=65536)
     ] = None,
+    venue: Venue = "",
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -166,6 +179,7 @@ def replay(
 
     inputs = Inputs(
         tapes=tuple(tapes or ()),
+        venue=venue,
         bars=bars,
         documents=documents,
         symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
@@ -181,6 +195,87 @@ def replay(
         _print_json(summary)
     else:
         show_summary(summary, out)
+
+
+For = Annotated[
+    float | None,
+    typer.Option("--for", help="End after so many seconds; else with Ctrl-C.", metavar="SECONDS"),
+]
+
+
+@app.command("run")
+def run_command(
+    *,
+    config: Config = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that documents are appended to, as JSON lines; followed.", metavar="FILE"
+        ),
+    ] = None,
+    seconds: For = None,
+    name: Annotated[
+        str, typer.Option(help="Under which finllm.subscribe() finds the rows.")
+    ] = "edge",
+    run: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the run; default runs/live-NNNN.", metavar="RUN"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run live: frames from the venues, forecast rows by isolated workers, documents as they come.
+
+    The settings file says where frames come from, under feed.connections. Every input is journalled before
+    it is used, so 'finllm replay RUN' gives the same digest again.
+
+    Example: finllm run --config live.toml --documents news.jsonl
+    """
+    from finllm.app.progress import live_progress
+    from finllm.app.run import Options, run_live
+    from finllm.app.view import show_summary
+
+    settings = _settings(config)
+    with _folder(run, "live") as folder, _until(seconds) as stop, live_progress(err) as told:
+        options = Options(
+            stop=stop, documents=documents, name=name, told=told, on_failure=_recording_stopped
+        )
+        summary = run_live(settings, folder, options)
+    if json:
+        _print_json(summary)
+    else:
+        show_summary(summary, out)
+
+
+@app.command()
+def record(
+    *,
+    config: Config = None,
+    seconds: For = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the recording; default runs/record-NNNN.", metavar="RUN"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Keep the venues' frames as tapes, snapshots included, and forecast nothing.
+
+    Example: finllm record --config live.toml --for 3600 --out runs/monday; finllm replay runs/monday
+    """
+    from finllm.app.progress import live_progress
+    from finllm.app.record import record_live
+    from finllm.app.view import show_recorded
+
+    settings = _settings(config)
+    with _folder(run, "record") as folder, _until(seconds) as stop, live_progress(err) as told:
+        recorded = record_live(
+            settings, folder, stop=stop, told=told, on_failure=_recording_stopped
+        )
+    if json:
+        _print_json(recorded)
+    else:
+        show_recorded(recorded, out)
 
 
 @app.command()
@@ -261,6 +356,71 @@ def ledger_verify(
     _show_proof(verify_ledger(run or newest_run(RUNS)), "records", json=json)
 
 
+@feed_app.command("check")
+def feed_check(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Tapes or captures of one feed; those of a feed merge.", metavar="FILE..."
+        ),
+    ],
+    *,
+    venue: Venue = "",
+    json: Json = False,
+) -> None:
+    """Decode a recording and hold it to its venue's word: numbers, checksums, best bid and offer.
+
+    Passes or fails, and names the line to mend.
+    """
+    from finllm.app.view import show_feed
+    from finllm.market.check import check_feed
+
+    report = check_feed(files, venue)
+    if json:
+        _print_json(report)
+    else:
+        show_feed(report, out)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@feed_app.command("simulate")
+def feed_simulate(
+    tapes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Tapes of Binance with snapshots, plain or gzip; a synthetic market if none is named.",
+            metavar="[TAPE]...",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.", min=0)] = 9443,
+    speed: Annotated[float, typer.Option(help="Times the recorded pace.", min=0.01)] = 1.0,
+    fault_every: Annotated[
+        float, typer.Option(help="Seconds between faults put in on purpose; 0 = none.", min=0.0)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the faults' order.")] = 7,
+    seconds: For = None,
+) -> None:
+    """Be an exchange: play tapes over a real socket as Binance sends them, to try 'finllm run' on.
+
+    Prints the settings to run with. Faults: lost, doubled, swapped, cut and withheld frames, bursts, late
+    and stale snapshots, new numbering, a clock that jumps, a connection that breaks.
+    """
+    from finllm.app.exchange import Exchange, synthetic_tapes
+
+    with (
+        _until(seconds) as stop,
+        synthetic_tapes(seed) if not tapes else nullcontext(tapes) as played,
+        Exchange(played, port=port, speed=speed, fault_every_s=fault_every, seed=seed) as exchange,
+    ):
+        out.print(exchange.settings(), highlight=False, markup=False)
+        while not stop() and not exchange.done.wait(0.2):
+            pass
+    err.print(f"{exchange.n_sent:,} frames sent, {len(exchange.faults)} faults", highlight=False)
+
+
 @app.command()
 def warm(*, json: Json = False) -> None:
     """Compile the kernels for this machine, so that the first forecast does not wait for it."""
@@ -290,6 +450,26 @@ def _settings(
     settings = load_settings(path)
     given = {k: v for k, v in (("workers", workers), ("chunk", chunk)) if v is not None}
     return msgspec.structs.replace(settings, edge=msgspec.structs.replace(settings.edge, **given))
+
+
+@contextmanager
+def _until(seconds: float | None) -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether to stop: after a time, or once somebody has asked by Ctrl-C or SIGTERM."""
+    asked = threading.Event()
+    ends: list[float] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda *_: asked.set()) for one in signals}
+
+    def stop() -> bool:
+        if seconds is not None and not ends:
+            ends.append(time.monotonic() + seconds)
+        return asked.is_set() or (bool(ends) and time.monotonic() >= ends[0])
+
+    try:
+        yield stop
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

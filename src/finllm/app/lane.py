@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from finllm.domain.evidence import Evidence
 from finllm.domain.forecast import Forecast, Outcome, Rung
-from finllm.domain.market import Flag, RowKind
+from finllm.domain.market import ROW_HEAD, Flag, RowKind
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact
-from finllm.edge.serving import ROW, entry_words
+from finllm.edge.serving import REGIME, ROW, entry_words
 from finllm.edge.session import EdgeSession
 from finllm.features.observations import Observer
 from finllm.features.outcomes import OutcomeResolver
@@ -59,16 +59,20 @@ class Lane:
         cited = _CITED_BOOK if "obi_1" in columns else _CITED_BAR
         self.observer = Observer(instrument, spec, cited)
         self.out = self.session.out
+        """The row last served, shape [1]: ours, or what a worker said."""
+        self.n_late = 0
+        """Horizons of served rows that were over when the row came back; no record is made of them."""
         self.head: np.void | None = None
-        """The last row's `ROW_HEAD`; None before the first row."""
+        """`ROW_HEAD` of the row last observed; None before the first."""
         self.facts = Facts(0, 0, 0, 0, 0, 0, 0)
-        """The same as plain integers."""
+        """The head of the row last served, as plain integers."""
         self.entry_f = np.zeros(entry_words(len(spec)))
-        """The last row's entry (`edge.serving`), as float64."""
+        """The entry of the row last served (`edge.serving`), as float64."""
         self.standing: dict[int, Forecast] = {}
         self.outlook_version = 0
+        self.told = -1
+        """Version of the parameters that the server was last told."""
         self._adopted = 0
-        self._state = self.out.view(np.int32)[_STATE]
         self._pending: dict[str, Forecast] = {}
         self._grid_ns = grid_ns
         self._next_grid = 0
@@ -106,7 +110,7 @@ class Lane:
 
     @property
     def row(self) -> NDArray[np.float64]:
-        """Return the last row's features, float64 [F]."""
+        """Return the features of the row last served, float64 [F]."""
         return self.entry_f[ROW:]
 
     def forecast(
@@ -126,13 +130,37 @@ class Lane:
             entry_f: The same memory as float64.
             raw: [n_horizons, 8], what the model said.
         """
-        self.facts, self.head, self.entry_f = facts, head, entry_f
-        self.session.observe(entry, entry_f)
+        self.facts, self.entry_f = facts, entry_f
+        self.observe(head, entry, entry_f)
         return self.session.speak(entry, entry_f, raw, facts.ts_recv)
+
+    def observe(
+        self, head: np.void, entry: NDArray[np.int64], entry_f: NDArray[np.float64]
+    ) -> None:
+        """Take in one row, in order, whether or not it will be served.
+
+        Args:
+            head: The row's `ROW_HEAD`; kept until the next row.
+            entry: int64 [8 + F], head and features written.
+            entry_f: The same memory as float64.
+        """
+        self.head = head
+        self.session.observe(entry, entry_f)
+
+    def take(self, row: NDArray[np.void], entry: NDArray[np.int64]) -> None:
+        """Take a row that was served elsewhere.
+
+        Args:
+            row: The forecast row, shape [1]; kept until the next.
+            entry: int64 [8 + F], what it speaks about; likewise.
+        """
+        self.out = row
+        self.entry_f = entry.view(np.float64)
+        self.facts = Facts(*entry[:REGIME].view(ROW_HEAD)[0].item())
 
     def state(self) -> list[int]:
         """Return flags, regime, calibration version and outlook version of the row just served."""
-        state: list[int] = self._state.tolist()
+        state: list[int] = self.out.view(np.int32)[_STATE].tolist()
         return state
 
     def is_due(self, state: list[int]) -> bool:
@@ -154,8 +182,13 @@ class Lane:
         """Return the row just served as one forecast record per horizon, and open their targets."""
         self.observer.push(self.row)
         out, mid2 = self.out[0], self.facts.mid2
+        ts_recv, ts_emit = self.facts.ts_recv, int(out["ts_emit"])
+        seen = ts_emit if self.head is None else max(ts_emit, int(self.head["ts_recv"]))
         made = []
-        for h in range(len(self.horizons)):
+        for h, horizon in enumerate(self.horizons):
+            if not horizon.events and seen > ts_recv + horizon.ns:
+                self.n_late += 1
+                continue
             forecast = self.session.record(out, self.entry_f, h, epoch=epoch, rung=rung)
             self.standing[h] = forecast
             self._pending[forecast.forecast_id] = forecast

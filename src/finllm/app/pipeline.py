@@ -14,6 +14,7 @@ number of workers cannot change one emitted byte.
 
 import heapq
 from collections import Counter
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from finllm.app.emission import Emission
 from finllm.app.lane import Facts, Lane
 from finllm.app.recording import SERVED, Recorder
 from finllm.control.ladder import Measures, rung
+from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.instrument import Horizon
@@ -33,13 +35,14 @@ from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import iso
 from finllm.edge.artifact import Artifact
 from finllm.edge.inference import Inference
+from finllm.edge.isolated import Served
 from finllm.edge.serving import ROW, entry_words
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
 from finllm.features.book import BookFeatures, BookRows
 from finllm.ledger.store import Ledger
-from finllm.market.feed import Market
+from finllm.market.markets import Books
 from finllm.narrative.room import Narrative
 from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import Judgement, Reasoner
@@ -62,10 +65,22 @@ class Road(msgspec.Struct, frozen=True, kw_only=True):
     gate: Gate
 
 
+class Server(Protocol):
+    """Serves rows somewhere else: what it says of them comes back by `Pipeline.take`."""
+
+    def put(self, key: int, entry: NDArray[np.int64]) -> None:
+        """Take an instrument's newest row, int64 [8 + F]; a newer one may replace it unserved."""
+        ...
+
+    def set_parameters(self, key: int, parameters: NDArray[np.int64]) -> None:
+        """Put an instrument's parameters in force from the next row that is served."""
+        ...
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a pipeline is wired from."""
 
-    market: Market
+    market: Books
     book: Road
     bar: Road
     narrative: Narrative
@@ -82,6 +97,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is emitted for inputs received before this instant; they warm the state up."""
     context: frozenset[str]
     """Instruments that feed others' features but are not forecast."""
+    server: Server | None = None
+    """Serves the rows of books; None serves every row here, at once."""
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,16 +150,21 @@ class Pipeline:
         return self._parts.book.artifact.horizons
 
     def feed(self, chunk: list[Frame]) -> NDArray[np.void] | None:
-        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row."""
+        """Take frames in order of receipt, at most `chunk` of them; return the last forecast row.
+
+        A frame of some venues makes several rows; a batch that they fill is served before the next row.
+        """
         parts = self._parts
         parts.recorder.frames(chunk)
         batch = _Batch(parts.book, len(chunk))
         for frame in chunk:
             index = parts.market.push(frame)
             if parts.market.gaps:
-                self._gaps += ((batch.n, gap) for gap in parts.market.gaps)
-                parts.market.gaps.clear()
+                self._hear_gaps(batch)
             if index < 0:
+                continue
+            if not parts.market.is_single:
+                batch = self._rows_of_frame(index, batch)
                 continue
             while index >= len(self._book_lanes):
                 self._add_book_lane()
@@ -154,6 +176,29 @@ class Pipeline:
         if chunk:
             self.advance(chunk[-1].ts_recv)
         return served
+
+    def _rows_of_frame(self, index: int, batch: "_Batch") -> "_Batch":
+        """Take all rows of a frame, the first at hand; return the batch that the last one is in."""
+        market = self._parts.market
+        while index >= 0:
+            if batch.n == len(batch.rows):
+                self._serve(batch)
+                self._tell_gaps(batch.n)
+                batch = _Batch(batch.road, len(batch.rows))
+            while index >= len(self._book_lanes):
+                self._add_book_lane()
+            self._book_features[index].push(market.view(index), batch.rows[batch.n], self._head)
+            batch.add(self._book_lanes[index], self._head)
+            index = market.more()
+            if market.gaps:
+                self._hear_gaps(batch)
+        return batch
+
+    def _hear_gaps(self, batch: "_Batch") -> None:
+        """Keep the gaps that came with a row in front of it."""
+        market = self._parts.market
+        self._gaps += ((batch.n, gap) for gap in market.gaps)
+        market.gaps.clear()
 
     def feed_bars(self, chunk: list[Bar]) -> None:
         """Take bars in order of receipt, at most `chunk` of them."""
@@ -176,22 +221,60 @@ class Pipeline:
         self._put(ts, _DOCUMENT, document)
 
     def advance(self, now: int) -> None:
-        """Let time pass: whatever is due by `now` happens, in order."""
-        while self._agenda and self._agenda[0][0] <= now:
-            ts, _, _, event = heapq.heappop(self._agenda)
-            self.now = max(self.now, ts)
-            if isinstance(event, _Reply):
-                self._answer(event)
-            elif isinstance(event, Refusal):
-                self._append(event)
-            else:
-                self._admit(event)
+        """Let time pass: whatever is due by `now` happens, in order.
+
+        With a server nothing happens but by `tick`: a chunk of frames is one event of the schedule.
+        """
+        if self._parts.server is None:
+            self.tick(now)
         self.now = max(self.now, now)
+
+    def tick(self, now: int) -> None:
+        """Let what is due by `now` happen, in order; time does not pass beyond it."""
+        while self._agenda and self._agenda[0][0] <= now:
+            self._happen(heapq.heappop(self._agenda))
+
+    def tell(self, document: Document | Refusal) -> None:
+        """Take a document at once, or the record of one that could not be read."""
+        self._happen((document.ts_recv, _DOCUMENT, 0, document))
+
+    def answer(self, question_id: str, came: int) -> None:
+        """Let the answer to a question come now, whenever it was due: a replay of what happened.
+
+        Raises:
+            InputError: If no such question is open.
+        """
+        for i, (_, _, _, event) in enumerate(self._agenda):
+            if isinstance(event, _Reply) and event.question.question_id == question_id:
+                del self._agenda[i]
+                heapq.heapify(self._agenda)
+                self._happen((came, _REPLY, 0, event))
+                return
+        raise InputError(
+            f"holds an answer to {question_id}, which was never asked",
+            place="journal",
+            mend="Replay the whole run, with the version that recorded it.",
+        )
+
+    def _happen(self, what: tuple[int, int, int, Document | Refusal | _Reply]) -> None:
+        ts, _, _, event = what
+        self.now = max(self.now, ts)
+        if isinstance(event, _Reply):
+            self._answer(event)
+        elif isinstance(event, Refusal):
+            self._parts.recorder.refusal(event)
+            self._append(event)
+        else:
+            self._admit(event)
+
+    def commit(self) -> None:
+        """Sync the records of the group that is open, so that a quiet market does not leave it so."""
+        self._parts.ledger.commit()
 
     def drain(self, until: int) -> None:
         """Let time pass to the last thing on the agenda, at most until an instant."""
         while self._agenda and self._agenda[0][0] < until:
-            self.advance(self._agenda[0][0])
+            self.tick(self._agenda[0][0])
 
     def finish(self) -> None:
         """End the run: whatever is still open is said to be so, then the ledger's head is recorded.
@@ -249,21 +332,53 @@ class Pipeline:
         n = batch.n
         if n == 0:
             return None
-        raw = batch.road.inference.infer(batch.rows[:n])
         heads = np.array(batch.facts, dtype=ROW_HEAD)
         is_bar = batch.road is self._parts.bar
+        if self._parts.server is not None and not is_bar:
+            self._hand_over(batch, heads, self._parts.server)
+            return None
+        raw = batch.road.inference.infer(batch.rows[:n])
         served = []
         for i, (lane, facts) in enumerate(zip(batch.lanes, batch.facts, strict=True)):
             if self._gaps:
                 self._tell_gaps(i)
             self.advance(facts.ts_recv)
-            self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(self.now))
+            self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(facts.ts_recv))
             lane.forecast(facts, heads[i], batch.entries[i], batch.entries_f[i], raw[i])
             state = lane.state()
             self._emit_row(lane, state)
-            served.append((lane.index, facts.seq, facts.ts_recv, state[2], state[3]))
+            version = int(lane.session.parameters[0])
+            served.append((lane.index, facts.seq, facts.ts_recv, state[2], state[3], version))
         self._parts.recorder.rows(np.array(served, dtype=SERVED))
         return batch.lanes[-1].out
+
+    def _hand_over(self, batch: "_Batch", heads: NDArray[np.void], server: Server) -> None:
+        """Observe every row, and hand it to the server with the parameters in force."""
+        for i, (lane, facts) in enumerate(zip(batch.lanes, batch.facts, strict=True)):
+            if self._gaps:
+                self._tell_gaps(i)
+            self.now = max(self.now, facts.ts_recv)
+            self._settled(lane.settle(facts.ts_recv))
+            lane.observe(heads[i], batch.entries[i], batch.entries_f[i])
+            parameters = lane.session.parameters
+            if lane.told != parameters[0]:
+                server.set_parameters(lane.index, parameters)
+                lane.told = int(parameters[0])
+            server.put(lane.index, batch.entries[i])
+
+    def take(self, served: Served) -> None:
+        """Take rows that the server has served, in its order; they are journalled first."""
+        rows = served.rows
+        facts = np.empty(len(rows), dtype=SERVED)
+        facts["lane"], facts["parameters"] = served.key, served.parameters
+        for name in ("seq", "ts_emit", "calibration_version", "outlook_version"):
+            facts[name] = rows[name]
+        self._parts.recorder.rows(facts)
+        for i, key in enumerate(served.key.tolist()):
+            lane = self.lanes[key]
+            self.now = max(self.now, int(rows["ts_emit"][i]))
+            lane.take(rows[i : i + 1], served.entries[i])
+            self._emit_row(lane, lane.state())
 
     def _tell_gaps(self, before_row: int) -> None:
         while self._gaps and self._gaps[0][0] <= before_row:

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import InputError, TamperedError
-from finllm.domain.evidence import Document
+from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
 from finllm.runtime.files import Bounds, SegmentedFile, segments
-from finllm.runtime.journal import Journal, LineJournal
+from finllm.runtime.journal import Journal, LineJournal, read_journal
 
 
 class Input(IntEnum):
@@ -42,6 +42,10 @@ class Input(IntEnum):
     """Question id, when it was asked, when its answer came, and how it ended."""
     HEAD = 7
     """The ledger's count and hash."""
+    START = 8
+    """First entry: a `Start`."""
+    REFUSAL = 9
+    """A document that could not be read."""
 
 
 SERVED = np.dtype(
@@ -51,10 +55,23 @@ SERVED = np.dtype(
         ("ts_emit", np.int64),
         ("calibration_version", np.int32),
         ("outlook_version", np.int32),
+        ("parameters", np.int64),  # version of all that the edge was told with the row
     ]
 )
 """What was in force when a row was served."""
 SUMMARY: Final = "run.json"
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run began with."""
+
+    venues: tuple[str, ...]
+    """The venue of each source of frames, by source index; none stands for Binance."""
+    served_by: str
+    """Version of the book model whose workers served the rows; empty if they were served at once.
+    The entries of a run that had workers are, in their order, the schedule that its replay follows."""
+
+
 _FRAMES: Final = re.compile(r"frames-(\d+)-\d{6,}\.txt(\.gz)?")
 
 
@@ -88,6 +105,15 @@ def read_ending(run: Path) -> Ending | None:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as why:
         raise TamperedError(f"{path}: {why}") from why
+
+
+def read_start(run: Path) -> Start | None:
+    """Return what a run began with; None if its journal does not say."""
+    if not (run / "journal").is_dir():
+        return None
+    for _, kind, body in read_journal(run / "journal", "run"):
+        return msgspec.msgpack.decode(body, type=Start) if kind == Input.START else None
+    return None
 
 
 def new_run_folder(root: Path, prefix: str) -> Path:
@@ -124,8 +150,18 @@ def newest_run(root: Path) -> Path:
     return max(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
 
 
-def recorded(run: Path) -> tuple[list[list[Path]], list[Path]]:
-    """Return the files of a run's recorded frames, a list per source, and of its documents, in order.
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of what a run recorded, each list in order."""
+
+    frames: list[list[Path]]
+    """A list for each source that sent anything."""
+    venues: list[str]
+    """Of each of these sources; empty if the run does not say."""
+    documents: list[Path]
+
+
+def recorded(run: Path) -> Recorded:
+    """Return the files of a run's recorded frames and documents.
 
     Raises:
         InputError: If the run recorded no frames.
@@ -139,8 +175,12 @@ def recorded(run: Path) -> tuple[list[list[Path]], list[Path]]:
             place=str(run),
             mend="Name a tape, or the folder of a run that recorded its frames, as a live one does.",
         )
-    frames = [segments(folder, f"frames-{source}", ".txt") for source in sources]
-    return frames, segments(folder, "documents", ".jsonl")
+    start = read_start(run)
+    return Recorded(
+        frames=[segments(folder, f"frames-{source}", ".txt") for source in sources],
+        venues=[start.venues[s] for s in sources] if start and start.venues else [],
+        documents=segments(folder, "documents", ".jsonl"),
+    )
 
 
 def discard(run: Path) -> None:
@@ -253,6 +293,14 @@ class Recorder:
         if self._documents is not None:
             self._documents.add(_line_of(document))
             self.flush()
+
+    def start(self, start: Start) -> None:
+        """Record what the run begins with, before anything else."""
+        self._journal.append(Input.START, canonical(start))
+
+    def refusal(self, refusal: Refusal) -> None:
+        """Record that a document could not be read."""
+        self._journal.append(Input.REFUSAL, canonical(refusal))
 
     def choice(self, record: object) -> None:
         """Record the gate's answer."""

@@ -2,7 +2,7 @@
 
 Inputs are merged by receive time. On a bare tape every row is served, and each answer of the reasoner
 comes after a time drawn from the configured latency distribution, seeded by the question's id, so
-that thinking is never free.
+that thinking is never free. A live run is replayed by its schedule instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from finllm.app.pipeline import Pipeline
-from finllm.app.recording import SUMMARY, LedgerHead, discard, recorded
+from finllm.app.recording import SUMMARY, LedgerHead, discard, read_start, recorded
+from finllm.app.schedule import Schedule
 from finllm.app.settings import Settings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.errors import InputError
@@ -22,7 +23,10 @@ from finllm.domain.market import Bar, Frame
 from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S, iso
 from finllm.edge.inference import WorkerPool
 from finllm.market.bars import read_bars
-from finllm.market.tape import Places, Tape, read_chain
+from finllm.market.capture import look, read_recordings
+from finllm.market.connection import FeedCounts
+from finllm.market.markets import venue_of
+from finllm.market.tape import Places, Tape
 from finllm.narrative.documents import read_documents
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
@@ -41,6 +45,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """Tapes, and folders of runs whose recorded frames and documents are to be replayed."""
     bars: Path | None = None
     documents: Path | None = None
+    venue: str = ""
+    """Whose messages the tapes hold, where they do not tell."""
     symbols: frozenset[str] = frozenset()
     """Only these symbols' bars; empty = all."""
     since: int = 0
@@ -113,6 +119,22 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     """Times that a book's clock went back."""
 
 
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """What only a live run has to tell."""
+
+    feed: FeedCounts
+    handed_over: int
+    """Rows given to the workers."""
+    served: int
+    conflated: int
+    """Rows replaced by a newer one of their instrument before a worker came to them."""
+    overrun: int
+    """Rows served that the pipeline was too slow to take."""
+    late_horizons: int
+    """Horizons that were over when their row came back; no forecast was made of them."""
+    worker_falls: int
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a run read, dropped, served and said. The digest covers everything emitted."""
 
@@ -140,6 +162,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     explained: bool
     """Whether traces were to be written."""
     run: str
+    live: Live | None = None
+    """Of a live run only."""
 
 
 Progress = Callable[[int, int, int], None]
@@ -171,14 +195,16 @@ def replay(
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
     tallies = new_tallies()
-    source = _Source(inputs, settings, tallies)
+    source = _open(inputs, settings, tallies)
     wired = wire(
         settings,
         run,
         tallies,
         keep_frames=False,
+        venues=source.venues,
         emit_from=inputs.since,
         context=_context(inputs),
+        serve_by=source.serve_by,
         place_of=source.places.of,
         on_commit=on_commit,
         on_failure=on_failure,
@@ -187,7 +213,8 @@ def replay(
         wired.pipeline.emission.watchers.append(watch)
     started = stopwatch_ns()
     try:
-        span = _drive(wired, source, progress)
+        span = source.drive(wired.pipeline, progress)
+        wired.parts.market.finish()
         wired.pipeline.finish()
     finally:
         wired.close()
@@ -238,24 +265,34 @@ def _check(inputs: Inputs) -> None:
         )
 
 
-def _files(inputs: Inputs) -> tuple[list[Tape], list[Path]]:
-    """Return the tapes and the files of documents; a run's folder stands for what it recorded."""
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The files behind what is to be replayed; a run's folder stands for what it recorded."""
+
+    tapes: list[Tape]
+    venues: list[str]
+    documents: list[Path]
+
+
+def _files(inputs: Inputs) -> _Found:
     tapes: list[Tape] = []
+    venues: list[str] = []
     documents = [] if inputs.documents is None else [[inputs.documents]]
     for path in inputs.tapes:
         if not path.is_dir():
             tapes.append(path)
+            venues.append(venue_of(look(path), inputs.venue))
             continue
-        frames, told = recorded(path)
-        tapes += frames
-        documents += [told] if told else []
+        found = recorded(path)
+        tapes += found.frames
+        venues += found.venues or [venue_of(look(tape), inputs.venue) for tape in found.frames]
+        documents += [found.documents] if found.documents else []
     if len(documents) > 1:
         raise InputError(
             "documents come from two places",
             place="replay",
             mend="Replay one run's folder without --documents, or name its frames one by one.",
         )
-    return tapes, documents[0] if documents else []
+    return _Found(tapes=tapes, venues=venues, documents=documents[0] if documents else [])
 
 
 def _context(inputs: Inputs) -> frozenset[str]:
@@ -264,8 +301,23 @@ def _context(inputs: Inputs) -> frozenset[str]:
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
 
 
-class _Source:
-    """The inputs of a replay, opened: the first of each has been read, and nothing is written yet.
+def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":
+    for path in inputs.tapes:
+        start = read_start(path) if path.is_dir() else None
+        if start is None or not start.served_by:
+            continue
+        if inputs != Inputs(tapes=(path,)):
+            raise InputError(
+                "a live run is replayed by its own schedule, whole and alone",
+                place=str(path),
+                mend="Name nothing else; or replay the frames in its journal as tapes.",
+            )
+        return Schedule(path, start, tallies)
+    return _Merged(inputs, settings, tallies)
+
+
+class _Merged:
+    """Inputs merged by receive time: the first of each has been read, and nothing is written yet.
 
     Raises:
         InputError: If an input cannot be read, or nothing of the market input is left to replay.
@@ -273,23 +325,44 @@ class _Source:
 
     def __init__(self, inputs: Inputs, settings: Settings, tallies: Tallies) -> None:
         _check(inputs)
-        tapes, documents = _files(inputs)
+        found = _files(inputs)
         self.inputs = inputs
+        self.venues = found.venues
         self.places = Places()
         delay_ns = int(settings.documents.delay_s * NS_PER_S)
-        read = read_documents(documents, tally=tallies.documents, delay_ns=delay_ns)
-        self.agenda = _Agenda(read if documents else iter(()), tallies.documents)
-        chunks = self._market(tapes, settings, tallies)
+        read = read_documents(found.documents, tally=tallies.documents, delay_ns=delay_ns)
+        self.agenda = _Agenda(read if found.documents else iter(()), tallies.documents)
+        chunks = self._market(found.tapes, settings, tallies)
         first = next(chunks, None)
         if first is None:
             raise _nothing_left(tallies.frames if inputs.bars is None else tallies.bars)
         self.chunks: Iterator[Chunk] = chain([first], chunks)
 
+    serve_by = None
+    """Every row is served in the pipeline, at once."""
+
+    def drive(self, pipeline: Pipeline, progress: Progress | None) -> tuple[int, int]:
+        """Drive a pipeline through it all; return the first and last receive times of the market."""
+        taken, first, last = 0, 0, 0
+        for chunk in self.chunks:
+            first = first or chunk[0].ts_recv
+            last = chunk[-1].ts_recv
+            self.agenda.up_to(last, pipeline)
+            if isinstance(chunk[0], Frame):
+                pipeline.feed(chunk)
+            else:
+                pipeline.feed_bars(chunk)
+            taken += len(chunk)
+            if progress is not None:
+                progress(taken, first, last)
+        self.agenda.rest(self.inputs.until, pipeline)
+        return first, last
+
     def _market(self, tapes: list[Tape], settings: Settings, tallies: Tallies) -> Iterator[Chunk]:
         """Return the market input in chunks in order of receipt."""
         if self.inputs.bars is not None:
             return _bar_chunks(self.inputs.bars, self.inputs, settings, tallies.bars)
-        frames = read_chain(tapes, tallies.frames, self.places)
+        frames = read_recordings(tapes, tallies.frames, self.places)
         return _split(_until(frames, self.inputs, tallies.frames), settings.edge.chunk)
 
 
@@ -302,24 +375,6 @@ def _nothing_left(tally: Tally) -> InputError:
         place="replay",
         mend="Mend the input, or change --symbol, --from or --until.",
     )
-
-
-def _drive(wired: Wired, source: _Source, progress: Progress | None) -> tuple[int, int]:
-    pipeline, taken, first, last = wired.pipeline, 0, 0, 0
-    for chunk in source.chunks:
-        first = first or chunk[0].ts_recv
-        last = chunk[-1].ts_recv
-        source.agenda.up_to(last, pipeline)
-        if isinstance(chunk[0], Frame):
-            pipeline.feed(chunk)
-        else:
-            pipeline.feed_bars(chunk)
-        taken += len(chunk)
-        if progress is not None:
-            progress(taken, first, last)
-    source.agenda.rest(source.inputs.until, wired.pipeline)
-    wired.parts.market.finish()
-    return first, last
 
 
 def _bar_chunks(
@@ -397,7 +452,12 @@ class _Agenda:
 
 
 def summarise(
-    wired: Wired, tallies: Tallies, run: Path, span: tuple[int, int], wall_ns: int
+    wired: Wired,
+    tallies: Tallies,
+    run: Path,
+    span: tuple[int, int],
+    wall_ns: int,
+    live: Live | None = None,
 ) -> Summary:
     """Return the summary of a finished run, once everything is closed."""
     pipeline, counts = wired.pipeline, wired.pipeline.counts
@@ -444,6 +504,7 @@ def summarise(
         incidents=_incidents(wired),
         explained=wired.parts.explain,
         run=str(run),
+        live=live,
     )
 
 

@@ -72,9 +72,35 @@ class DocumentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Declared delay from publication to receipt."""
 
 
+class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One connection to a venue; `[[feed.connections]]` in the file, once for each."""
+
+    venue: str
+    """`binance-spot`, `binance-usdm`, `binance-cm`, `binance-us`, or any venue that is decoded."""
+    symbols: tuple[str, ...] = ()
+    """As the venue writes them."""
+    url: str = ""
+    """Instead of the venue's own address; needed for venues other than Binance."""
+    rest: str = ""
+    """Instead of the address of Binance's REST service."""
+    hello: tuple[str, ...] = ()
+    """For venues other than Binance: what to send to subscribe."""
+
+
+class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where live frames come from."""
+
+    connections: tuple[ConnectionSettings, ...] = ()
+    reconnect_after_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] = 30.0
+    """A connection that says nothing for so long is made anew; its rows are stale after 5 s already."""
+    max_waiting: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 200_000
+    """Frames that may wait to be used; beyond that the sockets are not read, and the venue waits."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set, by room."""
 
+    feed: FeedSettings = FeedSettings()
     record: RecordSettings = RecordSettings()
     edge: EdgeSettings = EdgeSettings()
     narrative: NarrativeSettings = NarrativeSettings()

@@ -13,7 +13,9 @@ from finllm.domain.forecast import Forecast, Triple
 from finllm.domain.units import NS_PER_MS, iso
 
 if TYPE_CHECKING:
-    from finllm.app.replay import Documents, Incidents, Intake, Summary
+    from finllm.app.record import Recorded
+    from finllm.app.replay import Documents, Intake, Live, Summary
+    from finllm.market.check import FeedReport
 
 _LABELS = ("down", "flat", "up")
 _COLOURS = ("red", "white", "green")
@@ -38,12 +40,9 @@ def show_summary(summary: "Summary", console: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column()
-    for name, intake in (("frames", summary.frames), ("bars", summary.bars)):
-        if intake.read:
-            table.add_row(name, _intake(intake))
     documents = summary.documents
-    if documents.read:
-        table.add_row("documents", _documents(documents))
+    for name, text in _input_rows(summary):
+        table.add_row(name, text)
     if summary.book_checks.done:
         equal, done = summary.book_checks.equal, summary.book_checks.done
         table.add_row("book checks", f"{equal:,} of {done:,} equal to the venue's own touch")
@@ -58,7 +57,9 @@ def show_summary(summary: "Summary", console: Console) -> None:
     for key, offset in summary.clock_offset_ms.items():
         table.add_row("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)")
     table.add_row("speed", f"{summary.speed_x:,.0f} x real time ({summary.wall_s:.1f} s)")
-    if borne := _incidents(summary.incidents):
+    for name, text in _live_rows(summary.live):
+        table.add_row(name, text)
+    if borne := _counts(summary.incidents):
         table.add_row("borne", borne)
     table.add_row("recording", summary.recording)
     table.add_row("digest", summary.digest)
@@ -69,11 +70,47 @@ def show_summary(summary: "Summary", console: Console) -> None:
     console.print(f"\nNext: finllm score {summary.run}", highlight=False)
 
 
+def show_recorded(recorded: "Recorded", console: Console) -> None:
+    """Print what a recording took in."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    dropped = "".join(f"; dropped {n:,} {why}" for why, n in recorded.dropped.items())
+    table.add_row("frames", f"{recorded.frames:,} kept, {recorded.used:,} used{dropped}")
+    table.add_row("instruments", ", ".join(recorded.instruments) or "none")
+    table.add_row("gaps", f"{recorded.gaps:,}")
+    table.add_row("feed", _counts(recorded.feed))
+    table.add_row("recording", recorded.recording)
+    table.add_row("run", recorded.run)
+    console.print(table)
+    console.print(f"\nNext: finllm replay {recorded.run}", highlight=False)
+
+
 def _intake(intake: "Intake") -> str:
     parts = [f"{intake.read:,} read, {intake.used:,} used"]
     parts += [f"dropped {n:,} {why}" for why, n in intake.dropped.items()]
     parts += [f"noted {n:,} {what}" for what, n in intake.noted.items()]
     return "; ".join(parts)
+
+
+def _input_rows(summary: "Summary") -> list[tuple[str, str]]:
+    market = (("frames", summary.frames), ("bars", summary.bars))
+    rows = [(name, _intake(intake)) for name, intake in market if intake.read]
+    if summary.documents.read:
+        rows.append(("documents", _documents(summary.documents)))
+    return rows
+
+
+def _live_rows(live: "Live | None") -> list[tuple[str, str]]:
+    if live is None:
+        return []
+    served = (
+        f"{live.handed_over:,} rows handed over, {live.served:,} served, "
+        f"{live.conflated:,} replaced by newer ones; {live.overrun:,} overrun, "
+        f"{live.late_horizons:,} horizons over before their row came back, "
+        f"{live.worker_falls:,} workers lost"
+    )
+    return [("feed", _counts(live.feed)), ("workers", served)]
 
 
 def _documents(documents: "Documents") -> str:
@@ -84,8 +121,9 @@ def _documents(documents: "Documents") -> str:
     return "; ".join(parts)
 
 
-def _incidents(incidents: "Incidents") -> str:
-    counts = msgspec.structs.asdict(incidents)
+def _counts(record: msgspec.Struct) -> str:
+    """Return a record of counts as text, those that are not zero."""
+    counts = msgspec.structs.asdict(record)
     return ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n)
 
 
@@ -158,3 +196,31 @@ def _ending(story: Story, console: Console) -> None:
             f"known at {iso(outcome.ts_resolved)}",
             highlight=False,
         )
+
+
+def show_feed(report: "FeedReport", console: Console) -> None:
+    """Print what a feed's check found, the verdict last."""
+    frames = report.frames
+    dropped = ", ".join(f"{n:,} {why}" for why, n in frames.dropped.items())
+    console.print(f"{frames.read:,} messages, {frames.used:,} used; dropped: {dropped or 'none'}")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("instrument", "tick", "lot", "rows", "touches", "checksums", "gaps", "rule"):
+        table.add_column(name, justify="left" if name in {"instrument", "rule"} else "right")
+    for stream in report.streams:
+        table.add_row(
+            stream.instrument,
+            f"{stream.tick_size:g}",
+            f"{stream.lot_size:g}",
+            f"{sum(stream.rows.values()):,}",
+            f"{stream.touches.equal:,}/{stream.touches.done:,}",
+            f"{stream.checksums.equal:,}/{stream.checksums.done:,}",
+            f"{stream.gaps:,}",
+            "none" if stream.is_unverified else "held",
+        )
+    console.print(table)
+    for complaint in report.complaints:
+        console.print(
+            Text(f"{complaint.what} x {complaint.count:,} at {complaint.place}. {complaint.mend}"),
+            soft_wrap=True,
+        )
+    console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")

@@ -4,12 +4,15 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from rich.console import Console
 
 from finllm.app.settings import Settings
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.market import Bar
 from finllm.domain.units import NS_PER_HOUR, NS_PER_S
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.isolated import IsolatedEdge
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.kernels import cache_folder
@@ -41,12 +44,21 @@ def _walk(folder: Path) -> None:
         tape = generate(SyntheticMarket(duration_s=40))
         for document in tape.documents():
             wired.pipeline.expect(document, document.ts_recv)
-        for frame in tape.frames():
+        frames = list(tape.frames())
+        for frame in frames[:-64]:
             wired.pipeline.push(frame)
+        wired.pipeline.feed(frames[-64:])  # several rows lie otherwise in memory than one
         wired.pipeline.feed_bars([_bar(i) for i in range(64)])
         wired.pipeline.finish()
     finally:
         wired.close()
+    edge = IsolatedEdge(SHIPPED["book"])
+    try:
+        edge.start()
+        edge.put(0, np.zeros(edge.sizes.entry, dtype=np.int64))
+        edge.reader().read(timeout_ms=1_000)
+    finally:
+        edge.close()
 
 
 def _bar(i: int) -> Bar:

@@ -1,26 +1,26 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
-from finllm.app.pipeline import Parts, Pipeline, Road
-from finllm.app.recording import Recorder
+from finllm.app.pipeline import Parts, Pipeline, Road, Server
+from finllm.app.recording import Recorder, Start
 from finllm.app.settings import Settings
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS
-from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
 from finllm.edge.inference import Inference, InProcess, WorkerPool
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
-from finllm.market.feed import Market
+from finllm.market.markets import open_market
 from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
@@ -86,9 +86,11 @@ def wire(
     tallies: Tallies,
     *,
     keep_frames: bool,
+    venues: Sequence[str] = (),
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
+    serve_by: Callable[[Artifact], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
     bounds: Bounds | None = None,
     on_commit: Callable[[int, str], None] | None = None,
@@ -101,9 +103,12 @@ def wire(
         run: The run's folder; its ledger must not exist yet.
         tallies: Counters shared with whoever reads the inputs.
         keep_frames: Keep raw frames in the journal (they come from no tape).
+        venues: The venue of each frame source, by source index; none stands for Binance.
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
         reasoner: The slow path's reasoner; the embedded one when None.
+        serve_by: Makes what serves the rows of books from their artifact; they are served in the
+            pipeline, each at once, when None.
         place_of: Says where a frame stands; by its source and receive time when None.
         bounds: How the recording is cut up, and how much of it is kept.
         on_commit: Told (count, hash) after each group of records is synced.
@@ -147,8 +152,11 @@ def wire(
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
         undo.pop_all()
+    server = None if serve_by is None else serve_by(book.artifact)
+    served_by = "" if server is None else book.artifact.version
+    recorder.start(Start(venues=tuple(venues), served_by=served_by))
     parts = Parts(
-        market=Market(tallies.frames, place_of=place_of),
+        market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
         narrative=Narrative(settings=settings.narrative),
@@ -163,6 +171,7 @@ def wire(
         chunk=edge.chunk,
         emit_from=emit_from,
         context=context,
+        server=server,
     )
     return Wired(pipeline=Pipeline(parts), parts=parts)
 
@@ -180,6 +189,7 @@ def open_pipeline(
     settings: Settings | None = None,
     *,
     keep_frames: bool = True,
+    venues: Sequence[str] = (),
     bounds: Bounds | None = None,
 ) -> Iterator[Pipeline]:
     """Open a pipeline for one's own event loop; on leaving, everything is committed and closed.
@@ -189,10 +199,18 @@ def open_pipeline(
         settings: The defaults when None.
         keep_frames: Journal raw frames and documents, so that the run can be replayed; they are
             handed to the operating system before they are used.
+        venues: The venue of each frame source, by source index; none stands for Binance.
         bounds: How that recording is cut up, and how much of it is kept.
     """
     run.mkdir(parents=True, exist_ok=True)
-    wired = wire(settings or Settings(), run, new_tallies(), keep_frames=keep_frames, bounds=bounds)
+    wired = wire(
+        settings or Settings(),
+        run,
+        new_tallies(),
+        keep_frames=keep_frames,
+        venues=venues,
+        bounds=bounds,
+    )
     try:
         yield wired.pipeline
         wired.pipeline.finish()

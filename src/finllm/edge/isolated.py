@@ -46,7 +46,6 @@ DOORS: Final = 16
 HEAD: Final = 3
 """Words of a ring's entry before the forecast row."""
 _NAP_MS: Final = 100
-_BEAT_EVERY: Final = 256
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +220,8 @@ class Worker:
         if n == 0:
             return 0
         raw = self._model.infer(self._entries_f[:n, ROW:])
+        now = self._clock.now()
+        post.entries.beat(now)
         _serve(
             n,
             self._keys,
@@ -228,7 +229,7 @@ class Worker:
             self._entries,
             self._entries_f,
             raw,
-            self._clock.now(),
+            now,
             post.parameters.words,
             self._cache,
             self._cache_f,
@@ -248,13 +249,8 @@ class Worker:
     def run(self) -> None:
         """Work until asked to stop or left alone."""
         entries, clock = self._post.entries, self._clock
-        since_beat = 0
         while not entries.stopping:
             if self.step():
-                since_beat += 1
-                if since_beat >= _BEAT_EVERY:
-                    entries.beat(clock.now())
-                    since_beat = 0
                 continue
             entries.beat(clock.now())
             if orphaned():
@@ -281,16 +277,24 @@ def main(folder: Path, descriptors: list[int]) -> None:
 
 
 def _rehearse(model: EdgeModel, sizes: Sizes) -> None:
-    """Go through every kernel once, so that the first real row does not wait for their loading."""
-    post = Post.create(sizes, 1, 4)
+    """Go through every kernel once, so that the first real row does not wait for their loading.
+
+    One row and two: kernels are compiled for each layout of what they are given, and a single row lies
+    otherwise in memory than several. Then what only the successor of a fallen worker needs.
+    """
+    post = Post.create(sizes, 2, 4)
     doors = np.zeros(8 * DOORS, dtype=np.int64)
     worker = Worker(post, doors, [], model, sizes, WallClock())
     parameters = np.zeros(sizes.parameters, dtype=np.int64)
     parameters[7] = sizes.n_horizons
-    put(post.parameters.words, 0, parameters)
-    put(post.entries.words, 0, np.zeros(sizes.entry, dtype=np.int64))
-    worker.step()
+    for n in (1, 2):
+        for key in range(n):
+            put(post.parameters.words, key, parameters)
+            put(post.entries.words, key, np.zeros(sizes.entry, dtype=np.int64))
+        worker.step()
     doze(post.entries.words, worker._mine)  # noqa: SLF001 - our own
+    post.ring.newest()
+    post.entries.mark(0, 1)
     post.close()
 
 
@@ -356,6 +360,10 @@ class Reader:
             found = self._look()
         release_flag(self._doors, 8 * self._door, 0)
         return found
+
+    def wake(self) -> None:
+        """End a wait early; called by another thread that has something else to be looked at."""
+        self._bell.ring()
 
     def _look(self) -> NDArray[np.int64] | None:
         for mine, ring in zip(self._mine, self._rings, strict=True):

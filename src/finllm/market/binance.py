@@ -4,14 +4,16 @@ Knows field names and types, not books. Numbers written as strings become floats
 is where that is cheapest. Bounds keep every integer within 63 bits once times are in nanoseconds.
 
 Source: Binance API documents, "WebSocket market streams" of the three markets (`<symbol>@depth`,
-`@bookTicker`, `@trade`, `@markPrice`) and "Order book" (`/depth`).
+`@bookTicker`, `@trade`, `@aggTrade`, `@markPrice`) and "Order book" (`/depth`).
 """
 
 from typing import Annotated, Final, Literal
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from finllm.market.sequence import NO_PREVIOUS
+from finllm.market.venues.doorway import ANSWER, decode_answer
 
 MAX_FRAME: Final = 1 << 20
 """Bytes; a snapshot of 5,000 levels a side takes about a quarter of it."""
@@ -90,6 +92,28 @@ class Print(
     """A field without meaning that only spot sends."""
 
 
+class Aggregate(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    rename={
+        "kind": "e", "event_ms": "E", "transact_ms": "T", "symbol": "s", "number": "l",
+        "price": "p", "size": "q", "is_buyer_maker": "m", "spot_mark": "M",
+    },
+):  # fmt: skip
+    """One order's trades at one price, numbered by the last of them, so that no trade counts twice."""
+
+    kind: Literal["aggTrade"]
+    event_ms: Millis
+    transact_ms: Millis
+    symbol: Symbol
+    number: Number
+    price: float
+    size: float
+    is_buyer_maker: bool
+    spot_mark: bool | None = None
+
+
 class Mark(
     msgspec.Struct,
     frozen=True,
@@ -138,6 +162,12 @@ class PrintFrame(msgspec.Struct, frozen=True, gc=False):
     data: Print
 
 
+class AggregateFrame(msgspec.Struct, frozen=True, gc=False):
+    """Aggregated trades in a combined stream."""
+
+    data: Aggregate
+
+
 class MarkFrame(msgspec.Struct, frozen=True, gc=False):
     """A mark price in a combined stream."""
 
@@ -147,8 +177,22 @@ class MarkFrame(msgspec.Struct, frozen=True, gc=False):
 decode_depth: Final = msgspec.json.Decoder(DepthFrame, strict=False).decode
 decode_touch: Final = msgspec.json.Decoder(TouchFrame, strict=False).decode
 decode_print: Final = msgspec.json.Decoder(PrintFrame, strict=False).decode
+decode_aggregate: Final = msgspec.json.Decoder(AggregateFrame, strict=False).decode
 decode_mark: Final = msgspec.json.Decoder(MarkFrame, strict=False).decode
 decode_snapshot: Final = msgspec.json.Decoder(Snapshot, strict=False).decode
+
+
+def decode_any_snapshot(payload: bytes) -> Snapshot:
+    """Return a snapshot, bare or as the answer to a request, whose address then names the symbol."""
+    if not payload.startswith(ANSWER):
+        return decode_snapshot(payload)
+    answer = decode_answer(payload)
+    event = decode_snapshot(answer.data)
+    try:
+        named = parse_qs(urlsplit(answer.url).query).get("symbol", [""])[0]
+    except ValueError as error:  # brackets that hold no address, or too many fields
+        raise msgspec.ValidationError(f"no address: {error}") from error
+    return msgspec.structs.replace(event, symbol=event.symbol or named[:32])
 
 
 def fault(error: Exception) -> str:
@@ -159,15 +203,19 @@ def fault(error: Exception) -> str:
 
 
 def written_numbers(payload: bytes) -> tuple[list[str], list[str]]:
-    """Return (prices, sizes) of one message as they are written, for guessing tick and lot."""
+    """Return (prices, sizes) of one message as they are written, for guessing tick and lot.
+
+    The message has been decoded, but fields that its kind does not have may hold anything.
+
+    Raises:
+        msgspec.DecodeError: If such a field cannot be read at all.
+    """
     frame = msgspec.json.decode(payload)
-    body = frame.get("data", frame)
-    kind = body.get("e", "")
-    if kind == "trade":
-        return [str(body["p"])], [str(body["q"])]
-    if kind == "markPriceUpdate":
-        return [], []
-    if "B" in body:
-        return [str(body["b"]), str(body["a"])], [str(body["B"]), str(body["A"])]
-    levels = [level for side in ("b", "a", "bids", "asks") for level in body.get(side, ())]
-    return [str(px) for px, _ in levels], [str(sz) for _, sz in levels]
+    body = frame.get("data")
+    body = body if isinstance(body, dict) else frame
+    single = [[body.get(px), body.get(sz)] for px, sz in (("p", "q"), ("b", "B"), ("a", "A"))]
+    sides = [body.get(side) for side in ("b", "a", "bids", "asks")]
+    rows = single + [row for side in sides if isinstance(side, list) for row in side]
+    pairs = [row for row in rows if isinstance(row, list) and len(row) == 2]
+    shown = [row for row in pairs if all(isinstance(x, str | int | float) for x in row)]
+    return [str(px) for px, _ in shown], [str(sz) for _, sz in shown]

@@ -208,7 +208,7 @@ def _fill_side(book: Array, side: int, touch_is_newer: bool, px_at: int, sz_at: 
 
 
 @kernel
-def _fill(book: Array, kind: int, ts_recv: int, ts_event: int) -> None:
+def fill_view(book: Array, kind: int, ts_recv: int, ts_event: int) -> None:
     """Write the view for one event: levels, flags, times and the next row sequence."""
     touch_is_newer = book[_TOUCH_U] > book[_DEPTH_U] or (
         book[_IS_VALID] == 0 and book[_TOUCH_U] > 0
@@ -342,7 +342,7 @@ def apply_diff(  # noqa: PLR0917 - numba takes positional arguments
     book[_DEPTH_U] = update
     if ts_recv == 0:
         return QUIET
-    _fill(book, _DEPTH_KIND, ts_recv, ts_event)
+    fill_view(book, _DEPTH_KIND, ts_recv, ts_event)
     return ROW if _odd(book) == odd else ROW_NOTED
 
 
@@ -400,7 +400,7 @@ def apply_touch(  # noqa: PLR0917 - numba takes positional arguments
     book[_N_TOUCHES] += 1
     for i in range(_RING_WIDTH):
         book[ring + i] = book[_TOUCH_U + i]
-    _fill(book, _TOUCH_KIND, ts_recv, ts_event)
+    fill_view(book, _TOUCH_KIND, ts_recv, ts_event)
     return ROW if _odd(book) == odd else ROW_NOTED
 
 
@@ -436,7 +436,7 @@ def apply_trade(  # noqa: PLR0917 - numba takes positional arguments
     if size <= 0.0:
         return BAD_SIZE
     odd = _odd(book)
-    _fill(book, _TRADE_KIND, ts_recv, ts_event)
+    fill_view(book, _TRADE_KIND, ts_recv, ts_event)
     book[_SIDE] = side
     book[_TRADE_PX] = _whole(book, price, per_price)
     book[_TRADE_SZ] = _whole(book, size, per_size)

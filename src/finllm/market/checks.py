@@ -5,6 +5,7 @@ higher. That can only be decided once a higher-numbered bookTicker has come, or 
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 from finllm.market.book import Array, Cell, depth_touch, touch_at
 
@@ -13,7 +14,7 @@ MAX_PENDING = 256
 
 
 class BookChecks:
-    """Counts over all books."""
+    """Counts of one book, or over all books."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -23,7 +24,19 @@ class BookChecks:
         self.sizes_equal = 0
         """Of those, both sizes the same as well."""
         self.undecidable = 0
-        """Checks for which no bookTicker of a fitting number was left."""
+        """Checks for which no touch of a fitting place was left."""
+        self.checksums = 0
+        """Checksums of the venue compared with that of our book."""
+        self.checksums_equal = 0
+
+
+def total(counts: Iterable[BookChecks]) -> BookChecks:
+    """Return the sum of several counts."""
+    whole = BookChecks()
+    for count in counts:
+        for name, value in vars(count).items():
+            setattr(whole, name, getattr(whole, name) + value)
+    return whole
 
 
 class TouchCheck:

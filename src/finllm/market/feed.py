@@ -1,5 +1,6 @@
 """Every book that a set of Binance feeds carries, rebuilt frame by frame.
 
+Binance has this road of its own, for speed; every other venue goes by `venue_feed`, with the same methods.
 Knows which message belongs to which book and in which order its parts may be used; leaves numbers to
 `sequence`, levels to `book` and field names to `binance`. Frames are handed in: it opens no socket,
 reads no clock, and a frame of any content at all is used, held or dropped with a reason.
@@ -7,6 +8,7 @@ reads no clock, and a frame of any content at all is used, held or dropped with 
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.instrument import Instrument
-from finllm.domain.market import VIEW_SIZE, Frame, Gap
+from finllm.domain.market import VIEW_SIZE, Frame, Gap, RowKind
 from finllm.domain.units import NS_PER_MS
 from finllm.market import binance
 from finllm.market.binance import Depth, Snapshot
@@ -32,15 +34,18 @@ from finllm.market.book import (
     apply_touch,
     apply_trade,
     check_levels,
+    fill_view,
     invalidate,
     new_book,
     restart,
 )
-from finllm.market.checks import BookChecks, TouchCheck
+from finllm.market.checks import BookChecks, TouchCheck, total
+from finllm.market.connection import SIGN, decode_said
 from finllm.market.instruments import (
     COIN_M,
     ENOUGH_PRICES,
     SPOT,
+    SPOTS,
     USDM,
     InstrumentTable,
     infer,
@@ -66,17 +71,18 @@ class _Book:
     """One instrument's book and everything that is kept beside it."""
 
     __slots__ = (
-        "cells", "chain", "check", "held", "index", "instrument", "is_futures", "is_valid",
+        "cells", "chain", "check", "checks", "held", "index", "instrument", "is_futures", "is_valid",
         "odd", "per_price", "per_size", "trade_ms", "trade_number", "view",
     )  # fmt: skip
 
-    def __init__(self, instrument: Instrument, index: int, cells: Array, check: TouchCheck) -> None:
+    def __init__(self, instrument: Instrument, index: int, cells: Array, check_every: int) -> None:
         self.instrument = instrument
         self.index = index
         self.cells = cells
         self.view = cells[:VIEW_SIZE]
-        self.check = check
-        self.is_futures = instrument.venue != SPOT
+        self.checks = BookChecks()
+        self.check = TouchCheck(cells, check_every, self.checks)
+        self.is_futures = instrument.venue not in SPOTS
         self.is_valid = False
         self.chain = Continuity(is_futures=self.is_futures)
         self.held: deque[tuple[Depth, Frame]] = deque()
@@ -133,17 +139,22 @@ class Market:
     Args:
         tally: Where frames are counted.
         table: Listed instruments; others are inferred from their first frames.
+        spot: Venue of the spot streams: Binance, or Binance US, which speaks the same.
         stale_after_ns: A silence longer than this puts STALE on the row that ends it.
         check_every: Compare depth with bookTicker at every n-th diff of a book.
         on_gap: Called with each Gap; without it they gather in `gaps`, for the caller to drain.
         place_of: Says where a frame stands; without it, by its source and receive time.
     """
 
+    is_single = True
+    """Whether a frame makes at most one row, so that `more` need not be asked."""
+
     def __init__(
         self,
         tally: Tally,
         *,
         table: InstrumentTable | None = None,
+        spot: str = SPOT,
         stale_after_ns: int = 5_000_000_000,
         check_every: int = 50,
         on_gap: Callable[[Gap], None] | None = None,
@@ -151,8 +162,8 @@ class Market:
     ) -> None:
         self.instruments: list[Instrument] = []
         self.gaps: list[Gap] = []
-        self.checks = BookChecks()
         self._tally = tally
+        self._spot = spot
         self._table = table or InstrumentTable()
         self._stale_after_ns = stale_after_ns
         self._check_every = check_every
@@ -167,6 +178,7 @@ class Market:
             b"@book": self._touch,
             b"@dept": self._depth,
             b"@trad": self._trade,
+            b"@aggT": partial(self._trade, decode=binance.decode_aggregate),
             b"@mark": self._mark,
         }
 
@@ -175,9 +187,22 @@ class Market:
         return self._books[index].view
 
     @property
+    def checks(self) -> BookChecks:
+        """Return the counts of comparisons over all books."""
+        return total(book.checks for book in self._books)
+
+    def checks_of(self, index: int) -> BookChecks:
+        """Return one instrument's counts of comparisons."""
+        return self._books[index].checks
+
+    @property
     def offsets(self) -> dict[int, ClockOffset]:
         """Return the clock estimate of each source that has sent exchange times, by source index."""
         return {i: s.offset for i, s in sorted(self._sources.items()) if s.offset.n}
+
+    def needs_snapshot(self, index: int) -> bool:
+        """Return whether an instrument's depth is unusable until a new snapshot comes."""
+        return not self._books[index].is_valid
 
     def push(self, frame: Frame) -> int:
         """Take in one frame; never raises for its content.
@@ -199,6 +224,10 @@ class Market:
             return route(frame, source)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._drop(binance.fault(error), frame)
+
+    def more(self) -> int:
+        """Return NO_ROW: a frame makes one row at most."""
+        return NO_ROW
 
     def finish(self) -> None:
         """Settle what was left open, once the input has ended; may be called again."""
@@ -239,8 +268,15 @@ class Market:
             book.check.decide()
         return self._answer(code, book, frame)
 
-    def _trade(self, frame: Frame, source: _Source) -> int:
-        event = binance.decode_print(frame.payload).data
+    def _trade(
+        self,
+        frame: Frame,
+        source: _Source,
+        decode: Callable[
+            [bytes], binance.PrintFrame | binance.AggregateFrame
+        ] = binance.decode_print,
+    ) -> int:
+        event = decode(frame.payload).data
         is_futures = event.spot_mark is None
         books = source.futures if is_futures else source.spot
         book = books.get(event.symbol) or self._meet(
@@ -282,7 +318,7 @@ class Market:
         if step is Step.OLD:
             return self._drop("old_diff", frame)
         if step is not Step.APPLY:
-            self._break(book, step, last, event.first, frame)
+            self._break(book, step.value, last, event.first, frame)
         if not book.is_valid:
             self._hold(book, event, frame)
             return NO_ROW
@@ -322,14 +358,17 @@ class Market:
         return NO_ROW
 
     def _other(self, frame: Frame, source: _Source) -> int:
+        if frame.payload.startswith(SIGN):
+            return self._connection(frame, source)
         if b'"lastUpdateId"' not in frame.payload:
             msgspec.json.decode(frame.payload)
             return self._drop("unknown_stream", frame)
-        event = binance.decode_snapshot(frame.payload)
+        event = binance.decode_any_snapshot(frame.payload)
         self._load(event)  # the same for a snapshot that has to wait for its symbol
         is_futures = event.event_ms > 0
         symbols = [event.symbol] if event.symbol else source.symbols[is_futures]
         if not event.symbol and not any(source.symbols.values()):
+            binance.written_numbers(frame.payload)  # a stranger's frames must all be readable
             if source.snapshot is not None:
                 self._drop("unnamed_snapshot", source.snapshot)
             source.snapshot = frame
@@ -339,6 +378,23 @@ class Market:
         books = source.futures if is_futures else source.spot
         book = books.get(symbols[0]) or self._meet(frame, source, symbols[0], is_futures=is_futures)
         return NO_ROW if book is None else self._snapshot(frame, event, book)
+
+    def _connection(self, frame: Frame, source: _Source) -> int:
+        """Hear what the feed says of the connection: a row for a silence, a gap a book for its end."""
+        said = decode_said(frame.payload)
+        self._tally.used += 1
+        if said.connection == "silent":
+            book = source.spot.get(said.symbol) or source.futures.get(said.symbol)
+            if book is None:
+                return NO_ROW
+            ts_event = frame.ts_recv - source.offset.median_ns
+            fill_view(book.cells, int(RowKind.DEPTH), frame.ts_recv, ts_event)
+            return book.index
+        for book in (*source.spot.values(), *source.futures.values()):
+            if book.is_valid:
+                self._break(book, said.connection, book.chain.last, 0, frame)
+            book.chain = Continuity(is_futures=book.is_futures)
+        return NO_ROW
 
     # -- snapshots, gaps and what is held between them ---------------------------------------------
 
@@ -403,8 +459,8 @@ class Market:
         while book.held:
             self._drop(reason, book.held.popleft()[1])
 
-    def _break(self, book: _Book, step: Step, last: int, first: int, frame: Frame) -> None:
-        if step is Step.RESTART:
+    def _break(self, book: _Book, reason: str, last: int, first: int, frame: Frame) -> None:
+        if reason == Step.RESTART.value:
             restart(book.cells)
         else:
             invalidate(book.cells)
@@ -418,7 +474,7 @@ class Market:
                 ts_recv=frame.ts_recv,
                 from_sequence=last,
                 to_sequence=first,
-                reason=step.value,
+                reason=reason,
             )
         )
 
@@ -455,7 +511,7 @@ class Market:
 
     def _introduce(self, key: tuple[bool, str]) -> _Book | None:
         """Open the book of a listed symbol; begin to listen to an unlisted one."""
-        listed = self._table.find(_venue(*key), key[1])
+        listed = self._table.find(self._venue(*key), key[1])
         if listed is not None:
             return self._open(listed)
         self._strangers[key] = _Stranger()
@@ -470,17 +526,21 @@ class Market:
     def _settle(self, key: tuple[bool, str]) -> None:
         """Open the book of an unlisted symbol from what its frames showed, and take those frames in."""
         stranger = self._strangers.pop(key)
-        instrument = infer(_venue(*key), key[1], stranger.prices, stranger.sizes)
+        instrument = infer(self._venue(*key), key[1], stranger.prices, stranger.sizes)
         book = self._open(instrument)
         self._tally.note("inferred_instrument", f"{instrument.key}: {instrument.source}")
         for frame in stranger.frames:
             self.push(frame)
         book.cells[Cell.SEQ] = 0  # those rows were never handed out
 
+    def _venue(self, is_futures: bool, symbol: str) -> str:  # noqa: FBT001 - part of a key
+        if not is_futures:
+            return self._spot
+        return COIN_M if "USD_" in symbol else USDM
+
     def _open(self, instrument: Instrument) -> _Book:
         cells = new_book(self._stale_after_ns)
-        check = TouchCheck(cells, self._check_every, self.checks)
-        book = _Book(instrument, len(self._books), cells, check)
+        book = _Book(instrument, len(self._books), cells, self._check_every)
         self._books.append(book)
         self.instruments.append(instrument)
         self._by_name[(book.is_futures, instrument.symbol)] = book
@@ -495,12 +555,12 @@ class Market:
             return 0, FULL
         return n_bids, read_levels(event.asks, self._levels, n_bids)
 
-    @staticmethod
-    def _when(frame: Frame, source: _Source, transact_ms: int, event_ms: int) -> int:
-        """Return the event's exchange time, ns; where the message has none, our time less the offset."""
+    def _when(self, frame: Frame, source: _Source, transact_ms: int, event_ms: int) -> int:
+        """Return the event's exchange time, ns; where none is believed, our time less the offset."""
         if event_ms:
-            source.offset.observe(frame.ts_recv, event_ms * NS_PER_MS)
-            return (transact_ms or event_ms) * NS_PER_MS
+            if source.offset.observe(frame.ts_recv, event_ms * NS_PER_MS):
+                return (transact_ms or event_ms) * NS_PER_MS
+            self._tally.note("clock_leap", self._place_of(frame))
         return frame.ts_recv - source.offset.median_ns
 
     def _answer(self, code: int, book: _Book, frame: Frame) -> int:
@@ -528,9 +588,3 @@ class Market:
 
 def _place(frame: Frame) -> str:
     return f"source {frame.source}, ts_recv {frame.ts_recv}"
-
-
-def _venue(is_futures: bool, symbol: str) -> str:  # noqa: FBT001 - part of a key
-    if not is_futures:
-        return SPOT
-    return COIN_M if "USD_" in symbol else USDM

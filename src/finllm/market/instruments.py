@@ -4,12 +4,16 @@ Only figures that could be checked are listed; any other symbol is inferred from
 own messages carry, and says so in `Instrument.source`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
+
+import numpy as np
 
 from finllm.domain.instrument import Instrument
 
 SPOT: Final = "binance-spot"
+US_SPOT: Final = "binance-us"
+SPOTS: Final = (SPOT, US_SPOT)
 USDM: Final = "binance-usdm"
 COIN_M: Final = "binance-cm"
 US_EQUITY: Final = "us-equity"
@@ -80,26 +84,49 @@ def decimals(text: str) -> int:
     return min(len(rest.rstrip("0")), MAX_DECIMALS)
 
 
+def decimals_of(values: Collection[float]) -> int:
+    """Return how many decimals the finest of some numbers needs, as `decimals` of their shortest texts.
+
+    A number has d decimals if it is the double nearest to a whole multiple of 10^-d; all are tried at
+    once, because the whole book of a large venue has tens of thousands.
+    """
+    numbers = np.fromiter(values, np.float64, len(values))
+    numbers = numbers[(numbers >= 0.0) & (numbers < 2.0**53)]  # beyond, every double is whole
+    for n in range(MAX_DECIMALS):
+        scale = 10.0**n
+        if (np.rint(numbers * scale) / scale == numbers).all():
+            return n
+    return MAX_DECIMALS
+
+
 def _quote(symbol: str) -> str:
     pair = symbol.partition("_")[0]
     return next((quote for quote in _QUOTES if pair.endswith(quote)), "")
 
 
-def infer(venue: str, symbol: str, prices: Iterable[str], sizes: Iterable[str]) -> Instrument:
+def _finest(numbers: Collection[str | float]) -> int:
+    texts = [number for number in numbers if isinstance(number, str)]
+    if texts or not numbers:
+        return max(map(decimals, texts), default=MAX_DECIMALS)
+    return decimals_of([float(number) for number in numbers])
+
+
+def infer(
+    venue: str, symbol: str, prices: Collection[str | float], sizes: Collection[str | float]
+) -> Instrument:
     """Return an instrument whose tick and lot are the smallest decimal steps seen.
 
     Args:
         venue: The venue.
         symbol: The venue's symbol.
-        prices: Prices as written in its first messages.
-        sizes: Sizes as written there.
+        prices: Prices in its first messages, all as written or all as numbers.
+        sizes: Sizes there, likewise.
     """
-    prices, sizes = list(prices), list(sizes)
     return Instrument(
         venue=venue,
         symbol=symbol,
-        tick_size=round(10.0 ** -max(map(decimals, prices), default=MAX_DECIMALS), MAX_DECIMALS),
-        lot_size=round(10.0 ** -max(map(decimals, sizes), default=MAX_DECIMALS), MAX_DECIMALS),
+        tick_size=round(10.0 ** -_finest(prices), MAX_DECIMALS),
+        lot_size=round(10.0 ** -_finest(sizes), MAX_DECIMALS),
         quote=_quote(symbol),
         source=f"inferred from the decimals of {len(prices)} prices and {len(sizes)} sizes",
     )

@@ -72,8 +72,8 @@ def _scan(text: bytes, out: Levels, row: int) -> int:
         if row == out.shape[0]:
             return FULL
         at = _number(text, at + 1, out, row, 0)
-        if at > 0 and text[at] == _COMMA:
-            at = _number(text, at + 1, out, row, 1)
+        is_pair = at > 0 and text[at] == _COMMA
+        at = _number(text, at + 1, out, row, 1) if is_pair else _UNUSUAL
         if at < 0 or text[at] != _CLOSE:
             return _UNUSUAL
         row += 1

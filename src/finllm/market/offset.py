@@ -6,9 +6,15 @@ its median is the usual figure, its minimum over a window the nearest to the off
 
 from typing import Final
 
-from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_US
+from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S, NS_PER_US
 
 FIRST_STEP_NS: Final = 8 * NS_PER_MS
+LEAP_NS: Final = 2 * NS_PER_S
+"""An exchange time this far ahead of what the offset says is not believed: nothing can be early."""
+BELIEVED_AFTER_NS: Final = 10 * NS_PER_S
+"""Unless it stays so for this long: then the source has set its clock."""
+ENOUGH: Final = 64
+"""Messages before the offset is taken for known."""
 LAST_STEP_NS: Final = 20 * NS_PER_US
 """The median moves at least this much a message, so that it follows a drifting clock."""
 
@@ -24,7 +30,7 @@ class ClockOffset:
         The minimum as a clock filter: Mills, RFC 5905, section 10.
     """
 
-    __slots__ = ("_before", "_ends", "_now", "_step", "_window_ns", "median_ns", "n")
+    __slots__ = ("_before", "_ends", "_leapt", "_now", "_step", "_window_ns", "median_ns", "n")
 
     def __init__(self, window_ns: int = NS_PER_MIN) -> None:
         self._window_ns = window_ns
@@ -32,6 +38,7 @@ class ClockOffset:
         self._ends = 0
         self._now = 0
         self._before = 0
+        self._leapt = 0
         self.n = 0
         """Messages seen."""
         self.median_ns = 0
@@ -42,9 +49,18 @@ class ClockOffset:
         """Return the smallest difference within the window, ns; 0 before the first message."""
         return min(self._now, self._before)
 
-    def observe(self, ts_recv: int, ts_exchange: int) -> None:
-        """Take in one message's receive and exchange time, both ns."""
+    def observe(self, ts_recv: int, ts_exchange: int) -> bool:
+        """Take in one message's receive and exchange time, both ns; tell whether the latter is believed.
+
+        A late message is only late; one from the future shows that the source's clock has leapt.
+        """
         delta = ts_recv - ts_exchange
+        if delta < self.median_ns - LEAP_NS and self.n >= ENOUGH:
+            self._leapt = self._leapt or ts_recv
+            if ts_recv - self._leapt < BELIEVED_AFTER_NS:
+                return False
+            self.n, self._step, self._ends = 0, FIRST_STEP_NS, 0
+        self._leapt = 0
         if self.n == 0:
             self.median_ns = self._before = delta
         self.n += 1
@@ -58,3 +74,4 @@ class ClockOffset:
         self.median_ns += self._step if away > 0 else -self._step if away < 0 else 0
         if -self._step < away < self._step and self._step > LAST_STEP_NS:
             self._step >>= 1
+        return True

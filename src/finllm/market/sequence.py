@@ -12,6 +12,8 @@ from typing import Final
 
 NO_PREVIOUS: Final = -1
 """`pu` of a stream that has none."""
+NONE_YET: Final = -1
+"""Before the first number; 0 is one."""
 RESTART_MS: Final = 5_000
 """A snapshot is never this far ahead of its stream; old diffs for longer mean a restarted numbering."""
 
@@ -47,8 +49,8 @@ class Continuity:
     def __init__(self, *, is_futures: bool) -> None:
         self._is_futures = is_futures
         self._after_snapshot = False
-        self.last = 0
-        """Number of the last diff accepted, or of the snapshot; 0 = none yet."""
+        self.last = NONE_YET
+        """Number of the last diff accepted, or of the snapshot; below 0 = none yet."""
         self.last_event_ms = 0
 
     def judge(self, first: int, final: int, previous: int, event_ms: int) -> Step:
@@ -71,7 +73,7 @@ class Continuity:
         if self._after_snapshot:
             return self._place_after_snapshot(first, final, previous, event_ms)
         last = self.last
-        if last == 0 or (previous == last if self._is_futures else first == last + 1):
+        if last == NONE_YET or (previous == last if self._is_futures else first == last + 1):
             return Step.APPLY
         if final <= last:
             return Step.RESTART if event_ms > self.last_event_ms else Step.OLD

@@ -122,7 +122,8 @@ def parse_ts(digits: bytes) -> tuple[int, bool]:
     return 0, False
 
 
-def _files(tape: Tape) -> Sequence[Path]:
+def files_of(tape: Tape) -> Sequence[Path]:
+    """Return the files of one source, in order."""
     return [tape] if isinstance(tape, Path) else tape
 
 
@@ -143,7 +144,7 @@ class Places:
         return f"{path}:{frame.line - before}"
 
 
-class _Order:
+class Order:
     """Keeps one tape's receive times from running backwards or leaping on one broken number.
 
     A time within `JUMP_NS` of the last one is taken at once. Others are held back, as the first ones
@@ -222,9 +223,9 @@ def read_frames(
     Raises:
         InputError: If a file cannot be opened.
     """
-    order = _Order(tally)
+    order = Order(tally)
     n_before = 0
-    for path in _files(tape):
+    for path in files_of(tape):
         if places is not None:
             places.begin(source, n_before, path)
         n_before += yield from _read_file(path, order, tally, (source, n_before))
@@ -232,7 +233,7 @@ def read_frames(
 
 
 def _read_file(
-    path: Path, order: _Order, tally: Tally, start: tuple[int, int]
+    path: Path, order: Order, tally: Tally, start: tuple[int, int]
 ) -> Generator[Frame, None, int]:
     """Yield the frames of one file of a tape; return how many lines it has.
 
@@ -253,11 +254,11 @@ def _read_file(
         ts, in_us = parse_ts(digits)
         if in_us:
             tally.note("microseconds", f"{name}:{number}")
-        if not is_whole and not payload.endswith(b"}"):
+        if not is_whole and not payload.endswith((b"}", b"]")):
             tally.drop("torn_line", f"{name}:{number}")
         elif not ts:
             tally.drop("broken_time", f"{name}:{number}")
-        elif not payload.startswith(b"{"):
+        elif not payload.startswith((b"{", b"[")):
             tally.drop("malformed_line", f"{name}:{number}")
         elif order.is_plain(ts):
             yield Frame(ts, payload, source, n_before + number)
@@ -274,8 +275,13 @@ def check_tapes(tapes: Sequence[Tape]) -> None:
         InputError: If a file cannot be opened.
     """
     for tape in tapes:
-        for path in _files(tape):
+        for path in files_of(tape):
             _open(path).close()
+
+
+def merged(read: Sequence[Iterator[Frame]]) -> Iterator[Frame]:
+    """Yield the frames of several sources by receive time; ties go to the earlier source."""
+    return read[0] if len(read) == 1 else heapq.merge(*read, key=attrgetter("ts_recv"))
 
 
 def read_chain(
@@ -289,7 +295,6 @@ def read_chain(
         InputError: If a file cannot be opened.
     """
     check_tapes(tapes)
-    read = [read_frames(tape, source=i, tally=tally, places=places) for i, tape in enumerate(tapes)]
-    if len(read) == 1:
-        return read[0]
-    return heapq.merge(*read, key=attrgetter("ts_recv"))
+    return merged(
+        [read_frames(tape, source=i, tally=tally, places=places) for i, tape in enumerate(tapes)]
+    )

@@ -20,7 +20,7 @@ from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S, to_ns
-from finllm.narrative.rows import Row, Unusable, read_rows
+from finllm.narrative.rows import Row, Unusable, read_rows, row_of
 from finllm.runtime.tally import Tally
 
 LONGEST_TEXT: Final = 1_000_000
@@ -71,6 +71,26 @@ def read_documents(
             yield from _never_earlier(found, made.ts_recv, tally, paths[0])
         else:
             yield from _sorted(found, made, sort_limit, paths[0])
+
+
+def document_of(line: bytes, *, place: str, ts_recv: int, tally: Tally) -> Document | Refusal:
+    """Return a line of JSON that has just come as a document, or as a refusal.
+
+    Args:
+        line: One row, without its end.
+        place: File and line.
+        ts_recv: When it came, ns; a receive time of its own does not count.
+        tally: Counts it as read, and as dropped if it is refused.
+    """
+    tally.read += 1
+    try:
+        row = row_of(line)
+        if isinstance(row, Unusable):
+            raise row
+        return _document({**row, "ts_recv_ns": ts_recv}, 0)[0]
+    except Unusable as why:
+        tally.drop(why.reason, place)
+        return Refusal(place=place, ts_recv=ts_recv, reason=why.reason, detail=why.detail)
 
 
 def _sorted(

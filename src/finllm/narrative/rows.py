@@ -61,14 +61,20 @@ def _json_rows(
 def _json_row(line: Line) -> Row | Unusable:
     if line.is_too_long:
         return Unusable("too_long", f"line over {LONGEST_LINE:,} bytes")
+    row = row_of(line.content)
+    if isinstance(row, Unusable) and line.is_torn and row.reason != "not_utf8":
+        return Unusable("truncated", "the file breaks off in this line")
+    return row
+
+
+def row_of(content: bytes) -> Row | Unusable:
+    """Return a line of JSON as a row, or why it cannot be one."""
     try:
-        row = msgspec.json.decode(line.content)
+        row = msgspec.json.decode(content)
     except UnicodeDecodeError:
         return Unusable("not_utf8")
     except (msgspec.DecodeError, RecursionError) as error:
-        if line.is_torn:
-            return Unusable("truncated", "the file breaks off in this line")
-        return Unusable(_why_broken(line.content), str(error))
+        return Unusable(_why_broken(content), str(error))
     return row if isinstance(row, dict) else Unusable("broken_json", "not an object")
 
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -145,5 +147,59 @@ def test_a_worker_that_falls_silent_is_killed_and_replaced(entries: np.ndarray) 
         fall = _fall(edge)
         assert fall.pid == stopped
         assert fall.why.startswith("silent for")
+    finally:
+        edge.close()
+
+
+REHEARSED = """
+import sys, numpy as np
+from numba.core.dispatcher import Dispatcher
+from finllm.edge import isolated, linear, serving
+from finllm.edge.artifact import SHIPPED, open_model, read_manifest
+from finllm.runtime import ring
+from finllm.runtime.clock import WallClock
+
+def compiled():
+    kernels = [k for m in (isolated, linear, serving, ring) for k in vars(m).values()]
+    return sorted({str((k.py_func.__name__, s)) for k in kernels if isinstance(k, Dispatcher)
+                   for s in k.signatures})
+
+manifest = read_manifest(SHIPPED["book"])
+sizes, model = isolated.Sizes.of(manifest), open_model(SHIPPED["book"], manifest)
+isolated._rehearse(model, sizes)
+before = compiled()
+post = isolated.Post.create(sizes, 8, 16)
+worker = isolated.Worker(
+    post, np.zeros(8 * isolated.DOORS, dtype=np.int64), [], model, sizes, WallClock()
+)
+for n in (1, 2, 5):
+    for key in range(n):
+        ring.put(post.entries.words, key, np.zeros(sizes.entry, dtype=np.int64))
+    assert worker.step() == n
+assert isolated.Worker(post, np.zeros(8), [], model, sizes, WallClock())  # a successor
+assert before and compiled() == before, set(compiled()) - set(before)
+"""
+
+
+def test_a_worker_at_its_post_has_nothing_left_to_compile() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", REHEARSED], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_worker_that_is_never_idle_is_not_taken_for_silent(
+    artifact: Artifact, entries: np.ndarray
+) -> None:
+    """Fewer rows than one would think to count by, for longer than the time-out."""
+    edge = IsolatedEdge(SHIPPED["book"], stall_ns=1_000_000_000)
+    edge.start()
+    try:
+        edge.set_parameters(0, EdgeSession(artifact, BOOK_SPEC, "x:Y").parameters)
+        end = time.monotonic() + 3.0
+        while time.monotonic() < end:
+            edge.put(0, entries[0])
+            time.sleep(0.02)
+        assert edge.crew.falls == []
     finally:
         edge.close()

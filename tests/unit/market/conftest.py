@@ -46,6 +46,12 @@ class Story:
         names = {"b": bid[0], "B": bid[1], "a": ask[0], "A": ask[1]}
         return self._stream("bookTicker", data | names, **options)
 
+    def touch_of_spot(self) -> int:
+        return self._stream(
+            "bookTicker",
+            {"u": 5, "s": self.symbol, "b": "100.0", "B": "1", "a": "100.1", "A": "2"},
+        )
+
     def trade(self, price="100.0", size="0.5", *, is_sell=False, number=None, **options) -> int:
         self.last_trade = number or self.last_trade + 1
         data = {"e": "trade", **self.times(), "s": self.symbol, "t": self.last_trade}

@@ -1,5 +1,7 @@
 """What a market makes of frames: rows, flags, gaps and drops."""
 
+import json
+
 import pytest
 
 from finllm.domain.instrument import Instrument
@@ -224,6 +226,11 @@ BAD = {
     ),
     "deep nesting": (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "bad_json"),
     "oversize": (b'{"stream":"btcusdt@trade","data":"' + b"x" * (1 << 20) + b'"}', "oversize"),
+    "a level without a size": (
+        b'{"stream":"btcusdt@depth@0ms","data":{"e":"depthUpdate","E":1,"T":1,"s":"BTCUSDT",'
+        b'"U":21,"u":22,"pu":20,"b":[["99.7"]],"a":[]}}',
+        "bad_fields",
+    ),
     "a list": (b"[1,2,3]", "unknown_stream"),
     "a snapshot without levels": (b'{"lastUpdateId":50,"bids":5,"asks":[]}', "bad_fields"),
 }
@@ -394,3 +401,56 @@ def test_a_touch_without_a_time_gets_ours_less_the_offset(new_story):
     view = story.market.view(index)
     assert abs(int(view[V.TS_EVENT]) - story.now) < 2_000_000
     assert abs(story.market.offsets[0].median_ns) < 2_000_000
+
+
+def test_an_answers_address_names_the_symbol_of_its_snapshot(new_story):
+    story = new_story(spot="binance-us")
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        story.symbol = symbol
+        story.touch_of_spot()
+    body = {"lastUpdateId": 9, "bids": [["100.0", "1"]], "asks": [["100.1", "2"]]}
+    url = "https://api.binance.us/api/v3/depth?symbol=ETHUSDT&limit=1000"
+    assert (
+        story.push(b'{"url":"' + url.encode() + b'","data":' + json.dumps(body).encode() + b"}")
+        == -1
+    )
+    story.market.finish()
+    assert [i.key for i in story.market.instruments] == ["binance-us:BTCUSDT", "binance-us:ETHUSDT"]
+    assert [story.market.needs_snapshot(i) for i in (0, 1)] == [True, False]
+    assert story.settle() == {}
+
+
+def test_an_aggregate_and_its_trades_count_once(story):
+    story.opened()
+    story.trade("100.1", "1", number=7)
+    data = {
+        "e": "aggTrade",
+        **story.times(),
+        "s": "BTCUSDT",
+        "a": 3,
+        "p": "100.1",
+        "q": "2",
+        "m": True,
+    }
+    name = {"stream": "btcusdt@aggTrade"}
+    assert story.push(name | {"data": data | {"f": 8, "l": 9}}) == 0
+    assert story.market.view(0)[V.TRADE_SIDE] == -1
+    assert story.market.view(0)[V.TRADE_SZ] == 2000
+    story.now -= 2 * 1_000_000
+    story.trade("100.1", "1", number=9)
+    assert story.settle() == {"old_trade": 1}
+
+
+def test_a_stranger_is_known_by_levels_and_not_by_fields_that_do_not_belong(new_story):
+    story = new_story("NEWUSDT")
+    for i, extra in enumerate(
+        [{"B": 1, "bids": 5}, {"lastUpdateId": 3, "q": []}, {"p": {}, "a": []}]
+    ):
+        data = {"e": "depthUpdate", **story.times(), "s": "NEWUSDT", "U": i, "u": i, "pu": 0}
+        story.push(
+            {"stream": "newusdt@depth", "data": data | {"b": [["1.5", "2"]], "a": []} | extra}
+        )
+    story.push({"lastUpdateId": 1, **story.times(), "symbol": "NEWUSDT", "bids": [], "asks": [],
+                "e": "trade", "data": 5})  # fmt: skip
+    story.settle()
+    assert [instrument.tick_size for instrument in story.market.instruments] == [0.1]

@@ -1,12 +1,17 @@
 """Ticks and lots, known and guessed."""
 
+from decimal import Decimal
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finllm.market.instruments import (
     KNOWN,
     USDM,
     InstrumentTable,
     decimals,
+    decimals_of,
     infer,
     per_unit,
 )
@@ -36,3 +41,18 @@ def test_the_smallest_step_seen_becomes_the_tick():
     guess = infer(USDM, "ABCUSDC_250101", ["1.50", "1.25", "2.00"], ["3", "0.5"])
     assert (guess.tick_size, guess.lot_size, guess.quote) == (0.01, 0.1, "USDC")
     assert "3 prices" in guess.source
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.decimals(0, 10**9, places=8, allow_nan=False).map(float),
+            st.decimals(0, 10**6, places=2, allow_nan=False).map(float),
+            st.floats(),
+        ),
+        max_size=6,
+    )
+)
+def test_decimals_of_numbers_are_those_of_their_shortest_texts(numbers):
+    texts = [format(Decimal(repr(number)), "f") for number in numbers]
+    assert decimals_of(numbers) == max(map(decimals, texts), default=0)

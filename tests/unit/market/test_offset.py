@@ -36,3 +36,26 @@ def test_the_floor_forgets_what_left_the_window():
     follow(estimate, [-5 * NS_PER_MS])
     follow(estimate, [NS_PER_MS] * 400, start=T + NS_PER_S)
     assert estimate.floor_ns == NS_PER_MS
+
+
+def test_a_leap_of_the_sources_clock_is_not_believed_until_it_stays():
+    estimate = ClockOffset()
+    follow(estimate, [NS_PER_MS] * 500)
+    before = estimate.median_ns
+    start = T + 10 * NS_PER_S
+    ahead = 3_600 * NS_PER_S
+    assert not estimate.observe(start, start + ahead)
+    assert not estimate.observe(start + NS_PER_S, start + NS_PER_S + ahead)
+    assert estimate.median_ns == before
+    later = start + 2 * NS_PER_S
+    assert estimate.observe(later, later - NS_PER_MS)  # it was a leap
+    assert not estimate.observe(later + 1, later + 1 + ahead)
+    stays = later + 11 * NS_PER_S
+    assert estimate.observe(stays, stays + ahead)
+    assert estimate.median_ns == -ahead
+
+
+def test_a_late_message_is_only_late():
+    estimate = ClockOffset()
+    follow(estimate, [NS_PER_MS] * 500)
+    assert estimate.observe(T + 60 * NS_PER_S, T)

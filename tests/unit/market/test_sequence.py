@@ -45,6 +45,12 @@ def test_after_a_snapshot_the_stream_may_lag_but_not_for_ever():
     assert Step.RESTART in futures(*late, snapshot=1_000)
 
 
+def test_a_number_of_zero_is_a_number():
+    chain = Continuity(is_futures=True)
+    chain.judge(0, 0, NO_PREVIOUS, 1)
+    assert chain.judge(7, 9, 6, 2) is Step.GAP
+
+
 def test_spot_allows_overlap_but_no_hole():
     chain = Continuity(is_futures=False)
     assert chain.judge(1, 5, NO_PREVIOUS, 1) is Step.APPLY

@@ -58,7 +58,7 @@ def test_broken_lines_are_dropped_with_file_and_line(tmp_path):
         b"-5 {}",
         b"1.7e18 {}",
         b"17 {}",
-        b"%d []" % T,
+        b"%d text" % T,
         b"",
         *lines(2),
     ]

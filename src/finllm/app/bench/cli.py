@@ -36,19 +36,23 @@ def edge(
         bool, typer.Option("--json", help="One JSON object on standard output.")
     ] = False,
 ) -> None:
-    """From a frame to a forecast row: by stage, in one process, through a worker. Leave the machine alone.
+    """From a frame to a forecast row: by stage, in one process, through a worker, beside its peers.
 
-    Takes about twice the seconds of tape and half a minute.
+    Leave the machine alone. Takes about four times the seconds of tape and a minute. Peers that are not
+    installed are left out: pip install 'fin-llm-inference[bench]' brings them.
     """
     from finllm.app.bench import edge as bench
+    from finllm.app.bench.plot import plot as draw
 
     console = Console(stderr=True)
     with console.status("starting") as status:
         figures, found = bench.bench_edge(
-            bench.Plan(tapes=tuple(tapes or ()), seconds=seconds), status.update
+            bench.Plan(tapes=tuple(tapes or ()), seconds=seconds),
+            status.update,
+            lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False),
         )
     if plot is not None:
-        bench.plot(found, plot)
+        draw(found, plot)
     if json:
         sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
         return
@@ -69,9 +73,24 @@ def _show(figures: "EdgeFigures", console: Console) -> None:
         cells = (spread.p50, spread.p99, spread.p999, spread.max)
         table.add_row(name, *(f"{cell:,.1f}" for cell in cells), f"{spread.n:,}")
     console.print(table)
+    _show_peers(figures, console)
     flat = figures.flat_out
     console.print(
         f"flat out {figures.frames_per_s:,.0f} frames/s in process; "
         f"{flat.frames_per_s:,.0f} frames/s through a worker, {flat.conflated_share:.1%} conflated; "
         f"load {figures.load_1m}"
     )
+
+
+def _show_peers(figures: "EdgeFigures", console: Console) -> None:
+    table = Table(
+        "microseconds", "against", "p50", "p99", "ours p50", "ours p99", "p50, times ours", "target",
+        title="peers on the same frames, with the same model, in turns with ours",
+    )  # fmt: skip
+    for name, peer in figures.peers.items():
+        cells = (peer.p50, peer.p99, peer.ours_p50, peer.ours_p99, peer.ratio_p50, peer.target)
+        table.add_row(name, peer.against, *(f"{cell:,.1f}" for cell in cells))
+    console.print(table)
+    for name, facts in figures.context.items():
+        stated = ", ".join(f"{key} {value}" for key, value in facts.items())
+        console.print(f"for scale, {name}: {stated}")

@@ -6,69 +6,46 @@ at which the frame should have arrived at that pace, so that waiting behind anot
 """
 
 import os
-import resource
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from finllm.app.bench.context import NEEDS, ReplayedBook
+from finllm.app.bench.measure import (
+    Line,
+    Nanoseconds,
+    Say,
+    Spread,
+    arrivals,
+    service_times,
+    take_turns,
+)
+from finllm.app.bench.outlook import stand_outlook
+from finllm.app.bench.peers import KINDS, PeerPath, missing, tick_sizes
+from finllm.app.bench.queue import NAME as QUEUE
+from finllm.app.bench.queue import QueueLine
+from finllm.app.bench.worker import FlatOut, Workers
 from finllm.app.fastpath import FastPath, quiet_collector
-from finllm.app.subscribe import Publisher
 from finllm.domain.errors import InputError
 from finllm.domain.market import Frame
-from finllm.domain.protocol import Outlook, OutlookBand
 from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
-from finllm.edge.isolated import IsolatedEdge
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.feed import Market
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.market.tape import read_chain
-from finllm.runtime.clock import WallClock, stopwatch_ns
+from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
-
-Say = Callable[[str], None]
-Nanoseconds = NDArray[np.int64]
-CLOCK: Final = WallClock()
 
 WARM_UP_S: Final = 15.0
 """Seconds of tape before what is measured, so that rows are good and every kernel is loaded."""
-SLACK_NS: Final = 200_000
-"""A wait longer than this is slept through but for its end."""
 SYMBOLS: Final = (b"BTCUSDT", b"ETHUSDT", b"BTCUSD_PERP", b"ETHUSD_PERP")
-
-
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution of latencies, microseconds."""
-
-    p50: float
-    p99: float
-    p999: float
-    max: float
-    n: int
-
-    @classmethod
-    def of(cls, latencies: Nanoseconds) -> "Spread":
-        """Return the distribution of latencies in nanoseconds."""
-        if not len(latencies):
-            raise InputError(
-                "no frame of it makes a row",
-                place="bench edge",
-                mend="Name a tape that holds a snapshot and at least 20 s.",
-            )
-        p50, p99, p999 = np.quantile(latencies, (0.5, 0.99, 0.999)) / 1e3
-        return cls(
-            p50=round(float(p50), 2),
-            p99=round(float(p99), 2),
-            p999=round(float(p999), 2),
-            max=round(float(latencies.max()) / 1e3, 1),
-            n=len(latencies),
-        )
+IN_PROCESS: Final = "in process"
+TARGETS: Final = {"in_process": 5.0, "worker": 2.5}
+"""How many times our p50 a peer's should be, by what it stands against."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,13 +56,33 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     service_us: Spread
 
 
-class FlatOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The feed side of an isolated edge, as fast as it can."""
+class PeerFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer's latencies beside ours, microseconds, both from the same turns."""
 
-    frames_per_s: float
-    rows: int
-    served: int
-    conflated_share: float
+    against: str
+    """in_process or worker."""
+    p50: float
+    p99: float
+    ours_p50: float
+    ours_p99: float
+    ratio_p50: float
+    """Its p50 / ours."""
+    target: float
+    """What that ratio should be at least."""
+
+    @classmethod
+    def of(cls, against: str, theirs: Nanoseconds, ours: Nanoseconds) -> "PeerFigures":
+        """Return the figures of two sets of latencies in nanoseconds."""
+        peer, mine = Spread.of(theirs), Spread.of(ours)
+        return cls(
+            against=against,
+            p50=peer.p50,
+            p99=peer.p99,
+            ours_p50=mine.p50,
+            ours_p99=mine.p99,
+            ratio_p50=round(peer.p50 / mine.p50, 2),
+            target=TARGETS[against],
+        )
 
 
 class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +93,8 @@ class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     worker_us: Spread
     frames_per_s: float
     load_1m: float
-    peers: dict[str, dict[str, float | str]]
-    context: dict[str, float | str]
+    peers: dict[str, PeerFigures]
+    context: dict[str, dict[str, float | str]]
     paced: dict[str, Spread]
     by_instruments: list[Load]
     flat_out: FlatOut
@@ -115,8 +112,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     artifact: Path = SHIPPED["book"]
 
 
-def bench_edge(plan: Plan, say: Say) -> tuple[EdgeFigures, dict[str, Nanoseconds]]:
+def bench_edge(plan: Plan, say: Say, warn: Say) -> tuple[EdgeFigures, dict[str, Nanoseconds]]:
     """Measure, and return the figures and the latencies behind them by name, nanoseconds.
+
+    Args:
+        plan: What to measure.
+        say: Told what is being measured.
+        warn: Told which peers are left out, and why.
 
     Raises:
         InputError: If a tape cannot be read or makes no rows.
@@ -125,41 +127,109 @@ def bench_edge(plan: Plan, say: Say) -> tuple[EdgeFigures, dict[str, Nanoseconds
     frames, first = _frames(plan)
     say(f"{len(frames) - first} frames measured after {first} to warm up")
     quiet_collector()
-    found: dict[str, Nanoseconds] = {}
     say("stages")
     stages = _stages(artifact, frames, first)
-    say("in process")
-    found["in process"], per_s = _flat_out(artifact, frames, first)
-    paced = {}
+    say("in process, flat out")
+    per_s = _flat_out(artifact, frames, first)
+    say("in process and its peers")
+    found, peers = _against_peers(artifact, frames, first, warn)
     for pace in plan.paces:
         say(f"in process, {pace:g} x real time")
         found[f"in process, {pace:g} x"] = _paced(artifact, frames, first, pace)
-    with _isolated(plan.artifact, artifact) as desk:
+    with Workers(plan.artifact, artifact) as workers:
         for pace in plan.paces:
             say(f"through a worker, {pace:g} x real time")
-            found[f"worker, {pace:g} x"] = desk.paced(frames, first, pace)
+            found |= _through_workers(workers, artifact, frames, first, pace, plan.paces[0])
         say("through a worker, flat out")
-        flat_out = desk.flat_out(frames)
+        flat_out = workers.flat_out(frames)
+    base = f"{plan.paces[0]:g} x"
+    queued, served = found[f"{QUEUE}, {base}"], found[f"worker, {base}"]
+    peers[QUEUE] = PeerFigures.of("worker", queued, served)
     loads = []
     for n in plan.instruments:
         say(f"{n} instruments")
         loads.append(_load(artifact, frames[first:], n))
-    for name, latencies in found.items():
-        if " x" in name:
-            paced[name] = Spread.of(latencies)
+    say("context")
     figures = EdgeFigures(
         stages_us={name: Spread.of(values) for name, values in stages.items()},
-        in_process_us=Spread.of(found["in process"]),
-        worker_us=Spread.of(found[f"worker, {plan.paces[0]:g} x"]),
+        in_process_us=Spread.of(found[IN_PROCESS]),
+        worker_us=Spread.of(served),
         frames_per_s=round(per_s),
         load_1m=round(os.getloadavg()[0], 2),
-        peers={},
-        context={},
-        paced=paced,
+        peers=peers,
+        context=_context(frames, warn),
+        paced={
+            name: Spread.of(latencies)
+            for name, latencies in found.items()
+            if name.startswith(("in process, ", "worker, "))
+        },
         by_instruments=loads,
         flat_out=flat_out,
     )
     return figures, found
+
+
+def _against_peers(
+    artifact: Artifact, frames: list[Frame], first: int, warn: Say
+) -> tuple[dict[str, Nanoseconds], dict[str, PeerFigures]]:
+    """Time the in-process path and every peer that is installed, in turns."""
+    contenders: dict[str, Callable[[Frame], object]] = {}
+    ticks = tick_sizes(frames[:first])
+    for kind in KINDS:
+        if lacking := missing(kind.needs):
+            warn(_left_out(kind.name, lacking))
+            continue
+        path = PeerPath(kind.book, kind.columns, artifact, ticks)
+        rows = [path.push(frame) for frame in frames[:first]]
+        if any(row is not None for row in rows):
+            contenders[kind.name] = path.push
+        else:
+            warn(f"{kind.name} is left out: no row of it in the warm-up, for want of a snapshot")
+    ours = _warmed(artifact, frames[:first])
+    quiet_collector()
+    found = service_times({IN_PROCESS: ours.push, **contenders}, frames, first)
+    return found, {
+        name: PeerFigures.of("in_process", found[name], found[IN_PROCESS]) for name in contenders
+    }
+
+
+def _left_out(name: str, lacking: str) -> str:
+    return f"{name} is left out: {lacking} is not installed. pip install 'fin-llm-inference[bench]'"
+
+
+def _through_workers(
+    workers: Workers,
+    artifact: Artifact,
+    frames: list[Frame],
+    first: int,
+    pace: float,
+    queue_pace: float,
+) -> dict[str, Nanoseconds]:
+    """Time the way through a worker, at one pace in turns with the way through the queue."""
+    with ExitStack() as stack:
+        lines: dict[str, Line] = {}
+        if pace == queue_pace:
+            queue = stack.enter_context(QueueLine(artifact, frames, first))
+            lines[f"{QUEUE}, {pace:g} x"] = queue
+        lines[f"worker, {pace:g} x"] = workers.line(frames, first)
+        take_turns(list(lines.values()), frames, first, pace)
+        return {name: line.finish() for name, line in lines.items()}
+
+
+def _context(frames: list[Frame], warn: Say) -> dict[str, dict[str, float | str]]:
+    """Time what does a part of the job, on the first source's frames."""
+    if lacking := missing(NEEDS):
+        warn(_left_out("hftbacktest's book", lacking))
+        return {}
+    market = Market(Tally())
+    mine = [frame for frame in frames if frame.source == frames[0].source]
+    made = [index for frame in mine if (index := market.push(frame)) >= 0]
+    instrument = market.instruments[made[0]] if made else None
+    if instrument is None or market.needs_snapshot(made[0]):
+        warn("hftbacktest's book is left out: the tape has no depth snapshot")
+        return {}
+    book = ReplayedBook(mine, instrument.tick_size, instrument.lot_size)
+    return {"hftbacktest": book.measure()}
 
 
 def _frames(plan: Plan) -> tuple[list[Frame], int]:
@@ -177,44 +247,21 @@ def _frames(plan: Plan) -> tuple[list[Frame], int]:
     return kept, sum(frame.ts_recv < starts for frame in kept)
 
 
-def _path(artifact: Artifact) -> FastPath:
-    return FastPath(artifact, Market(Tally()))
-
-
-def _with_outlook(path: FastPath) -> None:
-    """Put an outlook in force for every instrument, so that the tilt is timed too."""
-    for track in path.tracks:
-        now = CLOCK.now()
-        track.session.adopt(
-            Outlook(
-                instrument=track.session.instrument,
-                version=1,
-                ts=now,
-                bands=(OutlookBand(up_to_ns=10**12, shift=0.2, vol_scale=1.2),),
-                half_life_ns=10**12,
-                expires=now + 10**15,
-            )
-        )
-
-
 def _warmed(artifact: Artifact, frames: list[Frame]) -> FastPath:
-    path = _path(artifact)
+    path = FastPath(artifact, Market(Tally()))
     for frame in frames:
         path.push(frame)
-    _with_outlook(path)
+    stand_outlook(path)
     return path
 
 
-def _flat_out(artifact: Artifact, frames: list[Frame], first: int) -> tuple[Nanoseconds, float]:
-    path = _warmed(artifact, frames[:first])
-    push, took = path.push, np.zeros(len(frames) - first, dtype=np.int64)
+def _flat_out(artifact: Artifact, frames: list[Frame], first: int) -> float:
+    """Return frames per second, one after the other."""
+    push = _warmed(artifact, frames[:first]).push
     started = stopwatch_ns()
-    for i in range(first, len(frames)):
-        before = stopwatch_ns()
-        if push(frames[i]) is not None:
-            took[i - first] = stopwatch_ns() - before
-    passed = stopwatch_ns() - started
-    return took[took > 0], (len(frames) - first) / passed * 1e9
+    for frame in frames[first:]:
+        push(frame)
+    return (len(frames) - first) / (stopwatch_ns() - started) * 1e9
 
 
 def _stages(artifact: Artifact, frames: list[Frame], first: int) -> dict[str, Nanoseconds]:
@@ -247,28 +294,10 @@ def _stages(artifact: Artifact, frames: list[Frame], first: int) -> dict[str, Na
 def _paced(artifact: Artifact, frames: list[Frame], first: int, pace: float) -> Nanoseconds:
     path = _warmed(artifact, frames[:first])
     took = np.zeros(len(frames) - first, dtype=np.int64)
-    for i, due in _arrivals(frames, first, pace, stopwatch_ns() + 1_000_000):
+    for i, due in arrivals(frames, range(first, len(frames)), pace, stopwatch_ns() + 1_000_000):
         if path.push(frames[i]) is not None:
             took[i - first] = stopwatch_ns() - due
     return took[took > 0]
-
-
-def _arrivals(
-    frames: list[Frame], first: int, pace: float, start: int
-) -> Iterator[tuple[int, int]]:
-    """Yield (index, intended arrival) at the intended arrival, or as soon after as we are free."""
-    now, zero = stopwatch_ns, frames[first].ts_recv
-    for i in range(first, len(frames)):
-        due = start + int((frames[i].ts_recv - zero) / pace)
-        left = due - now()
-        if left > SLACK_NS:
-            CLOCK.sleep(left - SLACK_NS)
-        while now() < due:
-            pass
-        yield i, due
-
-
-# -- many instruments -------------------------------------------------------------------------------------
 
 
 def _load(artifact: Artifact, frames: list[Frame], n: int) -> Load:
@@ -280,11 +309,11 @@ def _load(artifact: Artifact, frames: list[Frame], n: int) -> Load:
         for frame in kept[: max(200, 40_000 // n)]
         for k in range(n)
     ]
-    path = _path(artifact)
+    path = FastPath(artifact, Market(Tally()))
     half = len(many) // 2
     for frame in many[:half]:
         path.push(frame)
-    _with_outlook(path)
+    stand_outlook(path)
     took, push = np.zeros(len(many) - half, dtype=np.int64), path.push
     started = stopwatch_ns()
     for i in range(half, len(many)):
@@ -305,122 +334,3 @@ def _renamed(payload: bytes, k: int) -> bytes:
         other = b"K%04d%b" % (k, symbol[3:])
         payload = payload.replace(symbol, other).replace(symbol.lower(), other.lower())
     return payload
-
-
-# -- through a worker ----------------------------------------------------------------------------------------
-
-CONSUMER: Final = """
-import sys, time
-from pathlib import Path
-import numpy as np
-import finllm
-with finllm.subscribe(path=Path(sys.argv[1])) as feed:
-    print("ready", flush=True)
-    kept = []
-    while not feed.is_closed:
-        batch = feed.read(0.2)
-        if batch is not None:
-            kept.append((time.perf_counter_ns(), batch.rows["ts_recv"].copy()))
-start = int(Path(sys.argv[2]).with_name("start").read_text())
-took = [now - ts for now, rows in kept for ts in rows.tolist() if ts >= start]
-np.save(sys.argv[2], np.array(took, dtype=np.int64))
-"""
-
-
-class _isolated:  # noqa: N801 - used as a function is
-    """An isolated edge with its publisher, as a context."""
-
-    def __init__(self, folder: Path, artifact: Artifact) -> None:
-        self._folder, self._artifact = folder, artifact
-
-    def __enter__(self) -> Self:
-        self._temporary = TemporaryDirectory(prefix="finllm-bench-")
-        self._edge = IsolatedEdge(self._folder, 1)
-        self._edge.start()
-        self._edge.crew.wait_for_spare()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._edge.close()
-        self._temporary.cleanup()
-
-    def paced(self, frames: list[Frame], first: int, pace: float) -> Nanoseconds:
-        """Return the latencies from intended arrival to readable by a consumer in another process."""
-        folder = Path(self._temporary.name)
-        publisher = Publisher(
-            self._edge,
-            folder / "edge.sock",
-            horizons=tuple(h.name for h in self._artifact.horizons),
-            model_version=self._artifact.version,
-            spec_hash=self._artifact.spec.hash,
-        )
-        path = FastPath(self._artifact, Market(Tally()), edge=self._edge)
-        consumer = subprocess.Popen(  # noqa: S603 - our own interpreter and text
-            [sys.executable, "-c", CONSUMER, str(folder / "edge.sock"), str(folder / "took.npy")],
-            stdout=subprocess.PIPE,
-        )
-        try:
-            if consumer.stdout is not None:
-                consumer.stdout.readline()
-            # Receive times are on the clock that the consumer reads; the warm-up lies before them.
-            start = stopwatch_ns() + 2_000_000_000
-            behind = frames[first].ts_recv - start
-            for frame in frames[:first]:
-                path.hand_over(Frame(ts_recv=frame.ts_recv - behind, payload=frame.payload))
-            _with_outlook(path)
-            (folder / "start").write_text(str(start))
-            for i, due in _arrivals(frames, first, pace, start):
-                path.hand_over(Frame(ts_recv=due, payload=frames[i].payload))
-            CLOCK.sleep(300_000_000)
-        finally:
-            publisher.close()
-            consumer.wait(30)
-            if consumer.stdout is not None:
-                consumer.stdout.close()
-        return np.asarray(np.load(folder / "took.npy"))
-
-    def flat_out(self, frames: list[Frame]) -> FlatOut:
-        """Return how fast the feed goes when it waits for nobody, and what became of its rows."""
-        path = FastPath(self._artifact, Market(Tally()), edge=self._edge)
-        before = (self._edge.written, self._edge.published)
-        started = resource.getrusage(resource.RUSAGE_SELF).ru_utime, stopwatch_ns()
-        for frame in frames:
-            path.hand_over(frame)
-        passed = stopwatch_ns() - started[1]
-        while self._edge.waiting:
-            CLOCK.sleep(1_000_000)
-        rows, served = self._edge.written - before[0], self._edge.published - before[1]
-        return FlatOut(
-            frames_per_s=round(len(frames) / passed * 1e9),
-            rows=rows,
-            served=served,
-            conflated_share=round(1.0 - served / max(rows, 1), 4),
-        )
-
-
-def plot(found: dict[str, Nanoseconds], out: Path) -> None:
-    """Draw the latency distributions: the share of rows that took longer than a time.
-
-    Raises:
-        InputError: If matplotlib is not installed.
-    """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise InputError(
-            "drawing needs matplotlib", place="bench edge", mend="Install fin-llm-inference[bench]."
-        ) from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 5))
-    for name, latencies in found.items():
-        ordered = np.sort(latencies) / 1e3
-        axes.plot(ordered, 1.0 - np.arange(len(ordered)) / len(ordered), label=name)
-    axes.set(xscale="log", yscale="log", xlabel="microseconds", ylabel="share of rows slower")
-    axes.set_title("From frame to forecast row")
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(out, dpi=110)
-    plt.close(figure)

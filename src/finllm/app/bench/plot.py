@@ -1,0 +1,39 @@
+"""The latency distributions as a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from finllm.app.bench.measure import Nanoseconds
+from finllm.domain.errors import InputError
+
+
+def plot(found: Mapping[str, Nanoseconds], out: Path) -> None:
+    """Draw the share of rows that took longer than a time, a line for each distribution.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise InputError(
+            "drawing needs matplotlib",
+            place="bench edge --plot",
+            mend="pip install 'fin-llm-inference[bench]'.",
+        ) from error
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 5))
+    for name, latencies in found.items():
+        ordered = np.sort(latencies) / 1e3
+        axes.plot(ordered, 1.0 - np.arange(len(ordered)) / len(ordered), label=name)
+    axes.set(xscale="log", yscale="log", xlabel="microseconds", ylabel="share of rows slower")
+    axes.set_title("From frame to forecast row")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+    plt.close(figure)

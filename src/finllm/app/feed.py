@@ -1,0 +1,316 @@
+"""The live feed: sockets and requests, on a thread of their own. Frames in the order they were received.
+
+Knows connections, silence and snapshots; nothing of what the frames mean. The thread reads as fast as
+frames come, whatever the pipeline is doing meanwhile, so that receive times are honest and the venue's
+pings are answered. What it notices about a connection it says in a frame (`market.connection`).
+"""
+
+import asyncio
+import threading
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Self
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from finllm.app.settings import Settings
+from finllm.domain.errors import SettingsError, WorkerError
+from finllm.domain.market import Frame
+from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm.market.connection import FeedCounts, down, silent
+from finllm.market.markets import Books
+from finllm.market.streams import Stream, stream_of
+from finllm.runtime.clock import Clock, WallClock
+
+SILENT_NS: Final = 5_050 * NS_PER_MS
+"""A silence this long is told; a little longer than books are trusted without a word."""
+MAX_FRAME: Final = 1 << 24
+_LOOK_S: Final = 0.05
+_REQUEST_S: Final = 10.0
+_CLOSE_S: Final = 2.0
+_HAMMER_S: Final = 1.0
+_FIRST_ASK_NS: Final = NS_PER_S // 2
+_LAST_ASK_NS: Final = 30 * NS_PER_S
+
+
+class Feed:
+    """All connections of a run. Use it as a context manager.
+
+    Args:
+        streams: What to connect to; each one's place is its frames' source index.
+        reconnect_after_s: A connection that says nothing for so long is made anew.
+        max_waiting: Frames that may wait; beyond that the sockets are not read until they are taken.
+        on_frames: Called on the feed's thread when frames have come; must not wait.
+        clock: Source of receive times.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        *,
+        reconnect_after_s: float = 30.0,
+        max_waiting: int = 200_000,
+        on_frames: Callable[[], None] = lambda: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.counts = FeedCounts()
+        self.on_frames = on_frames
+        self._streams = streams
+        self._patience_ns = int(reconnect_after_s * NS_PER_S)
+        self._max_waiting = max_waiting
+        self._clock = clock or WallClock()
+        self._frames: deque[Frame] = deque()
+        self._last_ts = 0
+        self._heard = [0] * len(streams)
+        self._open: dict[int, ClientConnection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._failure: BaseException | None = None
+
+    # -- the pipeline's side -------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; what has come can still be taken."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ending.set)
+            self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """Return how many frames have come and were not taken."""
+        return len(self._frames)
+
+    def take(self, most: int) -> list[Frame]:
+        """Return what has come, in order, at most so many frames; never waits.
+
+        Raises:
+            WorkerError: If the feed's thread has failed.
+        """
+        if self._failure is not None:
+            raise WorkerError(f"the feed failed: {self._failure!r}") from self._failure
+        frames = self._frames
+        return [frames.popleft() for _ in range(min(most, len(frames)))]
+
+    def ask(self, source: int, symbol: str) -> None:
+        """Ask for a symbol's whole book; it comes as a frame. Without an address for it, connect anew."""
+        self._loop.call_soon_threadsafe(self._ask, source, symbol)
+
+    # -- the thread's side -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            try:
+                runner.run(self._keep_all())
+            except asyncio.CancelledError:
+                pass
+            except BaseException as failure:  # noqa: BLE001 - told to whoever takes frames
+                self._failure = failure
+                self.on_frames()
+
+    async def _keep_all(self) -> None:
+        """Hold every connection until the end, or until one of the tasks fails."""
+        tasks = [asyncio.create_task(self._keep(i)) for i in range(len(self._streams))]
+        tasks += [asyncio.create_task(self._watch()), asyncio.create_task(self._end())]
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _end(self) -> None:
+        """Wait for the end, then hang up: no socket may be left open."""
+        await self._ending.wait()
+        for connection in list(self._open.values()):
+            connection.transport.abort()
+            await connection.wait_closed()
+
+    async def _keep(self, source: int) -> None:
+        """Hold one connection for ever; a lost one is made anew at once, a refused one after a while."""
+        stream = self._streams[source]
+        connecting = connect(
+            stream.url,
+            compression=None,
+            max_size=MAX_FRAME,
+            max_queue=None,
+            close_timeout=_CLOSE_S,
+            process_exception=self._refused,
+        )
+        async for connection in connecting:
+            self.counts.connects += 1
+            self._open[source] = connection
+            opened = self._heard[source] = self._clock.now()
+            try:
+                await self._read(source, connection)
+            except ConnectionClosed:
+                pass
+            finally:
+                self._open.pop(source, None)
+            if self._ending.is_set():
+                return
+            self.counts.downs += 1
+            self._put(source, down())
+            if self._clock.now() - opened < NS_PER_S:  # it hangs up on us: do not hammer
+                await asyncio.sleep(_HAMMER_S)
+
+    def _refused(self, error: Exception) -> Exception | None:
+        """Count a connection that could not be made. It is tried again, whatever the reason."""
+        if not isinstance(error, (OSError, TimeoutError, WebSocketException)):
+            return error
+        self.counts.failed_connects += 1
+        return None
+
+    async def _read(self, source: int, connection: ClientConnection) -> None:
+        for line in self._streams[source].hello:
+            await connection.send(line)
+        for symbol in self._streams[source].snapshots:
+            self._ask(source, symbol)
+        while True:
+            self._put(source, await connection.recv(decode=False))
+            if len(self._frames) >= self._max_waiting:
+                self.counts.pauses += 1
+                await self._room()
+
+    async def _room(self) -> None:
+        while len(self._frames) > self._max_waiting // 2:  # noqa: ASYNC110 - taken on another thread
+            await asyncio.sleep(_LOOK_S)
+
+    def _put(self, source: int, payload: bytes) -> None:
+        if b"\n" in payload or b"\r" in payload:  # the journal keeps a frame in a line
+            payload = payload.replace(b"\r", b" ").replace(b"\n", b" ")
+        now = self._last_ts = max(self._last_ts, self._clock.now())
+        self._heard[source] = now
+        was_empty = not self._frames
+        self._frames.append(Frame(now, payload, source))
+        if was_empty:
+            self.on_frames()
+
+    async def _watch(self) -> None:
+        """Tell of silences, and end connections that stay silent."""
+        told = list(self._heard)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = self._clock.now()
+            for source, connection in list(self._open.items()):
+                heard = self._heard[source]
+                if now - max(heard, told[source]) < SILENT_NS:
+                    continue
+                told[source] = now
+                self.counts.silences += 1
+                for symbol in self._streams[source].symbols:
+                    self._put(source, silent(symbol))
+                self._heard[source] = heard  # our own word is none of the venue's
+                if now - heard > self._patience_ns:
+                    connection.transport.abort()
+
+    # -- snapshots -------------------------------------------------------------------------------------
+
+    def _ask(self, source: int, symbol: str) -> None:
+        url = self._streams[source].snapshots.get(symbol)
+        if url is None:
+            connection = self._open.get(source)
+            if connection is not None:
+                connection.transport.abort()
+            return
+        task = self._loop.create_task(self._fetch(source, url))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _fetch(self, source: int, url: str) -> None:
+        try:
+            body = await asyncio.to_thread(_get, url)
+        except (OSError, ValueError):
+            self.counts.failed_snapshots += 1
+            return
+        self.counts.snapshots += 1
+        self._put(source, b'{"url":' + msgspec.json.encode(url) + b',"data":' + body + b"}")
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=_REQUEST_S) as answer:  # noqa: S310 - from settings
+        body: bytes = answer.read(MAX_FRAME + 1)
+    if len(body) > MAX_FRAME:
+        raise ValueError("too long an answer")
+    return body
+
+
+def streams_of(settings: Settings) -> list[Stream]:
+    """Return what the settings say to connect to.
+
+    Raises:
+        SettingsError: If they name no connection, or one that cannot be made.
+    """
+    if not settings.feed.connections:
+        raise SettingsError(
+            "no feed is named",
+            place="settings",
+            mend='Write [[feed.connections]] with venue = "binance-usdm" and symbols = ["BTCUSDT"].',
+        )
+    return [
+        stream_of(one.venue, one.symbols, one.url, one.rest, one.hello)
+        for one in settings.feed.connections
+    ]
+
+
+def open_feed(
+    settings: Settings,
+    streams: list[Stream],
+    clock: Clock,
+    on_frames: Callable[[], None] = lambda: None,
+) -> Feed:
+    """Return the feed of these streams, to be used as a context manager."""
+    return Feed(
+        streams,
+        reconnect_after_s=settings.feed.reconnect_after_s,
+        max_waiting=settings.feed.max_waiting,
+        on_frames=on_frames,
+        clock=clock,
+    )
+
+
+class Resync:
+    """Asks for a whole book where one is missing: soon, then ever more seldom.
+
+    Args:
+        books: The books.
+        feed: Where to ask.
+        streams: The feed's streams.
+    """
+
+    def __init__(self, books: Books, feed: Feed, streams: list[Stream]) -> None:
+        self._books, self._feed, self._streams = books, feed, streams
+        self._next: dict[int, int] = {}
+        self._wait: dict[int, int] = {}
+
+    def look(self, now: int) -> int:
+        """Ask where it is time to; return how many books are unusable."""
+        unusable = 0
+        for index, instrument in enumerate(self._books.instruments):
+            if not self._books.needs_snapshot(index):
+                self._next.pop(index, None)
+                self._wait.pop(index, None)
+                continue
+            unusable += 1
+            due = self._next.setdefault(index, now + _FIRST_ASK_NS)
+            if now < due:
+                continue
+            wait = min(2 * self._wait.get(index, _FIRST_ASK_NS), _LAST_ASK_NS)
+            self._wait[index], self._next[index] = wait, now + wait
+            for source, stream in enumerate(self._streams):
+                if instrument.key.startswith(stream.prefix) and (
+                    not stream.snapshots or instrument.symbol in stream.snapshots
+                ):
+                    self._feed.ask(source, instrument.symbol)
+        return unusable

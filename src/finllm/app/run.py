@@ -1,0 +1,257 @@
+"""The live run: frames from sockets, forecast rows by way of the workers, documents as they are written.
+
+One loop takes whatever has come, in chunks, and gives the pipeline each thing as it happens: the journal
+that the pipeline writes is the schedule by which the run can be replayed to the same digest.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from finllm.app.feed import Resync, open_feed, streams_of
+from finllm.app.pipeline import Server
+from finllm.app.replay import Live, Summary, summarise, write_summary
+from finllm.app.settings import Settings
+from finllm.app.status import Status, Stop, Told
+from finllm.app.subscribe import Publisher, socket_path
+from finllm.app.wiring import new_tallies, wire
+from finllm.domain.evidence import Document, Refusal
+from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm.edge.artifact import SHIPPED, Artifact
+from finllm.edge.isolated import IsolatedEdge
+from finllm.market.streams import Stream
+from finllm.narrative.documents import document_of
+from finllm.runtime.clock import Clock, WallClock, stopwatch_ns
+from finllm.runtime.tally import Tally
+
+_NAP_MS: Final = 10
+_COMMIT_NS: Final = 250 * NS_PER_MS
+_LAST_ROWS_NS: Final = NS_PER_S // 2
+"""How long the last rows are waited for at the end."""
+
+
+class Follower:
+    """A file of JSON lines that others append to: each new whole line is a document.
+
+    Args:
+        path: The file; it may be missing at first, and None never has anything. What it holds already
+            is left out.
+        tally: Counts what is read and refused.
+    """
+
+    def __init__(self, path: Path | None, tally: Tally) -> None:
+        self._path, self._tally = path, tally
+        self._file: BinaryIO | None = None
+        self._rest = b""
+        self._number = 0
+        self._skip = path.stat().st_size if path is not None and path.exists() else 0
+
+    def read(self, now: int) -> Iterator[Document | Refusal]:
+        """Yield what has been appended since the last look, as received now."""
+        if self._file is None:
+            if self._path is None or not self._path.exists():
+                return
+            self._file = self._path.open("rb")
+            self._file.seek(self._skip)
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for line in lines:
+            self._number += 1
+            if line.strip():
+                place = f"{self._file.name}: new line {self._number}"
+                yield document_of(line, place=place, ts_recv=now, tally=self._tally)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class _Desk:
+    """One live run's parts, and its loop.
+
+    Args:
+        settings: All settings.
+        streams: What is connected to.
+        run: The run's folder.
+        edge: The workers, started.
+        options: What the caller asked for.
+        undo: Closes what is opened here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        streams: list[Stream],
+        run: Path,
+        edge: IsolatedEdge,
+        options: "Options",
+        undo: ExitStack,
+    ) -> None:
+        self.edge, self._clock, self._undo = edge, options.clock, undo
+        self._name_as = options.name
+        self.tallies = new_tallies()
+        self.wired = wire(
+            settings,
+            run,
+            self.tallies,
+            keep_frames=True,
+            venues=[stream.venue for stream in streams],
+            serve_by=self._serve_by,
+            on_failure=options.on_failure,
+        )
+        undo.callback(self.wired.close)
+        self._reader = edge.reader()
+        self.feed = undo.enter_context(open_feed(settings, streams, self._clock, self._reader.wake))
+        self._follower = Follower(options.documents, self.tallies.documents)
+        undo.callback(self._follower.close)
+        self._resync = Resync(self.wired.parts.market, self.feed, streams)
+        self._chunk = self.wired.parts.chunk
+        self._named = 0
+        self._next_commit = 0
+        self._unusable = 0
+        self.first = 0
+        self.last = 0
+
+    def _serve_by(self, model: Artifact) -> Server:
+        """Let other processes find the rows, under the horizons of the model that makes them."""
+        self._publisher = Publisher(
+            self.edge,
+            socket_path(self._name_as),
+            horizons=tuple(horizon.name for horizon in model.horizons),
+            model_version=model.version,
+            spec_hash=model.spec.hash,
+        )
+        self._undo.callback(self._publisher.close)
+        return self.edge
+
+    def turn(self, now: int) -> None:
+        """Take what has come once, waiting a little if nothing has."""
+        pipeline = self.wired.pipeline
+        chunk = self.feed.take(self._chunk)
+        if chunk:
+            self.tallies.frames.read += len(chunk)
+            self.first = self.first or chunk[0].ts_recv
+            self.last = chunk[-1].ts_recv
+            pipeline.feed(chunk)
+            self._name()
+        for document in self._follower.read(now):
+            pipeline.tell(document)
+        self._take(0 if chunk else _NAP_MS)
+        pipeline.tick(now)
+        self._unusable = self._resync.look(now)
+        if now >= self._next_commit:
+            pipeline.commit()
+            self._next_commit = now + _COMMIT_NS
+
+    def _take(self, timeout_ms: int) -> None:
+        served = self._reader.read(timeout_ms)
+        while served is not None:
+            self.wired.pipeline.take(served)
+            served = self._reader.read()
+
+    def _name(self) -> None:
+        instruments = self.wired.parts.market.instruments
+        while self._named < len(instruments):
+            self._publisher.name(instruments[self._named].key)
+            self._named += 1
+
+    def end(self) -> None:
+        """Hang up, use what has come, wait for its rows, and finish."""
+        self.feed.close()
+        while chunk := self.feed.take(self._chunk):
+            self.tallies.frames.read += len(chunk)
+            self.last = chunk[-1].ts_recv
+            self.wired.pipeline.feed(chunk)
+        until = self._clock.now() + _LAST_ROWS_NS
+        while self.edge.waiting and self._clock.now() < until:
+            self._take(_NAP_MS)
+        self._take(0)
+        self.wired.parts.market.finish()
+        self.wired.pipeline.finish()
+
+    def status(self, now: int) -> Status:
+        """Return how it stands."""
+        pipeline = self.wired.pipeline
+        return Status(
+            ts=now,
+            frames=self.tallies.frames.read,
+            waiting=self.feed.waiting,
+            rows=pipeline.emission.n_rows,
+            forecasts=pipeline.counts["forecasts"],
+            escalated=pipeline.counts["escalated"],
+            applied=pipeline.counts["applied"],
+            gaps=pipeline.counts["gaps"],
+            unusable=self._unusable,
+            downs=self.feed.counts.downs,
+        )
+
+    @property
+    def live(self) -> Live:
+        """Return what only a live run has to tell."""
+        return Live(
+            feed=self.feed.counts,
+            handed_over=self.edge.written,
+            served=self.edge.published,
+            conflated=self.edge.conflated,
+            overrun=self._reader.overruns,
+            late_horizons=sum(lane.n_late for lane in self.wired.pipeline.lanes),
+            worker_falls=len(self.edge.crew.falls),
+        )
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run live."""
+
+    stop: Stop
+    """Asked after every turn."""
+    documents: Path | None = None
+    """A file that documents are appended to, as JSON lines; read as it grows."""
+    name: str = "edge"
+    """Under which other processes find the rows with `finllm.subscribe`."""
+    clock: Clock = WallClock()
+    """The workers always use the machine's own."""
+    told: Told = lambda _: None
+    """Told how the run stands, after every turn."""
+    on_failure: Callable[[str], None] | None = None
+    """Told once if recording has to stop."""
+    on_edge: Callable[[IsolatedEdge], None] = lambda _: None
+    """Told the edge once it has started."""
+
+
+def run_live(settings: Settings, run: Path, options: Options) -> Summary:
+    """Run live until told to stop, and keep the run.
+
+    Args:
+        settings: All settings; `feed.connections` says where frames come from.
+        run: Folder for the run, empty or to be made.
+        options: How.
+
+    Raises:
+        SettingsError: If no feed is named.
+        InputError: If another process publishes under the name.
+    """
+    streams = streams_of(settings)
+    started = stopwatch_ns()
+    with ExitStack() as undo:
+        artifact = settings.edge.book_artifact
+        folder = Path(artifact) if artifact else SHIPPED["book"]
+        edge = IsolatedEdge(folder, max(1, settings.edge.workers))
+        undo.callback(edge.close)
+        edge.start()
+        options.on_edge(edge)
+        # Rows of books go to the edge's workers; a pool beside them would have nothing to do.
+        alone = msgspec.structs.replace(settings.edge, workers=0)
+        inner = msgspec.structs.replace(settings, edge=alone)
+        desk = _Desk(inner, streams, run, edge, options, undo)
+        while not options.stop():
+            now = options.clock.now()
+            desk.turn(now)
+            options.told(desk.status(now))
+        desk.end()
+        live = desk.live
+    took = stopwatch_ns() - started
+    summary = summarise(desk.wired, desk.tallies, run, (desk.first, desk.last), took, live)
+    return write_summary(run, summary, options.on_failure)

@@ -1,0 +1,29 @@
+"""How a live run or a recording stands, for whoever looks on."""
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How a live run stands."""
+
+    ts: int
+    frames: int
+    waiting: int
+    """Frames that have come and are not used yet."""
+    gaps: int
+    unusable: int
+    """Books that wait for a snapshot."""
+    downs: int
+    rows: int = 0
+    forecasts: int = 0
+    escalated: int = 0
+    applied: int = 0
+    """Revisions applied."""
+
+
+Stop = Callable[[], bool]
+"""Tells whether to stop."""
+Told = Callable[[Status], None]
+"""Is told how it stands."""

@@ -1,0 +1,1 @@
+"""One file a venue, behind the doorway in `doorway`. `known` lists them and tells whose a message is."""

@@ -1,0 +1,164 @@
+"""The live run against a simulated exchange over real sockets, with workers in processes of their own."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import finllm
+from finllm.app.exchange import Exchange
+from finllm.app.record import record_live
+from finllm.app.replay import Inputs, Summary, replay
+from finllm.app.run import Options, run_live
+from finllm.app.settings import ConnectionSettings, FeedSettings, Settings
+from finllm.app.status import Status
+from finllm.domain.errors import InputError, SettingsError
+from finllm.edge.isolated import IsolatedEdge
+from finllm.market.streams import stream_of
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def tapes(synthetic: Path) -> list[Path]:
+    return sorted(synthetic.glob("frames-*"))
+
+
+def on(exchange: Exchange) -> Settings:
+    url, rest = exchange.addresses("usdm")
+    connection = ConnectionSettings(
+        venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
+    )
+    return Settings(feed=FeedSettings(connections=(connection,)))
+
+
+class Watch:
+    """Ends a run once something has happened, or after a time."""
+
+    def __init__(self, wanted: Callable[[Status], bool], *, most_s: float = 90.0) -> None:
+        self.wanted, self.most_s = wanted, most_s
+        self.seen: Status | None = None
+        self.is_done = False
+        self._until = 0.0
+
+    def told(self, status: Status) -> None:
+        self._until = self._until or time.monotonic() + self.most_s
+        self.seen = status
+        self.is_done = self.is_done or self.wanted(status)
+
+    def stop(self) -> bool:
+        return self.is_done or 0.0 < self._until < time.monotonic()
+
+
+def write_news(path: Path, n: int) -> None:
+    """Append a line to the newswire, as another process would."""
+    line = {
+        "source": "wire",
+        "ts_published_ns": time.time_ns(),
+        "text": f"Bitcoin plunges {n}% as exchange BTCUSDT halts withdrawals after hack number {n}",
+        "symbols": ["BTCUSDT"],
+    }
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def live(tapes: list[Path], folder: Path) -> Summary:
+    """Run live with faults, news and a worker that is killed on the way."""
+    news = folder / "news.jsonl"
+    edges: list[IsolatedEdge] = []
+    steps = {"news": 0, "killed": 0}
+
+    def wanted(status: Status) -> bool:
+        if status.forecasts > 40 * (steps["news"] + 1):
+            steps["news"] += 1
+            write_news(news, steps["news"])
+        if status.rows > 1_000 and not steps["killed"]:
+            steps["killed"] = edges[0].crew.pids[0]
+            os.kill(steps["killed"], signal.SIGSEGV)
+        return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
+
+    watch = Watch(wanted)
+    with Exchange(tapes, speed=3.0, fault_every_s=3.0, seed=5) as exchange:
+        options = Options(
+            stop=watch.stop, told=watch.told, documents=news, name="law", on_edge=edges.append
+        )
+        summary = run_live(on(exchange), folder / "run", options)
+    assert watch.is_done, watch.seen
+    assert steps["killed"]
+    return summary
+
+
+def test_a_live_run_replays_to_its_own_digest(tapes: list[Path], tmp_path: Path) -> None:
+    summary = live(tapes, tmp_path)
+    assert summary.live is not None
+    assert summary.live.worker_falls == 1
+    assert summary.revisions.applied > 0
+    assert summary.frames.read == summary.frames.used + sum(summary.frames.dropped.values())
+    assert summary.live.handed_over == summary.live.served + summary.live.conflated
+    again = replay(Inputs(tapes=(tmp_path / "run",)), Settings(), tmp_path / "again")
+    assert again.digest == summary.digest
+    assert (again.rows, again.forecasts) == (summary.rows, summary.forecasts)
+    assert again.frames.dropped == summary.frames.dropped
+    assert again.revisions == summary.revisions
+    with pytest.raises(InputError, match="own schedule"):
+        replay(
+            Inputs(tapes=(tmp_path / "run",), until=summary.frames.read),
+            Settings(),
+            tmp_path / "part",
+        )
+
+
+def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path: Path) -> None:
+    watch = Watch(lambda status: status.frames > 3_000 and not status.unusable)
+    with Exchange(tapes, speed=4.0) as exchange:
+        recorded = record_live(on(exchange), tmp_path / "tape", stop=watch.stop, told=watch.told)
+    assert watch.is_done, watch.seen
+    assert recorded.recording == "ok"
+    assert recorded.gaps == 0
+    assert recorded.frames == recorded.used + sum(recorded.dropped.values())
+    assert recorded.instruments == ["binance-usdm:BTCUSDT", "binance-usdm:ETHUSDT"]
+    again = replay(Inputs(tapes=(tmp_path / "tape",)), Settings(), tmp_path / "run")
+    assert again.frames.read == recorded.frames
+    assert again.frames.dropped == recorded.dropped
+    assert again.book_checks.done == again.book_checks.equal > 0
+
+
+def test_another_process_is_given_the_rows_by_name(tapes: list[Path], tmp_path: Path) -> None:
+    got: dict[str, int] = {}
+    watch = Watch(lambda _: len(got) == 2)
+
+    def listen() -> None:
+        while not watch.stop():
+            try:
+                with finllm.subscribe("heard") as feed:
+                    for batch in feed:
+                        for name in batch.instruments:
+                            got[name] = got.get(name, 0) + 1
+                        if watch.stop():
+                            return
+            except InputError:  # it does not publish yet
+                time.sleep(0.05)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    with Exchange(tapes) as exchange:
+        options = Options(stop=watch.stop, told=watch.told, name="heard")
+        run_live(on(exchange), tmp_path / "run", options)
+    listener.join()
+    assert sorted(got) == ["binance-usdm:BTCUSDT", "binance-usdm:ETHUSDT"]
+
+
+def test_without_a_feed_or_with_an_unknown_one_the_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"feed\.connections"):
+        run_live(Settings(), tmp_path, Options(stop=lambda: True))
+    with pytest.raises(SettingsError, match="no venue is called 'binanse'"):
+        stream_of("binanse", ("BTCUSDT",))
+    with pytest.raises(SettingsError, match="symbols"):
+        stream_of("binance-usdm", ())
+    with pytest.raises(SettingsError, match="url"):
+        stream_of("kraken", ("XBT/USD",))
