@@ -116,6 +116,13 @@ class Worker:
         self.n_restarts += 1
         self._child = self._start()
 
+    def _exit_code(self) -> int | None:
+        """Return what the child ended with: its pipe closes a little before the system tells."""
+        try:
+            return self._child.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return None
+
     def _write(self, message: bytes) -> None:
         pipe = self._child.stdin
         if pipe is None or pipe.closed:
@@ -140,7 +147,7 @@ class Worker:
                 raise _Broken(f"no answer within {self._timeout_s} s")
             part = os.read(descriptor, min(left, 1 << 20))
             if not part:
-                raise _Broken(f"ended with code {self._child.poll()}")
+                raise _Broken(f"ended with code {self._exit_code()}")
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
