@@ -14,8 +14,11 @@ from finllm.market.tape import merged, read_frames
 from finllm.runtime.tally import Tally
 
 LEVELS = 5
+DEEPER = 200
+"""Levels that a newer touch may have taken away above those compared."""
 ANSWER_NS = 300 * NS_PER_MS
 """How long a snapshot that was asked for is on its way."""
+Level = tuple[float, float]
 _VALID, _STALE = int(Flag.VALID), int(Flag.STALE)
 
 
@@ -39,11 +42,31 @@ class Walk(msgspec.Struct, kw_only=True):
 
 
 class _Reference:
-    """The true book of one symbol, as of any number, from its sound diffs."""
+    """The true book of one symbol, as of any number, from its sound diffs and the touches received."""
 
     def __init__(self) -> None:
         self.book = TrueBook()
         self.coming: list[dict] = []
+        self.touch = 0, ((0.0, 0.0), (0.0, 0.0))
+        """The newest bookTicker that reached the feed: its number, and (price, size) of bid and ask."""
+
+    def hear(self, body: dict, shift: int) -> None:
+        number = int(body["u"]) + shift
+        if number > self.touch[0]:
+            bid = float(body["b"]), float(body["B"])
+            self.touch = number, (bid, (float(body["a"]), float(body["A"])))
+
+    def best(self, number: int) -> tuple[list[Level], list[Level]] | None:
+        """Return what is to be served at a diff; None if the truth does not know that number."""
+        true = self.at(number)
+        if true.update != number:
+            return None
+        bids, asks = true.best(LEVELS + DEEPER)
+        if self.touch[0] > number:
+            bid, ask = self.touch[1]
+            bids = [bid, *(level for level in bids if level[0] < bid[0])]
+            asks = [ask, *(level for level in asks if level[0] > ask[0])]
+        return bids[:LEVELS], asks[:LEVELS]
 
     def at(self, number: int) -> TrueBook:
         while self.coming and int(self.coming[0]["u"]) <= number:
@@ -71,7 +94,7 @@ def walk(tapes: list[Path], every_s: float = 0.0, seed: int = 1) -> Walk:
         ):
             injector.want(kinds[len(injector.log) % len(kinds)])
             next_fault = now + int(every_s * NS_PER_S)
-        first = _is_first_book(sound, injector)
+        first = _is_first_book(sound)
         for frame in [*([sound] if first else []), *injector.push(sound)]:
             tally.read += 1
             index = market.push(frame)
@@ -92,9 +115,8 @@ def walk(tapes: list[Path], every_s: float = 0.0, seed: int = 1) -> Walk:
     return seen
 
 
-def _is_first_book(frame: Frame, injector: Injector) -> bool:
+def _is_first_book(frame: Frame) -> bool:
     """Let the recorded snapshot through: it is the one that was asked for at the start."""
-    del injector
     return b'"lastUpdateId"' in frame.payload[:40]
 
 
@@ -132,18 +154,22 @@ def _see(
     seen.rows += 1
     seen.valid += flags == _VALID
     seen.false_flags += bool(seen.valid) and flags & (_VALID | _STALE) != _VALID
-    if not flags & _VALID or int(view[BookView.KIND]) != int(RowKind.DEPTH):
-        return
+    kind = int(view[BookView.KIND])
     instrument = market.instruments[index]
-    line = injector.lines[frame.source, instrument.symbol]
-    number = int(_body(frame)["u"]) + line.shift
-    true = references[f"{frame.source}:{instrument.symbol}"].at(number)
-    if true.update != number:
+    if kind == int(RowKind.TRADE):
+        return
+    body, shift = _body(frame), injector.lines[frame.source, instrument.symbol].shift
+    reference = references[f"{frame.source}:{instrument.symbol}"]
+    if kind == int(RowKind.TOUCH):
+        reference.hear(body, shift)
+    number = int(body["u"]) + shift
+    best = reference.best(number) if kind == int(RowKind.DEPTH) and flags & _VALID else None
+    if best is None:
         return
     seen.compared += 1
     tick, lot = instrument.tick_size, instrument.lot_size
     for side, px_at, sz_at in zip(
-        true.best(LEVELS),
+        best,
         (BookView.BID_PX, BookView.ASK_PX),
         (BookView.BID_SZ, BookView.ASK_SZ),
         strict=True,
