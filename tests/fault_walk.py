@@ -39,6 +39,8 @@ class Walk(msgspec.Struct, kw_only=True):
     dropped: dict[str, int] = {}
     noted: dict[str, int] = {}
     unusable_at_end: int = 0
+    last_ts: int = 0
+    """Receive time of the last frame that the feed was handed; what befell later ones cannot be seen."""
 
 
 class _Reference:
@@ -97,6 +99,7 @@ def walk(tapes: list[Path], every_s: float = 0.0, seed: int = 1) -> Walk:
         first = _is_first_book(sound)
         for frame in [*([sound] if first else []), *injector.push(sound)]:
             tally.read += 1
+            seen.last_ts = frame.ts_recv
             index = market.push(frame)
             seen.gaps += market.gaps
             market.gaps.clear()
@@ -159,7 +162,7 @@ def _see(
     if kind == int(RowKind.TRADE):
         return
     body, shift = _body(frame), injector.lines[frame.source, instrument.symbol].shift
-    reference = references[f"{frame.source}:{instrument.symbol}"]
+    reference = references.setdefault(f"{frame.source}:{instrument.symbol}", _Reference())
     if kind == int(RowKind.TOUCH):
         reference.hear(body, shift)
     number = int(body["u"]) + shift

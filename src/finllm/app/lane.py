@@ -60,6 +60,7 @@ class Lane:
         self.observer = Observer(instrument, spec, cited)
         self.out = self.session.out
         """The row last served, shape [1]: ours, or what a worker said."""
+        self._state = self.out.view(np.int32)[_STATE]
         self.n_late = 0
         """Horizons of served rows that were over when the row came back; no record is made of them."""
         self.head: np.void | None = None
@@ -155,12 +156,13 @@ class Lane:
             entry: int64 [8 + F], what it speaks about; likewise.
         """
         self.out = row
+        self._state = row.view(np.int32)[_STATE]
         self.entry_f = entry.view(np.float64)
         self.facts = Facts(*entry[:REGIME].view(ROW_HEAD)[0].item())
 
     def state(self) -> list[int]:
         """Return flags, regime, calibration version and outlook version of the row just served."""
-        state: list[int] = self.out.view(np.int32)[_STATE].tolist()
+        state: list[int] = self._state.tolist()
         return state
 
     def is_due(self, state: list[int]) -> bool:

@@ -140,7 +140,6 @@ class LinearModel:
         self._table = np.ascontiguousarray(table)
         self._row = np.zeros((1, n_features), dtype=np.float32)
         self._scores = np.zeros((1, len(horizons), RAW_WIDTH), dtype=np.float32)
-        self._raw = np.zeros((1, len(horizons), RAW_WIDTH))
         self.infer(np.zeros((1, n_features)))
 
     def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from finllm.domain.instrument import Instrument
 from finllm.domain.market import VIEW_SIZE, Frame, Gap, RowKind
@@ -39,7 +38,15 @@ from finllm.market.book import (
     new_book,
     restart,
 )
-from finllm.market.checks import BookChecks, TouchCheck, total
+from finllm.market.books import (
+    MAX_HELD,
+    MAX_INSTRUMENTS,
+    MAX_STRANGE,
+    NO_ROW,
+    STALE_AFTER_NS,
+    BookKeeper,
+)
+from finllm.market.checks import BookChecks, TouchCheck
 from finllm.market.connection import SIGN, decode_said
 from finllm.market.instruments import (
     COIN_M,
@@ -56,15 +63,8 @@ from finllm.market.offset import ClockOffset
 from finllm.market.sequence import Continuity, Step, connects
 from finllm.runtime.tally import Tally
 
-MAX_HELD: Final = 4_096
-"""Diffs held for one book while it waits for a snapshot; beyond that the oldest are dropped."""
-MAX_STRANGE: Final = 64
-"""Frames of an unlisted symbol held before its tick is guessed from whatever they showed."""
-MAX_INSTRUMENTS: Final = 4_096
 OFF_MARKET: Final = 0.2
 """A snapshot whose best bid is this far from the touch belongs to another symbol."""
-
-NO_ROW: Final = -1
 
 
 class _Book:
@@ -128,7 +128,7 @@ class _Source:
         return self.futures if is_futures else self.spot
 
 
-class Market:
+class Market(BookKeeper[_Book, _Source]):
     """Every book carried by a set of Binance feeds (spot, USD-M, COIN-M), rebuilt frame by frame.
 
     A row is made by each applied diff while the book is valid, each new bookTicker and each trade.
@@ -155,24 +155,18 @@ class Market:
         *,
         table: InstrumentTable | None = None,
         spot: str = SPOT,
-        stale_after_ns: int = 5_000_000_000,
+        stale_after_ns: int = STALE_AFTER_NS,
         check_every: int = 50,
         on_gap: Callable[[Gap], None] | None = None,
         place_of: Callable[[Frame], str] | None = None,
     ) -> None:
-        self.instruments: list[Instrument] = []
-        self.gaps: list[Gap] = []
-        self._tally = tally
+        super().__init__(
+            tally, table=table, stale_after_ns=stale_after_ns, on_gap=on_gap, place_of=place_of
+        )
         self._spot = spot
-        self._table = table or InstrumentTable()
-        self._stale_after_ns = stale_after_ns
         self._check_every = check_every
-        self._on_gap = on_gap or self.gaps.append
-        self._place_of = place_of or _place
-        self._books: list[_Book] = []
         self._by_name: dict[tuple[bool, str], _Book] = {}
         self._strangers: dict[tuple[bool, str], _Stranger] = {}
-        self._sources: dict[int, _Source] = {}
         self._levels = np.zeros((MAX_LEVELS, 2), dtype=np.float64)
         self._routes: dict[bytes, Callable[[Frame, _Source], int]] = {
             b"@book": self._touch,
@@ -181,28 +175,6 @@ class Market:
             b"@aggT": partial(self._trade, decode=binance.decode_aggregate),
             b"@mark": self._mark,
         }
-
-    def view(self, index: int) -> NDArray[np.int64]:
-        """Return an instrument's view, int64 [VIEW_SIZE], laid out as `BookView`; reused in place."""
-        return self._books[index].view
-
-    @property
-    def checks(self) -> BookChecks:
-        """Return the counts of comparisons over all books."""
-        return total(book.checks for book in self._books)
-
-    def checks_of(self, index: int) -> BookChecks:
-        """Return one instrument's counts of comparisons."""
-        return self._books[index].checks
-
-    @property
-    def offsets(self) -> dict[int, ClockOffset]:
-        """Return the clock estimate of each source that has sent exchange times, by source index."""
-        return {i: s.offset for i, s in sorted(self._sources.items()) if s.offset.n}
-
-    def needs_snapshot(self, index: int) -> bool:
-        """Return whether an instrument's depth is unusable until a new snapshot comes."""
-        return not self._books[index].is_valid
 
     def push(self, frame: Frame) -> int:
         """Take in one frame; never raises for its content.
@@ -467,16 +439,7 @@ class Market:
         book.is_valid = False
         book.check.forget()
         self._drop_held(book, "gap")
-        self._on_gap(
-            Gap(
-                venue=book.instrument.venue,
-                instrument=book.instrument.key,
-                ts_recv=frame.ts_recv,
-                from_sequence=last,
-                to_sequence=first,
-                reason=reason,
-            )
-        )
+        self._tell_gap(book, frame, last, first, reason)
 
     # -- symbols -------------------------------------------------------------------------------------
 
@@ -584,7 +547,3 @@ class Market:
     def _drop(self, reason: str, frame: Frame) -> int:
         self._tally.drop(reason, self._place_of(frame))
         return NO_ROW
-
-
-def _place(frame: Frame) -> str:
-    return f"source {frame.source}, ts_recv {frame.ts_recv}"

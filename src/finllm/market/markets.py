@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from finllm.domain.errors import InputError
 from finllm.domain.instrument import Instrument
 from finllm.domain.market import Frame, Gap
+from finllm.market.books import NO_ROW
 from finllm.market.capture import TICKS, Recording
 from finllm.market.checks import BookChecks, total
-from finllm.market.feed import NO_ROW, Market
+from finllm.market.feed import Market
 from finllm.market.instruments import US_SPOT
 from finllm.market.offset import ClockOffset
 from finllm.market.venue_feed import VenueFeed

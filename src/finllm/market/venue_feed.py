@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from finllm.domain.instrument import Instrument
 from finllm.domain.market import VIEW_SIZE, BookView, Flag, Frame, Gap, RowKind
@@ -36,7 +35,15 @@ from finllm.market.book import (
     invalidate,
     new_book,
 )
-from finllm.market.checks import BookChecks, total
+from finllm.market.books import (
+    MAX_HELD,
+    MAX_INSTRUMENTS,
+    MAX_STRANGE,
+    NO_ROW,
+    STALE_AFTER_NS,
+    BookKeeper,
+)
+from finllm.market.checks import BookChecks
 from finllm.market.connection import SIGN, decode_said
 from finllm.market.instruments import ENOUGH_PRICES, InstrumentTable, infer, per_unit
 from finllm.market.offset import ClockOffset
@@ -47,6 +54,7 @@ from finllm.market.venues.doorway import (
     Depth,
     Diff,
     Event,
+    Level,
     Listing,
     Print,
     Side,
@@ -58,22 +66,20 @@ from finllm.runtime.tally import Tally
 
 MAX_FRAME: Final = 1 << 23
 """Bytes; full books of Coinbase take some MiB."""
-MAX_HELD: Final = 4_096
-"""Diffs held for one book while it waits for a snapshot; beyond that the oldest are dropped."""
-MAX_STRANGE: Final = 64
-"""Events of an unlisted symbol held before its tick is guessed from whatever they showed."""
 MAX_PENDING: Final = 64
 """Touches held until the depth has passed their place; beyond that the oldest is given up."""
-MAX_INSTRUMENTS: Final = 4_096
 EXACT: Final = 2.0**53
 """Whole numbers of lots are exact in a float up to here, and the book takes no more."""
+MAX_EVENTS: Final = 4_096
+"""Events that one frame may hold: with more it would hold up every other instrument."""
+MAX_SHOWN: Final = 4_096
+"""Levels of a side, evenly spread, from which an unlisted symbol's steps are read."""
 ROOM: Final = 16.0
 RESTART_NS: Final = 5 * NS_PER_S
 """Old numbers with exchange times this far ahead mean that the venue numbers anew."""
 FINEST: Final = 1e-18
 COARSEST: Final = 1e12
 """Bounds of a step that is believed; with an endless one every price would be the same."""
-NO_ROW: Final = -1
 _DEPTH_KIND: Final = int(RowKind.DEPTH)
 _FLAGS: Final = int(BookView.FLAGS)
 _UNVERIFIED: Final = int(Flag.UNVERIFIED)
@@ -162,7 +168,7 @@ class _Source:
         self.last = -1
 
 
-class VenueFeed:
+class VenueFeed(BookKeeper[_Book, _Source]):
     """Every book carried by one venue's feeds, behind the same methods as `feed.Market`.
 
     A row is made by each applied snapshot and diff, by each trade, and by each touch that is newer than
@@ -187,23 +193,17 @@ class VenueFeed:
         tally: Tally,
         *,
         table: InstrumentTable | None = None,
-        stale_after_ns: int = 5_000_000_000,
+        stale_after_ns: int = STALE_AFTER_NS,
         on_gap: Callable[[Gap], None] | None = None,
         place_of: Callable[[Frame], str] | None = None,
     ) -> None:
-        self.instruments: list[Instrument] = []
-        self.gaps: list[Gap] = []
+        super().__init__(
+            tally, table=table, stale_after_ns=stale_after_ns, on_gap=on_gap, place_of=place_of
+        )
         self._venue = venue
-        self._tally = tally
-        self._table = table or InstrumentTable()
-        self._stale_after_ns = stale_after_ns
-        self._on_gap = on_gap or self.gaps.append
-        self._place_of = place_of or _place
-        self._books: list[_Book] = []
         self._by_symbol: dict[str, _Book] = {}
         self._strangers: dict[str, _Stranger] = {}
         self._listings: dict[str, Listing] = {}
-        self._sources: dict[int, _Source] = {}
         self._levels = np.zeros((MAX_LEVELS, 2), dtype=np.float64)
         self._waiting: deque[tuple[Event, _Ticket]] = deque()
         self._verbs: dict[type, Callable[[Any, _Ticket, _Book], int]] = {
@@ -212,28 +212,6 @@ class VenueFeed:
             Touch: self._touch,
             Print: self._print,
         }
-
-    def view(self, index: int) -> NDArray[np.int64]:
-        """Return an instrument's view, int64 [VIEW_SIZE], laid out as `BookView`; reused in place."""
-        return self._books[index].view
-
-    @property
-    def checks(self) -> BookChecks:
-        """Return the counts of comparisons over all books."""
-        return total(book.checks for book in self._books)
-
-    def checks_of(self, index: int) -> BookChecks:
-        """Return one instrument's counts of comparisons."""
-        return self._books[index].checks
-
-    @property
-    def offsets(self) -> dict[int, ClockOffset]:
-        """Return the clock estimate of each source that has sent exchange times, by source index."""
-        return {i: s.offset for i, s in sorted(self._sources.items()) if s.offset.n}
-
-    def needs_snapshot(self, index: int) -> bool:
-        """Return whether an instrument's depth is unusable until a new snapshot comes."""
-        return not self._books[index].is_valid
 
     def push(self, frame: Frame) -> int:
         """Take in one frame; never raises for its content.
@@ -294,7 +272,7 @@ class VenueFeed:
             return "oversize"
         try:
             frame.payload.decode()
-            return self._venue.decode(frame.payload) or "no_events"
+            events = self._venue.decode(frame.payload) or "no_events"
         except UnicodeDecodeError:
             return "bad_utf8"
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
@@ -306,6 +284,7 @@ class VenueFeed:
             )
         except RecursionError:
             return "bad_json"
+        return events if isinstance(events, str) or len(events) <= MAX_EVENTS else "too_many_events"
 
     def _take(self, event: Event, ticket: _Ticket) -> int:
         """Take in one event; return the index of the instrument with a new row, or NO_ROW."""
@@ -518,16 +497,7 @@ class VenueFeed:
         book.checks.undecidable += len(book.touches)
         book.touches.clear()
         self._drop_held(book, "gap")
-        self._on_gap(
-            Gap(
-                venue=book.instrument.venue,
-                instrument=book.instrument.key,
-                ts_recv=frame.ts_recv,
-                from_sequence=last,
-                to_sequence=number,
-                reason=reason,
-            )
-        )
+        self._tell_gap(book, frame, last, number, reason)
 
     def _drop_held(self, book: _Book, reason: str) -> None:
         while book.held:
@@ -722,10 +692,14 @@ _PUNCTUATION: Final = str.maketrans("", "", "/-_.:@+")
 def _shown(event: Event) -> list[tuple[float, float]]:
     """Return the prices and sizes of an event."""
     if isinstance(event, Depth):
-        return [*event.bids, *event.asks]
+        return [*_spread(event.bids), *_spread(event.asks)]
     if isinstance(event, Touch):
         return [(event.bid_px, event.bid_sz), (event.ask_px, event.ask_sz)]
     return [(event.price, event.size)] if isinstance(event, Print) else []
+
+
+def _spread(levels: Sequence[Level]) -> Sequence[Level]:
+    return levels[:: len(levels) // MAX_SHOWN + 1]
 
 
 def _step(book: _Book, event: Diff) -> Step:
@@ -784,7 +758,3 @@ def _cut(cells: Array, depth: int) -> None:
         for run in (LEVELS + 2 * side * CAPACITY, LEVELS + (2 * side + 1) * CAPACITY):
             cells[run : run + depth] = cells[run + n - depth : run + n].copy()
         cells[Cell.N_BIDS + side] = depth
-
-
-def _place(frame: Frame) -> str:
-    return f"source {frame.source}, ts_recv {frame.ts_recv}"

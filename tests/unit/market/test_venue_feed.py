@@ -472,6 +472,23 @@ def test_a_lot_is_made_coarse_enough_for_the_largest_size():
     assert told.best()[1] == round(1e8 / instrument.lot_size)
 
 
+def test_the_steps_of_a_whole_book_too_deep_to_keep_are_read_from_levels_all_over_it():
+    sides = [
+        [
+            [f"{5000 + sign * (i + 1) / 100:.2f}", f"{1 + i % 7}.{i % 10_000:04d}"]
+            for i in range(30_000)
+        ]
+        for sign in (-1, 1)
+    ]
+    tally = Tally()
+    feed = open_market(["coinbase"], tally)
+    whole = {"type": "snapshot", "product_id": "AB-USD", "bids": sides[0], "asks": sides[1]}
+    assert feed.push(Frame(T0, json.dumps(whole).encode(), 0)) == 0
+    assert (feed.instruments[0].tick_size, feed.instruments[0].lot_size) == (0.01, 0.0001)
+    assert tally.noted["deep_levels"] == 2 * (30_000 - 8_192)
+    assert tally.noted["off_grid_or_deep_levels"] == 0
+
+
 EMPTY = b'"action": "update", "data": [{"asks": [], "bids": [], "ts": "1"}]}'
 
 
@@ -486,6 +503,17 @@ EMPTY = b'"action": "update", "data": [{"asks": [], "bids": [], "ts": "1"}]}'
         (b'{"arg": {"channel": "books", "instId": "A B"}, ' + EMPTY, "bad_symbol"),
         (b'{"arg": {"channel": "books", "instId": "AB"}, "data": []}', "no_events"),
         (b" " * (1 << 23) + b"{}", "oversize"),
+        (
+            b'{"arg": {"channel": "trades", "instId": "AB"}, "data": ['
+            + b",".join(
+                [
+                    b'{"instId": "AB", "tradeId": "1", "px": "1", "sz": "1", "side": "buy", "ts": "1"}'
+                ]
+                * 4_097
+            )
+            + b"]}",
+            "too_many_events",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_dropped_with_its_reason(payload, reason):

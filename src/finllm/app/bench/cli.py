@@ -78,8 +78,14 @@ def _show(figures: "EdgeFigures", console: Console) -> None:
     console.print(
         f"flat out {figures.frames_per_s:,.0f} frames/s in process; "
         f"{flat.frames_per_s:,.0f} frames/s through a worker, {flat.conflated_share:.1%} conflated; "
-        f"load {figures.load_1m}"
+        f"with {figures.by_instruments[-1].instruments} instruments "
+        f"{figures.by_instruments[-1].frames_per_s:,.0f} frames/s"
     )
+    for when, quiet in figures.quiet.items():
+        console.print(
+            f"the machine {when}: {quiet.lost_share:.1%} of the time lost to others, "
+            f"{quiet.longest_us:,.0f} us at a time at most"
+        )
 
 
 def _show_peers(figures: "EdgeFigures", console: Console) -> None:

@@ -5,7 +5,6 @@ makes a row, one after the other. `worker_us` and everything under `paced` is me
 at which the frame should have arrived at that pace, so that waiting behind another frame counts.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from finllm.app.bench.context import NEEDS, ReplayedBook
 from finllm.app.bench.measure import (
     Line,
     Nanoseconds,
+    Quiet,
     Say,
     Spread,
     arrivals,
@@ -43,6 +43,10 @@ from finllm.runtime.tally import Tally
 WARM_UP_S: Final = 15.0
 """Seconds of tape before what is measured, so that rows are good and every kernel is loaded."""
 SYMBOLS: Final = (b"BTCUSDT", b"ETHUSDT", b"BTCUSD_PERP", b"ETHUSD_PERP")
+HELD: Final = 100
+"""Frames before the first snapshot that a load begins with: the diffs that continue it."""
+LOAD_FRAMES: Final = 40_000
+"""Frames of a load, over all instruments."""
 IN_PROCESS: Final = "in process"
 TARGETS: Final = {"in_process": 5.0, "worker": 2.5}
 """How many times our p50 a peer's should be, by what it stands against."""
@@ -52,6 +56,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Instruments in one process, flat out."""
 
     instruments: int
+    with_depth: int
+    """Those whose depth was complete and continuous at the end."""
     frames_per_s: float
     service_us: Spread
 
@@ -92,7 +98,8 @@ class EdgeFigures(msgspec.Struct, frozen=True, kw_only=True):
     in_process_us: Spread
     worker_us: Spread
     frames_per_s: float
-    load_1m: float
+    quiet: dict[str, Quiet]
+    """How quiet the machine was, before and after."""
     peers: dict[str, PeerFigures]
     context: dict[str, dict[str, float | str]]
     paced: dict[str, Spread]
@@ -126,6 +133,7 @@ def bench_edge(plan: Plan, say: Say, warn: Say) -> tuple[EdgeFigures, dict[str, 
     artifact = load_artifact(plan.artifact, spec=BOOK_SPEC)
     frames, first = _frames(plan)
     say(f"{len(frames) - first} frames measured after {first} to warm up")
+    quiet = {"before": Quiet.look()}
     quiet_collector()
     say("stages")
     stages = _stages(artifact, frames, first)
@@ -148,14 +156,14 @@ def bench_edge(plan: Plan, say: Say, warn: Say) -> tuple[EdgeFigures, dict[str, 
     loads = []
     for n in plan.instruments:
         say(f"{n} instruments")
-        loads.append(_load(artifact, frames[first:], n))
+        loads.append(_load(artifact, frames, n))
     say("context")
     figures = EdgeFigures(
         stages_us={name: Spread.of(values) for name, values in stages.items()},
         in_process_us=Spread.of(found[IN_PROCESS]),
         worker_us=Spread.of(served),
         frames_per_s=round(per_s),
-        load_1m=round(os.getloadavg()[0], 2),
+        quiet=quiet | {"after": Quiet.look()},
         peers=peers,
         context=_context(frames, warn),
         paced={
@@ -301,15 +309,17 @@ def _paced(artifact: Artifact, frames: list[Frame], first: int, pace: float) -> 
 
 
 def _load(artifact: Artifact, frames: list[Frame], n: int) -> Load:
-    """Deal a tape's frames out to n instruments, all with the same book, and go flat out."""
-    snapshot = [frame for frame in frames if b"lastUpdateId" in frame.payload]
-    kept = frames[: max(2_000, 20_000 // max(1, n // 10))] if not snapshot else frames
+    """Deal a source's frames out to n instruments, all with the same book, and go flat out."""
+    mine = [frame for frame in frames if frame.source == frames[0].source]
+    begin = next((i for i, frame in enumerate(mine) if b"lastUpdateId" in frame.payload), 0)
+    kept = mine[max(0, begin - HELD) :][: max(4 * HELD, LOAD_FRAMES // n)]
     many = [
         msgspec.structs.replace(frame, payload=_renamed(frame.payload, k), source=k)
-        for frame in kept[: max(200, 40_000 // n)]
+        for frame in kept
         for k in range(n)
     ]
-    path = FastPath(artifact, Market(Tally()))
+    market = Market(Tally())
+    path = FastPath(artifact, market)
     half = len(many) // 2
     for frame in many[:half]:
         path.push(frame)
@@ -321,16 +331,18 @@ def _load(artifact: Artifact, frames: list[Frame], n: int) -> Load:
         if push(many[i]) is not None:
             took[i - half] = stopwatch_ns() - before
     passed = stopwatch_ns() - started
+    known = range(len(market.instruments))
     return Load(
         instruments=len(path.tracks),
+        with_depth=sum(not market.needs_snapshot(i) for i in known),
         frames_per_s=round((len(many) - half) / passed * 1e9),
         service_us=Spread.of(took[took > 0]),
     )
 
 
 def _renamed(payload: bytes, k: int) -> bytes:
-    """Return a frame under another symbol: K0042USDT for the 43rd."""
+    """Return a frame under another symbol: K0042BTCUSDT for the 43rd of BTCUSDT."""
     for symbol in SYMBOLS:
-        other = b"K%04d%b" % (k, symbol[3:])
+        other = b"K%04d%b" % (k, symbol)
         payload = payload.replace(symbol, other).replace(symbol.lower(), other.lower())
     return payload

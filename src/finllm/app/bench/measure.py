@@ -24,6 +24,33 @@ TURN_NS: Final = 2_000_000_000
 """Wall time of one turn at a pace: short of what would make a quiet book count as stale."""
 
 
+QUIET_NS: Final = 1_000_000_000
+"""How long a look at the machine takes."""
+GAP_NS: Final = 20_000
+"""A loop that reads the clock and stands still for longer was not running."""
+
+
+class Quiet(msgspec.Struct, frozen=True, kw_only=True):
+    """How quiet the machine is: what a loop that only reads the clock lost, for a second."""
+
+    lost_share: float
+    """Share of the time in which it did not run, in gaps above 20 us."""
+    longest_us: float
+
+    @classmethod
+    def look(cls) -> "Quiet":
+        """Read the clock for `QUIET_NS`."""
+        now = stopwatch_ns
+        last = start = now()
+        lost = longest = 0
+        while last - start < QUIET_NS:
+            at = now()
+            gap, last = at - last, at
+            if gap > GAP_NS:
+                lost, longest = lost + gap, max(longest, gap)
+        return cls(lost_share=round(lost / (last - start), 4), longest_us=round(longest / 1e3, 1))
+
+
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """A distribution of latencies, microseconds."""
 
