@@ -346,11 +346,14 @@ def text_of(value: Any) -> str:
 
 
 def whole_of(value: Any) -> int:
-    """Return an integer, whatever its dress."""
+    """Return an integer, whatever its dress; what is none is one if its nearest double is."""
     number = Decimal(text_of(value))
-    if number != int(number):
+    if number == int(number):
+        return int(number)
+    double = float(number)
+    if not double.is_integer():
         raise TypeError(f"no integer: {value!r}")
-    return int(number)
+    return int(double)
 
 
 def pairs(rows: Any) -> list[Text]:

@@ -275,6 +275,8 @@ class Market(BookKeeper[_Book, _Source]):
 
     def _depth(self, frame: Frame, source: _Source) -> int:
         event = binance.decode_depth(frame.payload).data
+        if event.final < event.first:
+            return self._drop("bad_fields", frame)
         is_futures = event.previous >= 0
         book = (source.futures if is_futures else source.spot).get(event.symbol)
         if book is None:
@@ -283,7 +285,7 @@ class Market(BookKeeper[_Book, _Source]):
             if book is None:
                 return NO_ROW
         n_bids, n = self._load(event)
-        if fault := self._diff_fault(book, event, n):
+        if fault := self._diff_fault(book, n):
             return self._drop(fault, frame)
         last = book.chain.last
         step = book.chain.judge(event.first, event.final, event.previous, event.event_ms)
@@ -308,12 +310,10 @@ class Market(BookKeeper[_Book, _Source]):
         book.check.on_diff()
         return self._answer(code, book, frame)
 
-    def _diff_fault(self, book: _Book, event: Depth, n: int) -> str:
+    def _diff_fault(self, book: _Book, n: int) -> str:
         """Return why a loaded diff cannot be used; told before its number is taken as seen."""
         if n == FULL:
             return "too_many_levels"
-        if event.final < event.first:
-            return "bad_fields"
         return REASONS.get(check_levels(self._levels, n, book.per_price, book.per_size), "")
 
     def _mark(self, frame: Frame, source: _Source) -> int:
