@@ -235,7 +235,7 @@ class Book:
         if self._is_overtaken(event) or (event.is_answer and self._is_short(event)):
             return
         if not is_usable([*event.bids, *event.asks], self._steps):
-            if not event.is_answer:
+            if not event.is_answer and self.is_trusted:
                 self.lose()
             return
         self.is_trusted, self.is_doubtful = True, False
