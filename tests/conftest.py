@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from finllm.app.replay import Inputs, Summary, replay
 from finllm.app.settings import Settings, load_settings
@@ -12,6 +13,9 @@ from finllm.domain.identity import canonical
 from finllm.market.synthetic import SyntheticMarket, generate
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+hypothesis_settings.load_profile("repeatable")
 
 Emitted = list[tuple[int, bytes]]
 

@@ -110,12 +110,16 @@ def walk(tapes: list[Path], every_s: float = 0.0, seed: int = 1) -> Walk:
                 seen.first_after[n_told] = int(market.view(index)[BookView.FLAGS])
                 n_told += 1
         _answer(market, injector, asked, now, tally)
+    _close(market, injector, tally, seen)
+    return seen
+
+
+def _close(market: Market, injector: Injector, tally: Tally, seen: Walk) -> None:
     market.finish()
     seen.faults = injector.log
     seen.dropped, seen.noted = dict(tally.dropped), dict(tally.noted)
     seen.unusable_at_end = sum(market.needs_snapshot(i) for i in range(len(market.instruments)))
     assert tally.read == tally.used + sum(tally.dropped.values())
-    return seen
 
 
 def _is_first_book(frame: Frame) -> bool:

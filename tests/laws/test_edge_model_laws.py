@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from finllm.edge.artifact import SHIPPED, Artifact, load_artifact, open_model
 from finllm.edge.inference import InProcess, WorkerPool
 from finllm.edge.model import ConstantModel
+from finllm.edge.onnx import CPU
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 
@@ -25,7 +26,7 @@ def _constant() -> Artifact:
 
 
 def _by_graph(artifact: Artifact) -> Artifact:
-    model = open_model(artifact.folder, artifact.manifest, by_graph=True)
+    model = open_model(artifact.folder, artifact.manifest, provider=CPU)
     return Artifact(artifact.manifest, artifact.spec, model, artifact.folder)
 
 

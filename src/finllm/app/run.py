@@ -238,7 +238,7 @@ def run_live(settings: Settings, run: Path, options: Options) -> Summary:
     with ExitStack() as undo:
         artifact = settings.edge.book_artifact
         folder = Path(artifact) if artifact else SHIPPED["book"]
-        edge = IsolatedEdge(folder, max(1, settings.edge.workers))
+        edge = IsolatedEdge(folder, max(1, settings.edge.workers), provider=settings.edge.provider)
         undo.callback(edge.close)
         edge.start()
         options.on_edge(edge)

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Folder of the bar model; empty = the one that ships."""
     workers: Annotated[int, Meta(ge=0, le=64)] = 0
     """Inference processes; 0 = in this process."""
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where a model runs: as the compiled kernel that it offers, else as its ONNX graph on the CPU; or as
+    that graph where it is told to."""
     chunk: Annotated[int, Meta(ge=1, le=65_536)] = 512
     """Most frames taken at a time; a digest does not depend on it."""
 

@@ -8,7 +8,7 @@ import msgspec
 
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.recording import Recorder, Start
-from finllm.app.settings import Settings
+from finllm.app.settings import EdgeSettings, Settings
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
@@ -71,12 +71,15 @@ class _Alarm:
             tell(why)
 
 
-def _road(
-    folder: str, name: str, spec: FeatureSpec, gate: Gate, *, workers: int, grid_ns: int
-) -> Road:
+def _road(edge: EdgeSettings, name: str, spec: FeatureSpec, gate: Gate, grid_ns: int) -> Road:
+    folder = edge.book_artifact if name == "book" else edge.bar_artifact
     path = Path(folder) if folder else SHIPPED[name]
-    artifact = load_artifact(path, spec=spec)
-    inference: Inference = WorkerPool(path, workers) if workers else InProcess(artifact)
+    artifact = load_artifact(path, spec=spec, provider=edge.provider)
+    inference: Inference = (
+        WorkerPool(path, edge.workers, provider=edge.provider)
+        if edge.workers
+        else InProcess(artifact)
+    )
     return Road(artifact=artifact, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate)
 
 
@@ -123,23 +126,9 @@ def wire(
     bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
     with ExitStack() as undo:
-        book = _road(
-            edge.book_artifact,
-            "book",
-            BOOK_SPEC,
-            Gate(settings.escalation),
-            workers=edge.workers,
-            grid_ns=grid_ns,
-        )
+        book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
         undo.callback(book.inference.close)
-        bar = _road(
-            edge.bar_artifact,
-            "bar",
-            BAR_SPEC,
-            Gate(bar_gate),
-            workers=edge.workers,
-            grid_ns=grid_ns,
-        )
+        bar = _road(edge, "bar", BAR_SPEC, Gate(bar_gate), grid_ns)
         undo.callback(bar.inference.close)
         recorder = _recorder(run, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
         undo.callback(recorder.close)

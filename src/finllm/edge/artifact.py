@@ -19,9 +19,11 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.linear import LinearModel
 from finllm.edge.model import EdgeModel
-from finllm.edge.onnx import OnnxModel
+from finllm.edge.onnx import CPU, PROVIDERS, OnnxModel
 
 FORMAT: Final = 1
+AUTO: Final = "auto"
+"""The fastest way that an artifact offers: its compiled kernel, else its graph on the CPU."""
 MODEL_FILE: Final = "model.onnx"
 WEIGHTS_FILE: Final = "weights.npy"
 MANIFEST_FILE: Final = "manifest.json"
@@ -164,38 +166,56 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def load_artifact(folder: Path, *, spec: FeatureSpec) -> Artifact:
+def load_artifact(folder: Path, *, spec: FeatureSpec, provider: str = AUTO) -> Artifact:
     """Load an artifact that is to serve rows of a feature spec.
 
+    Args:
+        folder: The artifact's folder.
+        spec: The feature spec of the rows.
+        provider: See `open_model`.
+
     Raises:
-        ArtifactError: If a file is missing or changed, or the artifact reads another spec; says
-            what differs.
+        ArtifactError: If a file is missing or changed, the provider is not there, or the artifact
+            reads another spec; says what differs.
     """
     manifest = read_manifest(folder)
     _match(manifest, spec, folder)
-    return Artifact(manifest, spec, open_model(folder, manifest), folder)
+    return Artifact(manifest, spec, open_model(folder, manifest, provider=provider), folder)
 
 
-def open_model(folder: Path, manifest: Manifest, *, by_graph: bool = False) -> EdgeModel:
-    """Return an artifact's model, warm, served the fastest way that it offers.
+def open_model(folder: Path, manifest: Manifest, *, provider: str = AUTO) -> EdgeModel:
+    """Return an artifact's model, warm.
 
     Args:
         folder: The artifact's folder.
         manifest: Its manifest.
-        by_graph: Serve the ONNX graph even where there is a compiled kernel for it.
+        provider: `AUTO`, or where the ONNX graph is to run, one of `onnx.PROVIDERS`, even where there
+            is a compiled kernel for it.
 
     Raises:
-        ArtifactError: If a file is missing or was changed after it was built.
+        ArtifactError: If a file is missing or was changed after it was built, or the provider is
+            unknown or not there.
     """
-    made = LinearModel if manifest.weights_sha256 and not by_graph else OnnxModel
+    if provider != AUTO and provider not in PROVIDERS:
+        known = ", ".join((AUTO, *PROVIDERS))
+        raise ArtifactError(f"no provider is called {provider!r}; known: {known}")
     graph = _read(folder / MODEL_FILE, manifest.model_sha256)
     weights = _read(folder / WEIGHTS_FILE, manifest.weights_sha256)
-    return made(
-        weights if made is LinearModel else graph,
+    if provider == AUTO and manifest.weights_sha256:
+        return LinearModel(
+            weights,
+            n_features=len(manifest.columns),
+            spec_hash=manifest.spec_hash,
+            horizons=manifest.horizons,
+            version=manifest.version,
+        )
+    return OnnxModel(
+        graph,
         n_features=len(manifest.columns),
         spec_hash=manifest.spec_hash,
         horizons=manifest.horizons,
         version=manifest.version,
+        provider=CPU if provider == AUTO else provider,
     )
 
 

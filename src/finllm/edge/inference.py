@@ -1,8 +1,8 @@
 """Where inference runs: in this process, or spread over workers. The same bits either way.
 
-A worker is `python -m finllm.edge.inference <descriptor> <artifact folder>`; requests are the rows' bytes,
-answers the claims'. A model is pure per row, so rows may be split at will. Knows nothing of
-instruments.
+A worker is `python -m finllm.edge.inference <descriptor> <artifact folder> <provider>`; requests are
+the rows' bytes, answers the claims'. A model is pure per row, so rows may be split at will. Knows
+nothing of instruments.
 """
 
 import sys
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import WorkerError
-from finllm.edge.artifact import Artifact, open_model, read_manifest
+from finllm.edge.artifact import AUTO, Artifact, open_model, read_manifest
 from finllm.edge.model import RAW_WIDTH, EdgeModel
 from finllm.runtime.worker import Worker, answer
 
@@ -56,6 +56,7 @@ class WorkerPool:
     Args:
         artifact_folder: Folder of the artifact; each worker loads it.
         n: Number of workers, at least one.
+        provider: Where its graph runs; see `artifact.open_model`.
         timeout_s: How long one answer may take before a worker counts as dead.
 
     Raises:
@@ -63,13 +64,15 @@ class WorkerPool:
         WorkerError: If `n` is below one.
     """
 
-    def __init__(self, artifact_folder: Path, n: int, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, artifact_folder: Path, n: int, *, provider: str = AUTO, timeout_s: float = 60.0
+    ) -> None:
         manifest = read_manifest(artifact_folder)
         if n < 1:
             raise WorkerError(f"a pool needs at least one worker, not {n}")
         self._n_horizons = len(manifest.horizons)
         self._workers = [
-            Worker(MODULE, [str(artifact_folder)], timeout_s=timeout_s) for _ in range(n)
+            Worker(MODULE, [str(artifact_folder), provider], timeout_s=timeout_s) for _ in range(n)
         ]
 
     @property
@@ -114,12 +117,12 @@ def _reply(model: EdgeModel, request: bytes) -> bytes:
     return model.infer(rows).astype("<f8").tobytes()
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, provider: str) -> None:
     """Serve one artifact until the parent is gone."""
     manifest = read_manifest(folder)
-    model = open_model(folder, manifest)
+    model = open_model(folder, manifest, provider=provider)
     answer(lambda request: _reply(model, request))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[2]))
+    main(Path(sys.argv[2]), sys.argv[3])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from finllm.domain.errors import WorkerError
 from finllm.domain.forecast import forecast_row_dtype
-from finllm.edge.artifact import Manifest, open_model, read_manifest
+from finllm.edge.artifact import AUTO, Manifest, open_model, read_manifest
 from finllm.edge.model import EdgeModel
 from finllm.edge.serving import (
     ROW,
@@ -259,12 +259,12 @@ class Worker:
                 self._post.bell.wait(_NAP_MS)
 
 
-def main(folder: Path, descriptors: list[int]) -> None:
+def main(folder: Path, descriptors: list[int], provider: str) -> None:
     """Get ready, wait for a post, and hold it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who then ends us
     manifest = read_manifest(folder)
     sizes = Sizes.of(manifest)
-    model = open_model(folder, manifest)
+    model = open_model(folder, manifest, provider=provider)
     _rehearse(model, sizes)
     doors = Segment.attach(descriptors[0]).words
     bells = [Bell(descriptor) for descriptor in descriptors[1 : 1 + DOORS]]
@@ -396,6 +396,7 @@ class IsolatedEdge:
     Args:
         artifact_folder: Folder of the artifact; each worker loads it.
         n: Number of workers.
+        provider: Where its graph runs; see `artifact.open_model`.
         n_keys: Instruments that each can serve.
         ring_length: Rows that a reader may fall behind.
         stall_ns: A worker silent for longer is replaced.
@@ -407,6 +408,7 @@ class IsolatedEdge:
         artifact_folder: Path,
         n: int = 1,
         *,
+        provider: str = AUTO,
         n_keys: int = N_KEYS,
         ring_length: int = 1 << 13,
         stall_ns: int = 2_000_000_000,
@@ -418,7 +420,7 @@ class IsolatedEdge:
         self._posts = [Post.create(self.sizes, n_keys, ring_length) for _ in range(n)]
         self.crew = Crew(
             MODULE,
-            [str(artifact_folder), ",".join(str(d) for d in self._descriptors)],
+            [str(artifact_folder), ",".join(str(d) for d in self._descriptors), provider],
             self._descriptors,
             n,
             last_beat=lambda post: self._posts[post].entries.last_beat,
@@ -522,4 +524,4 @@ class IsolatedEdge:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[2]), [int(d) for d in sys.argv[3].split(",")])
+    main(Path(sys.argv[2]), [int(d) for d in sys.argv[3].split(",")], sys.argv[4])

@@ -3,10 +3,13 @@
 The graph takes `rows` float32 [n, F] and gives `scores` float32 [n, 8 H]: for each horizon three
 logits, then five quantiles in units of sigma * sqrt(horizon). It standardises its own input. Use
 fp32 Gemm, MatMul, Conv or trees: dynamically quantised graphs answer otherwise in a batch than
-alone.
+alone. It runs on the CPU unless another provider is asked for; those are untested here, for want of a
+GPU, and sum in other orders, so that a digest holds on one provider only.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,19 @@ from finllm.domain.errors import ArtifactError
 from finllm.domain.instrument import Horizon
 from finllm.edge.model import RAW_WIDTH, finish, narrow
 
+CPU: Final = "cpu"
+PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        CPU: ("CPUExecutionProvider",),
+        "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+        "tensorrt": (
+            "TensorrtExecutionProvider",
+            "CUDAExecutionProvider",
+            "CPUExecutionProvider",
+        ),
+    }
+)
+"""What ONNX Runtime calls each provider; the later ones run what the first cannot."""
 N_WARM = 20
 """Calls at load, so that the first forecast does not pay for lazy allocation."""
 
@@ -28,9 +44,11 @@ class OnnxModel:
         spec_hash: Hash of the feature spec that it reads.
         horizons: Horizons served, in the order of the graph's output.
         version: Name and content hash.
+        provider: Where it runs, one of `PROVIDERS`.
 
     Raises:
-        ArtifactError: If the file is no graph, or its input or output has another shape.
+        ArtifactError: If the file is no graph, its input or output has another shape, or the provider
+            is not there.
     """
 
     def __init__(
@@ -41,12 +59,13 @@ class OnnxModel:
         spec_hash: str,
         horizons: tuple[Horizon, ...],
         version: str,
+        provider: str = CPU,
     ) -> None:
         self.spec_hash = spec_hash
         self.horizons = horizons
         self.version = version
         self._n_features = n_features
-        self._session = _open(graph)
+        self._session = _open(graph, provider)
         _check(self._session, n_features, RAW_WIDTH * len(horizons))
         # One row's buffers, bound once: half the cost of `run` (tests/benchmarks/test_edge_speed.py).
         self._row = np.zeros((1, n_features), dtype=np.float32)
@@ -75,9 +94,12 @@ class OnnxModel:
         return raw
 
 
-def _open(graph: bytes) -> Any:
+def _open(graph: bytes, provider: str) -> Any:
     import onnxruntime
 
+    wanted, found = PROVIDERS[provider], onnxruntime.get_available_providers()
+    if wanted[0] not in found:
+        raise ArtifactError(_not_there(provider, f"this ONNX Runtime has {', '.join(found)}"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -86,9 +108,20 @@ def _open(graph: bytes) -> Any:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(graph, options, providers=list(wanted))
     except Exception as error:
         raise ArtifactError(f"ONNX Runtime cannot load the graph: {error}") from error
+    # Where a driver or a library is missing it falls back without a word.
+    if (served := session.get_providers()[0]) != wanted[0]:
+        raise ArtifactError(_not_there(provider, f"it could not start and fell back to {served}"))
+    return session
+
+
+def _not_there(provider: str, why: str) -> str:
+    return (
+        f"no model can run on {provider}: {why}; install onnxruntime-gpu in place of onnxruntime"
+        " with the driver it asks for, or set edge.provider to auto"
+    )
 
 
 def _bind(session: Any, row: NDArray[np.float32], scores: NDArray[np.float32]) -> Any:

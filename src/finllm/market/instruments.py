@@ -94,7 +94,9 @@ def decimals_of(values: Collection[float]) -> int:
     numbers = numbers[(numbers >= 0.0) & (numbers < 2.0**53)]  # beyond, every double is whole
     for n in range(MAX_DECIMALS):
         scale = 10.0**n
-        if (np.rint(numbers * scale) / scale == numbers).all():
+        # What n decimals suffice for needs no more; scaled further, a large number would round.
+        numbers = numbers[np.rint(numbers * scale) / scale != numbers]
+        if not len(numbers):
             return n
     return MAX_DECIMALS
 

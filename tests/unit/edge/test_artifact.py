@@ -8,6 +8,7 @@ import pytest
 from finllm.domain.errors import ArtifactError
 from finllm.domain.spec import Feature, FeatureSpec
 from finllm.edge.artifact import SHIPPED, load_artifact, read_manifest
+from finllm.edge.onnx import OnnxModel
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 
@@ -126,3 +127,16 @@ def test_weights_that_are_no_weights_are_refused(folder: Path, spec: FeatureSpec
     _edit(folder, weights_sha256=sha256(b"no weights").hexdigest())
     with pytest.raises(ArtifactError, match="cannot be read"):
         load_artifact(folder, spec=spec)
+
+
+def test_a_provider_that_is_not_there_is_named_with_those_that_are(
+    folder: Path, spec: FeatureSpec
+) -> None:
+    for provider in ("cuda", "tensorrt"):
+        with pytest.raises(
+            ArtifactError, match=rf"{provider}.*CPUExecutionProvider.*edge\.provider"
+        ):
+            load_artifact(folder, spec=spec, provider=provider)
+    with pytest.raises(ArtifactError, match="'gpu'; known: auto, cpu, cuda, tensorrt"):
+        load_artifact(folder, spec=spec, provider="gpu")
+    assert type(load_artifact(folder, spec=spec, provider="cpu").model) is OnnxModel

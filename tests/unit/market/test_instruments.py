@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finllm.market.instruments import (
@@ -53,6 +53,7 @@ def test_the_smallest_step_seen_becomes_the_tick():
         max_size=6,
     )
 )
+@example([0.01, 360287970189641.0])
 def test_decimals_of_numbers_are_those_of_their_shortest_texts(numbers):
     texts = [format(Decimal(repr(number)), "f") for number in numbers]
     assert decimals_of(numbers) == max(map(decimals, texts), default=0)

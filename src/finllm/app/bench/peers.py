@@ -22,6 +22,7 @@ from finllm.app.bench.rolling import PandasColumns
 from finllm.domain.market import Frame
 from finllm.edge.artifact import Artifact, open_model
 from finllm.edge.model import EdgeModel
+from finllm.edge.onnx import CPU
 from finllm.market.feed import Market
 from finllm.runtime.tally import Tally
 
@@ -178,7 +179,7 @@ class PeerPath:
         artifact: Artifact,
         ticks: Mapping[int, float],
     ) -> None:
-        model = open_model(artifact.folder, artifact.manifest, by_graph=True)
+        model = open_model(artifact.folder, artifact.manifest, provider=CPU)
         self.peers = {
             source: Peer(book(), columns(), model, tick) for source, tick in ticks.items()
         }

@@ -23,6 +23,7 @@ from finllm.app.fastpath import FastPath
 from finllm.domain.errors import WorkerError
 from finllm.domain.market import Frame
 from finllm.edge.artifact import Artifact, open_model, read_manifest
+from finllm.edge.onnx import CPU
 from finllm.edge.serving import ROW, TS_RECV
 from finllm.market.feed import Market
 from finllm.runtime.clock import stopwatch_ns
@@ -38,7 +39,7 @@ WAIT_S: Final = 60.0
 
 def _work(folder: Path, rows: Any, claims: Any) -> None:
     """Infer for every row until None comes; a number is passed on as it is."""
-    model = open_model(folder, read_manifest(folder), by_graph=True)
+    model = open_model(folder, read_manifest(folder), provider=CPU)
     while (message := rows.get()) is not None:
         if isinstance(message, int):
             claims.put(message)

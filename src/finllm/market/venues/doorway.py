@@ -164,11 +164,13 @@ def ns_of_iso(text: str) -> int:
     """Return an ISO 8601 time in UTC (`2021-04-17T16:43:37.075687Z`) in ns; up to nine decimals count.
 
     Raises:
-        ValueError: If it is none, or before 1970.
+        ValueError: If it is none, states another zone, or lies before 1970.
     """
     whole, _, rest = text.rstrip("Z").partition(".")
-    moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-    return _within(to_ns(moment) + _fraction(rest))
+    moment = datetime.fromisoformat(whole)
+    if moment.tzinfo is not None:
+        raise ValueError(f"a time with an offset: {text[:48]!r}")
+    return _within(to_ns(moment.replace(tzinfo=UTC)) + _fraction(rest))
 
 
 def ns_of_seconds(text: str) -> int:
