@@ -154,8 +154,6 @@ class Laid:
         self.held_since = 0
 
     def lay(self, top: Top, steps: Steps, ts_recv: int) -> None:
-        if not is_usable([top.bid, top.ask], steps):
-            return
         if top.order <= self.order:
             self.held_since = self.held_since or ts_recv
             if ts_recv - self.held_since <= STALE_NS:
@@ -313,6 +311,8 @@ class Book:
 
     def _top(self, event: Top, ts_recv: int) -> None:
         is_whole = all(float(text) > 0.0 for text in (*event.bid, *event.ask))
+        if is_whole and not is_usable([event.bid, event.ask], self._steps):
+            return
         if is_whole and not event.order and not self.is_trusted:
             # One of no stated place goes by our clock, and takes the other's place if that is older.
             self.is_touch_optional = ts_recv <= self._laid.order
