@@ -801,7 +801,7 @@ class BinanceBook:
             self._diff(event)
         elif isinstance(event, Answer):
             self._answer(event)
-        elif isinstance(event, Top):
+        elif isinstance(event, Top) and is_usable([event.bid, event.ask], self._steps):
             self._laid.lay(event, self._steps, ts_recv)
             self._bid = self._laid.levels[0] if self._laid.levels else self._bid
 
