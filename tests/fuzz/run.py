@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 CORPUS = HERE / "corpus"
 MAX_SIZE = 6_000
 """Bytes of one input."""
-KEPT_SIZE = 18_000
+KEPT_SIZE = 16_000
 """Bytes kept for one venue."""
 N_SEEDS = 24
 FOUND = "found-*.txt"
