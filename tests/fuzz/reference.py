@@ -236,10 +236,11 @@ class Book:
             if not event.is_answer and self.is_trusted:
                 self.lose()
             return
+        was_doubtful = self.is_doubtful
         self.is_trusted, self.is_doubtful = True, False
         self.sides.replace(event.bids, event.asks, self._steps)
         self._depth = event.depth or self._depth
-        self._advance(event)
+        self._advance(event, was_doubtful=was_doubtful)
         held, self._held = self._held, []
         for change in held:
             if event.is_answer and change.number > event.number:
@@ -292,10 +293,12 @@ class Book:
         self._advance(event)
         self._verify(event)
 
-    def _advance(self, event: Depth) -> None:
+    def _advance(self, event: Depth, *, was_doubtful: bool = False) -> None:
         self._last = event.number
         self._last_ts = event.ts or self._last_ts
-        if event.order == 0 or event.order < self._order:
+        if was_doubtful:
+            self.is_touch_optional = True  # how far the other had come is not known
+        elif event.order == 0 or event.order < self._order:
             self._laid.forget()
             self.is_touch_optional = False
         self._order = event.order
