@@ -186,6 +186,7 @@ class Book:
         self.sides = Sides()
         self.is_trusted = False
         self.sources: set[int] = set()
+        self.n_whole = 0
         self.is_linked = True
         self._steps = steps
         self._rule = rule
@@ -203,9 +204,12 @@ class Book:
         if isinstance(event, Top):
             self._top(event, ts_recv)
         elif isinstance(event, Depth):
-            self.sources.add(source)
             self.is_linked &= event.is_whole or event.previous is not None
+            before = self.n_whole
             (self._whole if event.is_whole else self._change)(event)
+            if self.n_whole > before:
+                self.sources.clear()
+            self.sources.add(source)
 
     def shown(self) -> Shown | None:
         """Return what the book shows, or None if it is not to be trusted."""
@@ -236,6 +240,7 @@ class Book:
             if not event.is_answer and self.is_trusted:
                 self.lose()
             return
+        self.n_whole += 1
         was_doubtful = self.is_doubtful
         self.is_trusted, self.is_doubtful = True, False
         self.sides.replace(event.bids, event.asks, self._steps)

@@ -102,7 +102,7 @@ class _Book:
 
     __slots__ = (
         "cells", "checks", "depth", "held", "index", "instrument", "is_placed", "is_unverified", "is_valid",
-        "last", "last_ts", "odd", "order", "per_price", "per_size", "places", "source", "touches",
+        "last", "last_ts", "odd", "order", "per_price", "per_size", "places", "sources", "touches",
         "trade_number", "trade_ts", "view",
     )  # fmt: skip
 
@@ -124,8 +124,8 @@ class _Book:
         self.order = 0
         self.depth = 0
         self.places = (0, 0)
-        self.source = -1
-        """Where the depth comes from."""
+        self.sources: set[int] = set()
+        """Where the depth has come from since its last whole book."""
         self.held: deque[tuple[Diff, _Ticket]] = deque()
         self.touches: deque[Touch] = deque()
         self.trade_number = 0
@@ -334,7 +334,7 @@ class VenueFeed(BookKeeper[_Book, _Source]):
 
     def _break_source(self, frame: Frame, last: int, number: int, reason: str) -> None:
         for book in self._books:
-            if book.source == frame.source and book.is_valid:
+            if frame.source in book.sources and book.is_valid:
                 self._break(book, frame, last, number, reason)
         for stranger in self._strangers.values():
             for ticket in stranger.forget_depth(frame.source):
@@ -469,7 +469,9 @@ class VenueFeed(BookKeeper[_Book, _Source]):
             book.touches.clear()
         book.order = event.order
         book.is_unverified = event.is_unverified
-        book.source = frame.source
+        if isinstance(event, Snapshot):
+            book.sources.clear()
+        book.sources.add(frame.source)
 
     def _row(self, book: _Book, event: Depth, ticket: _Ticket) -> int:
         """Verify the depth and fill the view; a failed checksum breaks the book instead."""
