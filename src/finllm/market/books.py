@@ -32,6 +32,8 @@ class KeptBook(Protocol):
     view: NDArray[int64]
     checks: BookChecks
     is_valid: bool
+    depth_source: int
+    """The source that depth last came from, used or not; -1 before any came."""
 
 
 class KeptSource(Protocol):
@@ -95,6 +97,15 @@ class BookKeeper(Generic[B, S]):
     def needs_snapshot(self, index: int) -> bool:
         """Return whether an instrument's depth is unusable until a new snapshot comes."""
         return not self._books[index].is_valid
+
+    def wants_snapshot(self, index: int) -> bool:
+        """Return whether an instrument's depth comes, but is unusable until a new snapshot does."""
+        book = self._books[index]
+        return not book.is_valid and book.depth_source >= 0
+
+    def depth_source(self, index: int) -> int:
+        """Return the source that an instrument's depth last came from; -1 before any came."""
+        return self._books[index].depth_source
 
     def _tell_gap(self, book: B, frame: Frame, last: int, number: int, reason: str) -> None:
         self._on_gap(

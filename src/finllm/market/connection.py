@@ -17,7 +17,8 @@ class Said(msgspec.Struct, frozen=True):
 
     connection: Literal["down", "silent"]
     symbol: str = ""
-    """Of a silence: the venue's symbol; a frame for each that the connection carries."""
+    """Of a silence: the venue's symbol; empty where it is not known what the connection carries: then it is
+    of every book whose depth came by it."""
 
 
 decode_said: Final = msgspec.json.Decoder(Said).decode
@@ -28,8 +29,8 @@ def down() -> bytes:
     return msgspec.json.encode(Said(connection="down"))
 
 
-def silent(symbol: str) -> bytes:
-    """Return the frame that says that nothing came about a symbol for longer than the time-out."""
+def silent(symbol: str = "") -> bytes:
+    """Return the frame that says that nothing came, of a symbol or at all, for longer than the time-out."""
     return msgspec.json.encode(Said(connection="silent", symbol=symbol))
 
 

@@ -71,8 +71,8 @@ class _Book:
     """One instrument's book and everything that is kept beside it."""
 
     __slots__ = (
-        "cells", "chain", "check", "checks", "held", "index", "instrument", "is_futures", "is_valid",
-        "odd", "per_price", "per_size", "trade_ms", "trade_number", "view",
+        "cells", "chain", "check", "checks", "depth_source", "held", "index", "instrument", "is_futures",
+        "is_valid", "odd", "per_price", "per_size", "trade_ms", "trade_number", "view",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, index: int, cells: Array, check_every: int) -> None:
@@ -84,6 +84,7 @@ class _Book:
         self.check = TouchCheck(cells, check_every, self.checks)
         self.is_futures = instrument.venue not in SPOTS
         self.is_valid = False
+        self.depth_source = -1
         self.chain = Continuity(is_futures=self.is_futures)
         self.held: deque[tuple[Depth, Frame]] = deque()
         self.per_price = per_unit(instrument.tick_size)
@@ -284,6 +285,7 @@ class Market(BookKeeper[_Book, _Source]):
             book = self._meet(frame, source, event.symbol, is_futures=is_futures)
             if book is None:
                 return NO_ROW
+        book.depth_source = frame.source
         n_bids, n = self._load(event)
         if fault := self._diff_fault(book, n):
             return self._drop(fault, frame)
@@ -365,6 +367,9 @@ class Market(BookKeeper[_Book, _Source]):
         for book in (*source.spot.values(), *source.futures.values()):
             if book.is_valid:
                 self._break(book, said.connection, book.chain.last, 0, frame)
+            # What was held ends where the connection did, and whatever comes next may be numbered anew.
+            self._drop_held(book, "gap")
+            restart(book.cells)
             book.chain = Continuity(is_futures=book.is_futures)
         return NO_ROW
 

@@ -71,6 +71,10 @@ class Books(Protocol):
 
     def needs_snapshot(self, index: int) -> bool: ...  # noqa: D102
 
+    def wants_snapshot(self, index: int) -> bool: ...  # noqa: D102
+
+    def depth_source(self, index: int) -> int: ...  # noqa: D102
+
     def finish(self) -> None: ...  # noqa: D102
 
 
@@ -228,6 +232,16 @@ class Markets:
         """Return whether an instrument's depth is unusable until a new snapshot comes."""
         books, own = self._homes[index]
         return books.needs_snapshot(own)
+
+    def wants_snapshot(self, index: int) -> bool:
+        """Return whether an instrument's depth comes, but is unusable until a new snapshot does."""
+        books, own = self._homes[index]
+        return books.wants_snapshot(own)
+
+    def depth_source(self, index: int) -> int:
+        """Return the source that an instrument's depth last came from; -1 before any came."""
+        books, own = self._homes[index]
+        return books.depth_source(own)
 
     def finish(self) -> None:
         """Settle what was left open, once the input has ended."""

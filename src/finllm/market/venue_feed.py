@@ -44,7 +44,7 @@ from finllm.market.books import (
     BookKeeper,
 )
 from finllm.market.checks import BookChecks
-from finllm.market.connection import SIGN, decode_said
+from finllm.market.connection import SIGN, Said, decode_said
 from finllm.market.instruments import ENOUGH_PRICES, InstrumentTable, infer, per_unit
 from finllm.market.offset import ClockOffset
 from finllm.market.sequence import Step
@@ -101,9 +101,9 @@ class _Book:
     """One instrument's book and everything that is kept beside it."""
 
     __slots__ = (
-        "cells", "checks", "depth", "held", "index", "instrument", "is_placed", "is_unverified", "is_valid",
-        "last", "last_ts", "odd", "order", "per_price", "per_size", "places", "sources", "touches",
-        "trade_number", "trade_ts", "view",
+        "cells", "checks", "depth", "depth_source", "held", "index", "instrument", "is_placed",
+        "is_unverified", "is_valid", "last", "last_ts", "odd", "order", "per_price", "per_size",
+        "places", "sources", "touches", "trade_number", "trade_ts", "view",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, index: int, cells: Array) -> None:
@@ -118,6 +118,7 @@ class _Book:
         self.is_unverified = True
         self.is_placed = True
         """Whether the touch that is laid says its own place; else our clock numbers it."""
+        self.depth_source = -1
         self.last = 0
         """Number of the last snapshot or diff applied."""
         self.last_ts = 0
@@ -206,6 +207,7 @@ class VenueFeed(BookKeeper[_Book, _Source]):
         self._listings: dict[str, Listing] = {}
         self._levels = np.zeros((MAX_LEVELS, 2), dtype=np.float64)
         self._waiting: deque[tuple[Event, _Ticket]] = deque()
+        self._silent: deque[tuple[_Book, _Ticket]] = deque()
         self._verbs: dict[type, Callable[[Any, _Ticket, _Book], int]] = {
             Snapshot: self._snapshot,
             Diff: self._diff,
@@ -241,14 +243,25 @@ class VenueFeed(BookKeeper[_Book, _Source]):
             source = self._source(frame)
             self._break_source(frame, source.last, 0, said.connection)
             source.last = -1
-        elif book := self._by_symbol.get(said.symbol):
-            fill_view(book.cells, _DEPTH_KIND, frame.ts_recv, self._when(frame, 0))
-            return self._made(book, ticket)
+        else:
+            silent = [book for book in self._books if self._is_about(said, book, frame)]
+            ticket.n_open += len(silent)
+            self._silent.extend((book, ticket) for book in silent)
         self._use(ticket)
-        return NO_ROW
+        return self.more()
+
+    @staticmethod
+    def _is_about(said: Said, book: _Book, frame: Frame) -> bool:
+        if said.symbol:
+            return book.instrument.symbol == said.symbol.upper()
+        return book.depth_source == frame.source
 
     def more(self) -> int:
         """Return the index of the instrument whose view has the frame's next row, else -1."""
+        while self._silent:
+            book, ticket = self._silent.popleft()
+            fill_view(book.cells, _DEPTH_KIND, ticket.frame.ts_recv, self._when(ticket.frame, 0))
+            return self._made(book, ticket)
         while self._waiting:
             index = self._take(*self._waiting.popleft())
             if index != NO_ROW:
@@ -293,7 +306,11 @@ class VenueFeed(BookKeeper[_Book, _Source]):
         if isinstance(event, Listing):
             return self._listing(event, ticket)
         book = self._by_symbol.get(event.symbol) or self._meet(event, ticket)
-        return NO_ROW if book is None else self._verbs[type(event)](event, ticket, book)
+        if book is None:
+            return NO_ROW
+        if isinstance(event, Depth):
+            book.depth_source = ticket.frame.source
+        return self._verbs[type(event)](event, ticket, book)
 
     def _use(self, ticket: _Ticket) -> None:
         ticket.is_used = True
@@ -334,8 +351,12 @@ class VenueFeed(BookKeeper[_Book, _Source]):
 
     def _break_source(self, frame: Frame, last: int, number: int, reason: str) -> None:
         for book in self._books:
-            if frame.source in book.sources and book.is_valid:
+            if book.is_valid and frame.source in book.sources:
                 self._break(book, frame, last, number, reason)
+            elif any(ticket.frame.source == frame.source for _, ticket in book.held):
+                self._drop_held(book, "gap")
+            if reason != "gap" and book.depth_source == frame.source:
+                book.cells[Cell.TOUCH_U] = 0  # touches may be numbered anew as well
         for stranger in self._strangers.values():
             for ticket in stranger.forget_depth(frame.source):
                 self._drop("gap", ticket)

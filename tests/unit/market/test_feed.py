@@ -6,6 +6,7 @@ import pytest
 
 from finllm.domain.instrument import Instrument
 from finllm.domain.market import BookView, Flag, Frame, RowKind
+from finllm.market.connection import down
 from finllm.market.instruments import InstrumentTable
 
 V = BookView
@@ -454,3 +455,43 @@ def test_a_stranger_is_known_by_levels_and_not_by_fields_that_do_not_belong(new_
                 "e": "trade", "data": 5})  # fmt: skip
     story.settle()
     assert [instrument.tick_size for instrument in story.market.instruments] == [0.1]
+
+
+def test_what_was_held_when_the_connection_ended_is_never_joined_to_what_comes_after(story):
+    story.touch(1)
+    story.diff(100, 101, 99, bids=[("100.0", "1")])
+    story.diff(102, 103, 101, bids=[("100.1", "1")])
+    story.push(down())
+    story.diff(200, 201, 199)
+    story.snapshot(101)  # asked for before, late
+    assert story.diff(202, 203, 201) == -1
+    assert story.market.needs_snapshot(0)
+    story.snapshot(205)
+    assert story.diff(206, 207, 205) == 0
+    assert story.market.view(0)[V.FLAGS] == Flag.VALID
+    assert story.settle() == {"gap": 2, "stale_snapshot": 1, "before_snapshot": 2}
+
+
+def test_a_touch_of_an_ended_connection_lies_over_no_later_book(story):
+    story.opened()
+    story.touch(25)
+    story.push(down())
+    story.snapshot(3, bids=(("90.0", "1"),), asks=(("90.1", "1"),))
+    assert story.diff(4, 5, 3) == 0
+    view = story.market.view(0)
+    assert view[V.FLAGS] == Flag.VALID
+    assert levels(view, "bid", 1) == [(900, 1000)]
+    assert story.touch(6, bid=("90.0", "4"), ask=("90.1", "5")) == 0
+    assert levels(view, "bid", 1) == [(900, 4000)]
+
+
+def test_only_an_instrument_whose_depth_comes_wants_a_snapshot(story):
+    story.touch(5)
+    assert story.market.needs_snapshot(0)
+    assert not story.market.wants_snapshot(0)
+    assert story.market.depth_source(0) == -1
+    story.diff(6, 10, 4, source=1)
+    assert story.market.wants_snapshot(0)
+    assert story.market.depth_source(0) == 1
+    story.snapshot(10)
+    assert not story.market.wants_snapshot(0)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from finllm.domain.market import BookView, Flag, Frame, RowKind
+from finllm.market.connection import down, silent
 from finllm.market.markets import Markets, open_market
 from finllm.market.venue_feed import VenueFeed
 from finllm.market.venues.bitstamp import Bitstamp
@@ -368,6 +369,33 @@ def test_diffs_wait_for_the_answer_that_they_are_newer_than():
     assert bitstamp(told, now, BIDS, ASKS, channel="") == []
     assert bitstamp(told, now + 2, bids=[["100", "9"]]) == []
     assert told.settle() == {"before_snapshot": 2, "stale_snapshot": 1, "old_diff": 1}
+
+
+def test_diffs_held_when_the_connection_ended_are_never_joined_to_what_comes_after():
+    told = Told(Bitstamp)
+    now = told.ms * 1_000
+    bitstamp(told, now, BIDS, ASKS, channel="")
+    told.push(down())
+    bitstamp(told, now + 2, bids=[["100", "9"]])
+    told.push(down())
+    assert bitstamp(told, now + 1, BIDS, ASKS, channel="") == [
+        (RowKind.DEPTH, Flag.VALID | Flag.UNVERIFIED)
+    ]
+    assert told.best() == (100, 5, 101, 5)
+    assert told.settle() == {"gap": 1}
+
+
+def test_a_silence_without_a_symbol_is_of_every_book_of_its_connection(okx):
+    arg, data = {"channel": "books", "instId": "ETH-USDT"}, {"bids": BIDS, "asks": ASKS}
+    data |= {"ts": str(okx.ms), "seqId": 1, "prevSeqId": -1, "checksum": 0}
+    okx.push({"arg": arg, "action": "snapshot", "data": [data]}, source=1)
+    okx.now += 6_000 * MS
+    assert okx.push(silent(), source=1) == [(RowKind.DEPTH, Flag.VALID | Flag.STALE)]
+    assert okx.feed.view(1)[V.TS_RECV] == okx.now
+    assert okx.push(silent("BTC-USDT")) == [(RowKind.DEPTH, Flag.VALID | Flag.STALE)]
+    assert okx.push(silent("XRP-USDT")) == []
+    assert okx.push(silent(), source=7) == []
+    assert okx.settle() == {}
 
 
 def test_held_diffs_are_held_to_the_order_of_their_numbers():
