@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -93,24 +94,49 @@ def live(tapes: list[Path], folder: Path) -> Summary:
     return summary
 
 
-def test_a_live_run_replays_to_its_own_digest(tapes: list[Path], tmp_path: Path) -> None:
-    summary = live(tapes, tmp_path)
+@pytest.fixture(scope="module")
+def lived(tapes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    """A live run's folder and summary."""
+    folder = tmp_path_factory.mktemp("lived")
+    return folder / "run", live(tapes, folder)
+
+
+def test_a_live_run_replays_to_its_own_digest(lived: tuple[Path, Summary], tmp_path: Path) -> None:
+    run, summary = lived
     assert summary.live is not None
     assert summary.live.worker_falls == 1
     assert summary.revisions.applied > 0
     assert summary.frames.read == summary.frames.used + sum(summary.frames.dropped.values())
     assert summary.live.handed_over == summary.live.served + summary.live.conflated
-    again = replay(Inputs(tapes=(tmp_path / "run",)), Settings(), tmp_path / "again")
+    again = replay(Inputs(tapes=(run,)), Settings(), tmp_path / "again")
     assert again.digest == summary.digest
     assert (again.rows, again.forecasts) == (summary.rows, summary.forecasts)
     assert again.frames.dropped == summary.frames.dropped
     assert again.revisions == summary.revisions
     with pytest.raises(InputError, match="own schedule"):
         replay(
-            Inputs(tapes=(tmp_path / "run",), until=summary.frames.read),
+            Inputs(tapes=(run,), until=summary.frames.read),
             Settings(),
             tmp_path / "part",
         )
+
+
+def test_a_killed_run_whose_last_frames_are_gone_replays_up_to_there(
+    lived: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    run, summary = lived
+    killed = tmp_path / "killed"
+    shutil.copytree(run, killed)
+    [lines] = [path for path in (killed / "journal").glob("frames-0-*") if path.suffix == ".txt"]
+    kept = lines.read_bytes().splitlines(keepends=True)[:-200]
+    lines.write_bytes(b"".join(kept))
+    with pytest.raises(InputError, match="fewer frames than it says"):
+        replay(Inputs(tapes=(killed,)), Settings(), tmp_path / "refused")
+    (killed / "run.json").unlink()
+    again = replay(Inputs(tapes=(killed,)), Settings(), tmp_path / "again")
+    assert again.frames.noted["cut_short"] == 1
+    assert 0 < summary.frames.read - again.frames.read <= 200 + 512
+    assert again.frames.read <= len(kept)
 
 
 def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path: Path) -> None:

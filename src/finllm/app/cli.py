@@ -230,11 +230,15 @@ def run_command(
 
     Example: finllm run --config live.toml --documents news.jsonl
     """
+    from finllm.app.feed import streams_of
     from finllm.app.progress import live_progress
     from finllm.app.run import Options, run_live
     from finllm.app.view import show_summary
+    from finllm.app.warm import warm_books
 
     settings = _settings(config)
+    streams_of(settings)  # an error in them is told before anything takes time
+    warm_books(err)
     with _folder(run, "live") as folder, _until(seconds) as stop, live_progress(err) as told:
         options = Options(
             stop=stop, documents=documents, name=name, told=told, on_failure=_recording_stopped

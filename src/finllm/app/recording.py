@@ -262,13 +262,16 @@ class Recorder:
 
         Kept frames have been handed to the operating system on return: no tape could bring them back.
         """
+        if self._keep:
+            for frame in chunk:
+                self._line(frame.source).append(frame.ts_recv, frame.payload)
+            for line in self._lines.values():  # first, so that no entry is without its frames
+                line.flush()
         self._journal.append(
             Input.FRAMES, np.array([frame.source for frame in chunk], dtype=np.uint16).tobytes()
         )
         if self._keep:
-            for frame in chunk:
-                self._line(frame.source).append(frame.ts_recv, frame.payload)
-            self.flush()
+            self._journal.flush()
 
     def _line(self, source: int) -> LineJournal:
         if source not in self._lines:
@@ -289,10 +292,12 @@ class Recorder:
 
     def document(self, document: Document) -> None:
         """Record a document before it is used."""
-        self._journal.append(Input.DOCUMENT, canonical(document))
         if self._documents is not None:
             self._documents.add(_line_of(document))
-            self.flush()
+            self._documents.flush()
+        self._journal.append(Input.DOCUMENT, canonical(document))
+        if self._documents is not None:
+            self._journal.flush()
 
     def start(self, start: Start) -> None:
         """Record what the run begins with, before anything else."""

@@ -4,6 +4,7 @@ One loop takes whatever has come, in chunks, and gives the pipeline each thing a
 that the pipeline writes is the schedule by which the run can be replayed to the same digest.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import BinaryIO, Final
 import msgspec
 
 from finllm.app.feed import Resync, open_feed, streams_of
-from finllm.app.pipeline import Server
 from finllm.app.replay import Live, Summary, summarise, write_summary
 from finllm.app.settings import Settings
 from finllm.app.status import Status, Stop, Told
@@ -20,7 +20,7 @@ from finllm.app.subscribe import Publisher, socket_path
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm.edge.artifact import SHIPPED, Artifact
+from finllm.edge.artifact import SHIPPED, read_manifest
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import Stream
 from finllm.narrative.documents import document_of
@@ -33,8 +33,15 @@ _LAST_ROWS_NS: Final = NS_PER_S // 2
 """How long the last rows are waited for at the end."""
 
 
+MAX_LINE: Final = 1 << 24
+"""Bytes of a line that has not ended; a longer one is given up."""
+
+
 class Follower:
     """A file of JSON lines that others append to: each new whole line is a document.
+
+    A file that another has taken the place of, or that became shorter, is read from its start; both are
+    noted.
 
     Args:
         path: The file; it may be missing at first, and None never has anything. What it holds already
@@ -51,22 +58,59 @@ class Follower:
 
     def read(self, now: int) -> Iterator[Document | Refusal]:
         """Yield what has been appended since the last look, as received now."""
-        if self._file is None:
-            if self._path is None or not self._path.exists():
-                return
-            self._file = self._path.open("rb")
-            self._file.seek(self._skip)
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        for line in lines:
+        for line in self._lines():
             self._number += 1
             if line.strip():
-                place = f"{self._file.name}: new line {self._number}"
+                place = f"{self._path}: new line {self._number}"
                 yield document_of(line, place=place, ts_recv=now, tally=self._tally)
+
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the whole lines that are new: what is left of the old file, then the one in its place."""
+        found = self._look()
+        if self._file is not None:
+            mine = os.fstat(self._file.fileno())
+            if mine.st_size < self._file.tell():
+                self._restart("truncated")
+                self._file.seek(0)
+            yield from self._new(self._file)
+            if found is None or (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+                return
+            self._restart("replaced")
+            self.close()
+        if found is not None and self._path is not None:
+            self._file = self._path.open("rb")
+            self._file.seek(self._skip)
+            self._skip = 0
+            yield from self._new(self._file)
+
+    def _look(self) -> os.stat_result | None:
+        try:
+            return None if self._path is None else self._path.stat()
+        except FileNotFoundError:
+            return None
+
+    def _new(self, file: BinaryIO) -> list[bytes]:
+        *lines, self._rest = (self._rest + file.read()).split(b"\n")
+        if len(self._rest) > MAX_LINE:
+            self._tally.read += 1
+            self._tally.drop(
+                "endless_line", f"{self._path}: new line {self._number + len(lines) + 1}"
+            )
+            self._rest = b""
+        return lines
+
+    def _restart(self, why: str) -> None:
+        self._tally.note(f"documents_file_{why}", str(self._path))
+        if self._rest.strip():
+            self._tally.read += 1
+            self._tally.drop("cut_line", f"{self._path}: new line {self._number + 1}")
+        self._rest = b""
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+            self._file = None
 
 
 class _Desk:
@@ -77,6 +121,7 @@ class _Desk:
         streams: What is connected to.
         run: The run's folder.
         edge: The workers, started.
+        publisher: Tells other processes of them.
         options: What the caller asked for.
         undo: Closes what is opened here.
     """
@@ -87,11 +132,12 @@ class _Desk:
         streams: list[Stream],
         run: Path,
         edge: IsolatedEdge,
+        publisher: Publisher,
+        *,
         options: "Options",
         undo: ExitStack,
     ) -> None:
-        self.edge, self._clock, self._undo = edge, options.clock, undo
-        self._name_as = options.name
+        self.edge, self._clock, self._publisher = edge, options.clock, publisher
         self.tallies = new_tallies()
         self.wired = wire(
             settings,
@@ -99,7 +145,7 @@ class _Desk:
             self.tallies,
             keep_frames=True,
             venues=[stream.venue for stream in streams],
-            serve_by=self._serve_by,
+            serve_by=lambda _: edge,
             on_failure=options.on_failure,
         )
         undo.callback(self.wired.close)
@@ -114,18 +160,6 @@ class _Desk:
         self._unusable = 0
         self.first = 0
         self.last = 0
-
-    def _serve_by(self, model: Artifact) -> Server:
-        """Let other processes find the rows, under the horizons of the model that makes them."""
-        self._publisher = Publisher(
-            self.edge,
-            socket_path(self._name_as),
-            horizons=tuple(horizon.name for horizon in model.horizons),
-            model_version=model.version,
-            spec_hash=model.spec.hash,
-        )
-        self._undo.callback(self._publisher.close)
-        return self.edge
 
     def turn(self, now: int) -> None:
         """Take what has come once, waiting a little if nothing has."""
@@ -221,6 +255,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Told the edge once it has started."""
 
 
+def _publish(edge: IsolatedEdge, folder: Path, name: str) -> Publisher:
+    """Let other processes find the rows under a name."""
+    manifest = read_manifest(folder)
+    return Publisher(
+        edge,
+        socket_path(name),
+        horizons=tuple(horizon.name for horizon in manifest.horizons),
+        model_version=manifest.version,
+        spec_hash=manifest.spec_hash,
+    )
+
+
 def run_live(settings: Settings, run: Path, options: Options) -> Summary:
     """Run live until told to stop, and keep the run.
 
@@ -240,12 +286,15 @@ def run_live(settings: Settings, run: Path, options: Options) -> Summary:
         folder = Path(artifact) if artifact else SHIPPED["book"]
         edge = IsolatedEdge(folder, max(1, settings.edge.workers), provider=settings.edge.provider)
         undo.callback(edge.close)
+        # Before anything is written or started: another run may have the name.
+        publisher = _publish(edge, folder, options.name)
+        undo.callback(publisher.close)
         edge.start()
         options.on_edge(edge)
         # Rows of books go to the edge's workers; a pool beside them would have nothing to do.
         alone = msgspec.structs.replace(settings.edge, workers=0)
         inner = msgspec.structs.replace(settings, edge=alone)
-        desk = _Desk(inner, streams, run, edge, options, undo)
+        desk = _Desk(inner, streams, run, edge, publisher, options=options, undo=undo)
         while not options.stop():
             now = options.clock.now()
             desk.turn(now)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.app.pipeline import Pipeline
-from finllm.app.recording import SERVED, Input, Start
+from finllm.app.recording import SERVED, Input, Start, read_ending
 from finllm.app.wiring import Tallies
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
@@ -106,6 +106,10 @@ def _differs(how: str) -> InputError:
     )
 
 
+class _CutShortError(Exception):
+    """A frame that the journal counts is not there."""
+
+
 class Schedule:
     """The journal of a live run, to be followed.
 
@@ -151,9 +155,16 @@ class Schedule:
             Input.REFUSAL: self._refusal,
             Input.REPLY: self._reply,
         }
-        for _, kind, body in read_journal(self._run / "journal", "run"):
+        for number, kind, body in read_journal(self._run / "journal", "run"):
             if kind in doors:
-                doors[Input(kind)](pipeline, body)
+                try:
+                    doors[Input(kind)](pipeline, body)
+                except _CutShortError as cut:
+                    if read_ending(self._run) is not None:
+                        raise _differs("holds fewer frames than it says") from cut
+                    # It was killed, and the disk kept less of the frames than of their order.
+                    self._tallies.frames.note("cut_short", f"journal, entry {number}")
+                    break
             if kind == Input.FRAMES and progress is not None:
                 progress(self._taken, self._first, self._last)
         return self._first, self._last
@@ -163,7 +174,7 @@ class Schedule:
         try:
             chunk = [next(self._of(source)) for source in sources]
         except StopIteration as missing:
-            raise _differs("holds fewer frames than it says") from missing
+            raise _CutShortError from missing
         pipeline.feed(chunk)
         self._taken += len(chunk)
         self._first = self._first or chunk[0].ts_recv

@@ -2,11 +2,13 @@
 
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 from rich.console import Console
 
+from finllm.app.pipeline import Pipeline
 from finllm.app.settings import Settings
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.market import Bar
@@ -16,6 +18,9 @@ from finllm.edge.isolated import IsolatedEdge
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.kernels import cache_folder
+
+_LONG_S: Final = 40.0
+_SHORT_S: Final = 12.0
 
 
 class Warmth(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,16 +43,27 @@ def warm_up(console: Console) -> Warmth:
     return Warmth(seconds=seconds, folder=str(cache_folder()))
 
 
+def warm_books(console: Console) -> None:
+    """Have every kernel of the books' way in this process, compiling what the cache lacks.
+
+    For a live run, before it connects: what is compiled while frames come holds them all up.
+    """
+    with (
+        console.status("loading the kernels (a minute or two where they have to be compiled)"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        wired = wire(Settings(), Path(folder), new_tallies(), keep_frames=False)
+        try:
+            _walk_books(wired.pipeline, _SHORT_S)
+            wired.pipeline.finish()
+        finally:
+            wired.close()
+
+
 def _walk(folder: Path) -> None:
     wired = wire(Settings(), folder, new_tallies(), keep_frames=False)
     try:
-        tape = generate(SyntheticMarket(duration_s=40))
-        for document in tape.documents():
-            wired.pipeline.expect(document, document.ts_recv)
-        frames = list(tape.frames())
-        for frame in frames[:-64]:
-            wired.pipeline.push(frame)
-        wired.pipeline.feed(frames[-64:])  # several rows lie otherwise in memory than one
+        _walk_books(wired.pipeline, _LONG_S)
         wired.pipeline.feed_bars([_bar(i) for i in range(64)])
         wired.pipeline.finish()
     finally:
@@ -59,6 +75,16 @@ def _walk(folder: Path) -> None:
         edge.reader().read(timeout_ms=1_000)
     finally:
         edge.close()
+
+
+def _walk_books(pipeline: Pipeline, seconds: float) -> None:
+    tape = generate(SyntheticMarket(duration_s=seconds))
+    for document in tape.documents():
+        pipeline.expect(document, document.ts_recv)
+    frames = list(tape.frames())
+    for frame in frames[:-64]:
+        pipeline.push(frame)
+    pipeline.feed(frames[-64:])  # several rows lie otherwise in memory than one
 
 
 def _bar(i: int) -> Bar:
