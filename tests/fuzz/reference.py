@@ -339,6 +339,10 @@ class Rule(NamedTuple):
     checksum: Callable[[Sides], int] = lambda _: 0
 
 
+MAX_DIGITS = 40
+"""An integer of more digits fits nowhere, and may have a billion of them."""
+
+
 def text_of(value: Any) -> str:
     """Return a number as it is written; it may be a string.
 
@@ -356,6 +360,8 @@ def text_of(value: Any) -> str:
 def whole_of(value: Any) -> int:
     """Return an integer, whatever its dress; what is none is one if its nearest double is."""
     number = Decimal(text_of(value))
+    if not number.is_finite() or number.adjusted() > MAX_DIGITS:
+        raise TypeError(f"no integer: {value!r}")
     if number == int(number):
         return int(number)
     double = float(number)
