@@ -6,13 +6,16 @@
 
 The publisher listens on a Unix socket and hands each subscriber the descriptors of the rings (to look
 at only), its sleeping flag and its bell; rows never pass through the socket. A subscriber that is too
-slow loses rows and sees how many; with a spill file it loses none until the file is full.
+slow loses rows and sees how many; with a spill file it loses none until the file or the disk is full.
+What was published before the publisher went is still delivered. The socket's folder must be this user's
+alone: whoever can write there could pass for the publisher.
 """
 
 import array
 import os
 import selectors
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ FORMAT: Final = 1
 _MOST_DESCRIPTORS: Final = 64
 _MOST_HELLO: Final = 1 << 16
 _POLL_S: Final = 0.2
+_END_POLL_S: Final = 0.01
 
 
 def socket_path(name: str = "edge") -> Path:
@@ -56,13 +60,13 @@ class Publisher:
 
     Args:
         edge: The edge, started.
-        path: Where to listen; only this user can connect.
+        path: Where to listen; only this user can connect. A folder that is not there is made.
         horizons: Names of the horizons of a row, in order.
         model_version: Version of the model that speaks.
         spec_hash: Hash of the rows' feature spec.
 
     Raises:
-        InputError: If another publisher listens there.
+        InputError: If another publisher listens there, or the folder is not this user's alone.
     """
 
     def __init__(
@@ -164,8 +168,34 @@ class Publisher:
         guest.close()
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which another user could put a socket of theirs, or come before us.
+
+    Raises:
+        InputError: If it is no folder of this user's alone, or a link.
+        OSError: If it is not there.
+    """
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        what = "is a link"
+    elif not stat.S_ISDIR(found.st_mode):
+        what = "is no folder"
+    elif found.st_uid != os.getuid():
+        what = f"belongs to another user (uid {found.st_uid})"
+    elif found.st_mode & 0o077:
+        what = f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})"
+    else:
+        return
+    raise InputError(
+        what,
+        place=str(folder),
+        mend="Let it be a folder of your own with mode 0700, or set TMPDIR to one for both ends.",
+    )
+
+
 def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _check_folder(path.parent)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if path.exists():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -201,10 +231,11 @@ class Subscription:
     Args:
         path: Where the publisher listens.
         spill: A file that takes what comes while the caller is busy; None = what is overrun is lost.
-        spill_mb: Its bound.
+        spill_mb: Its bound, beyond which the newest rows are lost and counted until there is room.
 
     Raises:
-        InputError: If nobody listens there, or it speaks another format.
+        InputError: If nobody listens there, it speaks another format, or the socket's folder is not
+            this user's alone.
     """
 
     def __init__(self, path: Path, *, spill: Path | None = None, spill_mb: int = 64) -> None:
@@ -239,7 +270,7 @@ class Subscription:
 
     @property
     def overruns(self) -> int:
-        """Return how many rows were lost because this process was too slow."""
+        """Return how many rows were lost: this process was too slow, or its spill file took no more."""
         return self._reader.overruns + (self._spill.lost if self._spill is not None else 0)
 
     def read(self, timeout_s: float = 0.0) -> Batch | None:
@@ -250,15 +281,28 @@ class Subscription:
         return None if words is None else self._batch(self._reader.served(words))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches until the publisher closes."""
+        """Yield batches until the publisher has closed and everything published by then is delivered."""
         while not self.is_closed:
             batch = self.read(_POLL_S)
             if batch is not None:
                 yield batch
+        # Workers may go on after their publisher: the end is where the rings stand now.
+        heads = self._reader.heads
+        if self._spill is not None:
+            self._spill.finish(lambda: self._reader.has_passed(heads))
+        while not self._is_through(heads):
+            batch = self.read(_END_POLL_S if self._spill is not None else 0.0)
+            if batch is not None:
+                yield batch
+
+    def _is_through(self, heads: list[int]) -> bool:
+        if self._spill is not None:
+            return self._spill.is_finished
+        return self._reader.has_passed(heads)
 
     @property
     def is_closed(self) -> bool:
-        """Return whether the publisher has gone."""
+        """Return whether the publisher has gone; rows may be left, which iteration delivers."""
         return not self._hear()
 
     def _batch(self, served: Served) -> Batch:
@@ -306,7 +350,11 @@ class Subscription:
 def _connect(path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _check_folder(path.parent)
         made.connect(str(path))
+    except InputError:
+        made.close()
+        raise
     except OSError as error:
         made.close()
         raise InputError(
@@ -351,9 +399,9 @@ def subscribe(
         name: The publisher's name.
         path: Its socket, instead of the place that goes with the name.
         spill: A file that takes what comes while the caller is busy.
-        spill_mb: Its bound, beyond which the oldest unread rows are lost and counted.
+        spill_mb: Its bound, beyond which the newest rows are lost and counted until there is room.
 
     Raises:
-        InputError: If nobody publishes there.
+        InputError: If nobody publishes there, or the socket's folder is not this user's alone.
     """
     return Subscription(path or socket_path(name), spill=spill, spill_mb=spill_mb)

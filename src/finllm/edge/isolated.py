@@ -37,8 +37,8 @@ from finllm.runtime.kernels import kernel
 from finllm.runtime.ring import Bell, Ring, Segment, Table, collect, doze, look, publish, put, read
 
 MODULE: Final = "finllm.edge.isolated"
-N_KEYS: Final = 1_024
-"""Instruments that one worker can serve."""
+N_KEYS: Final = 1 << 16
+"""Instruments that one worker can serve: more than the books of every venue may hold together."""
 BATCH: Final = 64
 """Rows inferred together at most."""
 DOORS: Final = 16
@@ -330,6 +330,8 @@ class Reader:
         self._mine = np.zeros((len(rings), 2), dtype=np.int64)
         for mine, ring in zip(self._mine, rings, strict=True):
             mine[0] = ring.head
+        self._places = list(zip(self._mine, rings, strict=True))
+        self._next = 0
         self._buffer = np.zeros((256, rings[0].width), dtype=np.int64)
         self._dtype = forecast_row_dtype(sizes.n_horizons)
 
@@ -366,11 +368,24 @@ class Reader:
         self._bell.ring()
 
     def _look(self) -> NDArray[np.int64] | None:
-        for mine, ring in zip(self._mine, self._rings, strict=True):
+        for _ in self._places:  # in turn, so that a busy ring does not keep us from the others
+            mine, ring = self._places[self._next]
+            self._next = (self._next + 1) % len(self._places)
             n = read(ring.words, mine, self._buffer)
             if n:
                 return self._buffer[:n].copy()
         return None
+
+    @property
+    def heads(self) -> list[int]:
+        """Return the number of each ring's newest entry."""
+        return [ring.head for ring in self._rings]
+
+    def has_passed(self, heads: list[int]) -> bool:
+        """Return whether each ring has been read, or has overrun us, up to these entries."""
+        return all(
+            int(mine[0]) >= head for (mine, _), head in zip(self._places, heads, strict=True)
+        )
 
     def served(self, words: NDArray[np.int64]) -> Served:
         """Return entries, int64 [n, width], as what they mean."""
@@ -428,6 +443,7 @@ class IsolatedEdge:
             on_fall=on_fall,
         )
         self._free_doors = list(range(DOORS - 1, -1, -1))
+        self._n_keys = n * n_keys
 
     @property
     def _descriptors(self) -> list[int]:
@@ -444,17 +460,34 @@ class IsolatedEdge:
         Args:
             key: The instrument's number.
             entry: int64 [8 + F], observed.
+
+        Raises:
+            WorkerError: If the workers have no room for that number.
         """
+        if not 0 <= key < self._n_keys:
+            raise self._no_room(key)
         post = self._posts[key % len(self._posts)]
         if put(post.entries.words, key // len(self._posts), entry):
             post.bell.ring()
 
     def set_parameters(self, key: int, parameters: NDArray[np.int64]) -> None:
-        """Put an instrument's parameters in force from the next row that a worker takes up."""
+        """Put an instrument's parameters in force from the next row that a worker takes up.
+
+        Raises:
+            WorkerError: If the workers have no room for that number.
+        """
+        if not 0 <= key < self._n_keys:
+            raise self._no_room(key)
         put(
             self._posts[key % len(self._posts)].parameters.words,
             key // len(self._posts),
             parameters,
+        )
+
+    def _no_room(self, key: int) -> WorkerError:
+        return WorkerError(
+            f"instrument number {key} is not among the {self._n_keys} for which {len(self._posts)} "
+            "worker(s) have room. Follow fewer instruments, or set edge.workers higher."
         )
 
     @property

@@ -3,8 +3,9 @@
 A `Table` goes from one writer to one reader. Each key has one slot, overwritten in place under a
 sequence lock: odd while it is being written, twice the number of writings otherwise. The writer never
 waits; a log of the keys written tells the reader where to look, and if the reader falls behind by the
-length of the log it looks everywhere. What was overwritten unread is the number of writings less the
-number of readings, so nothing has to be counted on the way.
+length of the log it looks at every key that was ever written. What was overwritten unread is the number
+of writings less the number of readings, so nothing has to be counted on the way. Keys beyond the highest
+written are never touched, so that room for many costs no memory and no time.
 
 A `Ring` goes from one writer to any number of readers, who only look: each keeps its own place, and
 counts what was overwritten before it came. Entries carry their number, so that a torn reading shows.
@@ -45,6 +46,8 @@ _LEAST_LOG: Final = 1_024
 # The first words of a segment, each on a line of its own where it is written while running.
 _LAYOUT, _KEYS, _WIDTH, _LENGTH = 0, 1, 2, 3
 _HEAD: Final = 8
+_USED: Final = 9
+"""A table's keys in use: the highest written, and one. The writer's, like the head."""
 _ASLEEP: Final = 16
 _BEAT: Final = 24
 _STOP: Final = 32
@@ -115,9 +118,11 @@ def put(table: Words, key: int, payload: Words) -> bool:
 
     Args:
         table: The segment.
-        key: From 0.
+        key: From 0, less than the table's number of keys; the caller sees to that.
         payload: int64 [width].
     """
+    if key >= table[9]:
+        release(table, 9, key + 1)
     at = _slot(table, key)
     count = table[at]
     release(table, at, count + 1)
@@ -155,8 +160,35 @@ def look(table: Words, key: int, payload: Words) -> int:
 
 
 @kernel
+def _look_everywhere(table: Words, mine: Words) -> None:
+    mine[0] = acquire(table, 8)  # first: a key that comes into use from here on is in the log
+    mine[1] = acquire(table, 9)
+
+
+@kernel
+def _next_key(table: Words, mine: Words) -> int:
+    """Return the next key to look at, or -1."""
+    while True:
+        head = acquire(table, 8)
+        if head - mine[0] >= table[3]:  # the log has come round: look at every key
+            _look_everywhere(table, mine)
+            mine[2] += 1
+        if mine[1] > 0:
+            mine[1] -= 1
+            return int(mine[1])
+        if mine[0] >= head:
+            return -1
+        key = acquire(table, 40 + mine[0] % table[3])
+        if acquire(table, 8) - mine[0] < table[3]:
+            mine[0] += 1
+            return int(key)
+
+
+@kernel
 def collect(table: Words, mine: Words, keys: Words, counts: Words, payloads: Words) -> int:
     """Copy the newest payload of each key written since it was last collected; return how many.
+
+    A slot that is torn is passed over, and every key is looked at again next time.
 
     Args:
         table: The segment.
@@ -165,34 +197,24 @@ def collect(table: Words, mine: Words, keys: Words, counts: Words, payloads: Wor
         counts: int64 [n], filled: how often the key had been written.
         payloads: int64 [n, width], filled.
     """
-    found = 0
+    found, torn = 0, -1
     while found < len(keys):
-        head = acquire(table, 8)
-        if head - mine[0] >= table[3]:  # the log has come round: look at every key
-            mine[0] = head
-            mine[1] = table[1]
-            mine[2] += 1
-        if mine[1] > 0:
-            mine[1] -= 1
-            key = mine[1]
-        elif mine[0] < head:
-            key = acquire(table, 40 + mine[0] % table[3])
-            if acquire(table, 8) - mine[0] >= table[3]:
-                continue
-            mine[0] += 1
-        else:
+        key = _next_key(table, mine)
+        if key < 0:
             break
-        if acquire(table, _slot(table, key)) == 2 * mine[4 + key]:
+        if key == torn or acquire(table, _slot(table, key)) == 2 * mine[4 + key]:
             continue
         count = look(table, key, payloads[found])
         if count < 0:
             mine[3] += 1
-            mine[1] = table[1]  # nothing is lost: every key is looked at again
-            break
+            torn = key
+            continue
         mine[4 + key] = count
         keys[found] = key
         counts[found] = count
         found += 1
+    if torn >= 0:
+        mine[1] = acquire(table, 9)
     return found
 
 
@@ -205,15 +227,6 @@ def doze(table: Words, mine: Words) -> bool:
         return True
     release(table, 16, 0)
     return False
-
-
-@kernel
-def written(table: Words) -> int:
-    """Return how often any key was written, whole writings only."""
-    total = 0
-    for key in range(table[1]):
-        total += acquire(table, _slot(table, key)) >> 1
-    return total
 
 
 @kernel
@@ -254,15 +267,16 @@ class Table:
     def reading(self) -> Words:
         """Return a reader's own words, as far as an earlier reader had marked its work done."""
         mine = np.zeros(_READ_WORDS + self.n_keys, dtype=np.int64)
-        mine[_READ_WORDS:] = self.done
-        mine[:2] = self.words[_HEAD], self.n_keys
+        done = self.done
+        mine[_READ_WORDS : _READ_WORDS + len(done)] = done
+        _look_everywhere(self.words, mine)
         return mine
 
     @property
     def done(self) -> Words:
-        """Return for each key the count that the reader has marked, int64 [n_keys], a copy."""
+        """Return for each key in use the count that the reader has marked, int64 [n], a copy."""
         at = _BODY + int(self.words[_LENGTH])
-        return self.words[at : at + self.n_keys].copy()
+        return self.words[at : at + int(self.words[_USED])].copy()
 
     def mark(self, key: int, count: int) -> None:
         """Reader: mark that a key's work is done up to a count."""
@@ -271,7 +285,7 @@ class Table:
     @property
     def written(self) -> int:
         """Return how often any key was written."""
-        return int(written(self.words))
+        return int(self.words[_HEAD])
 
     def beat(self, ts: int) -> None:
         """Reader: say that it is alive."""

@@ -1,14 +1,19 @@
 """A spill file between a ring and a reader who must lose nothing: bounded, first in, first out.
 
 A thread follows the ring as fast as it turns and keeps what the reader has not taken: in memory up to
-a bound, beyond it in a file, beyond the file's bound not at all, counted. The file holds whole entries
-of int64 words and is cut to nothing each time the reader has caught up; it is no record of anything
-and is deleted at the end. Knows nothing of what the words mean.
+a bound, beyond it in a file, beyond the file's bound not at all, counted. So what is lost is the newest:
+what is kept comes out whole and in order. The file is a ring of whole entries of int64 words, so that a
+reader who is always a little behind does not use it up; it is cut to nothing each time the reader has
+caught up, is no record of anything and is deleted at the end. What the disk refuses, or does not give
+back, is lost and counted like the rest, and the next entries are tried again. Knows nothing of what the
+words mean.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +28,7 @@ _WAIT_MS: Final = 100
 
 
 class Spill:
-    """Follows a source until closed.
+    """Follows a source until closed, or to an end that it is told.
 
     Args:
         look: Returns new entries, int64 [n, width], waiting so many milliseconds at most, or None.
@@ -42,12 +47,12 @@ class Spill:
         memory_entries: int = MEMORY_ENTRIES,
     ) -> None:
         self.lost = 0
-        """Entries for which there was no room."""
+        """Entries for which there was no room, or that the disk refused or did not give back."""
         self.spilled = 0
         """Entries that went through the file."""
-        self._look, self._width = look, width
-        self._path, self._file = path, path.open("w+b")
-        self._most = most_bytes // (8 * width)
+        self._look, self._width, self._entry_bytes = look, width, 8 * width
+        self._path, self._file = path, path.open("w+b", buffering=0)
+        self._most = most_bytes // self._entry_bytes
         self._most_held = memory_entries
         self._held: deque[Words] = deque()
         self._n_held = 0
@@ -55,6 +60,7 @@ class Spill:
         self._taken = 0
         self._news = threading.Condition()
         self._closing = False
+        self._is_done: Callable[[], bool] | None = None
         self._thread = threading.Thread(target=self._follow, name="spill", daemon=True)
         self._thread.start()
 
@@ -67,7 +73,20 @@ class Spill:
                 words = self._held.popleft()
                 self._n_held -= len(words)
                 return words
-            return self._from_file() if self._taken < self._written else None
+            while self._taken < self._written:
+                words = self._from_file()
+                if len(words):
+                    return words
+            return None
+
+    def finish(self, is_done: Callable[[], bool]) -> None:
+        """Follow until this holds, without waiting for more; what is kept can still be taken."""
+        self._is_done = is_done
+
+    @property
+    def is_finished(self) -> bool:
+        """Return whether it follows no longer and everything kept has been taken."""
+        return not self._thread.is_alive() and not self._has_some()
 
     def close(self) -> None:
         """Stop following, and delete the file."""
@@ -81,32 +100,60 @@ class Spill:
     def _has_some(self) -> bool:
         return bool(self._held) or self._taken < self._written
 
-    def _from_file(self) -> Words:
-        n = min(_READ_ENTRIES, self._written - self._taken)
-        self._file.seek(8 * self._width * self._taken)
-        words = np.frombuffer(self._file.read(8 * self._width * n), dtype=np.int64)
-        self._taken += n
-        if self._taken == self._written:
-            self._taken = self._written = 0
-            self._file.truncate(0)
-        return words.reshape(n, self._width)
-
     def _follow(self) -> None:
         while not self._closing:
-            words = self._look(_WAIT_MS)
+            is_done = self._is_done
+            words = self._look(_WAIT_MS if is_done is None else 0)
             if words is not None:
                 with self._news:
                     self._keep(words)
                     self._news.notify()
+            if is_done is not None and is_done():
+                return
 
     def _keep(self, words: Words) -> None:
         if self._taken == self._written and self._n_held + len(words) <= self._most_held:
             self._held.append(words)
             self._n_held += len(words)
             return
-        room = max(0, min(len(words), self._most - self._written))
-        self._file.seek(8 * self._width * self._written)
-        self._file.write(words[:room].tobytes())
-        self._written += room
-        self.spilled += room
-        self.lost += len(words) - room
+        kept = self._to_file(words[: self._most - (self._written - self._taken)])
+        self._written += kept
+        self.spilled += kept
+        self.lost += len(words) - kept
+
+    def _to_file(self, words: Words) -> int:
+        """Write entries after the newest; return how many the file took, in parts where it comes round."""
+        kept = 0
+        while kept < len(words):
+            at = (self._written + kept) % self._most
+            part = words[kept : kept + self._most - at]
+            took = self._write(part, at)
+            kept += took
+            if took < len(part):
+                break
+        return kept
+
+    def _write(self, words: Words, at: int) -> int:
+        """Write entries from a place on; return how many whole ones the disk took."""
+        body, done = memoryview(words.tobytes()), 0
+        with suppress(OSError):  # counted by who asks: the disk may be full now and not later
+            while done < len(body):
+                place = at * self._entry_bytes + done
+                done += os.pwrite(self._file.fileno(), body[done:], place)
+        return done // self._entry_bytes
+
+    def _from_file(self) -> Words:
+        at = self._taken % self._most
+        n = min(_READ_ENTRIES, self._written - self._taken, self._most - at)
+        body = b""
+        with suppress(OSError):
+            body = os.pread(self._file.fileno(), n * self._entry_bytes, at * self._entry_bytes)
+        got = len(body) // self._entry_bytes
+        self._taken += n
+        self.lost += n - got
+        if self._taken == self._written:
+            self._taken = self._written = 0
+            with suppress(OSError):  # only tidiness: what is there is written over
+                self._file.truncate(0)
+        words = np.frombuffer(body, dtype=np.int64, count=got * self._width)
+        return words.reshape(got, self._width)

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from finllm.domain.errors import WorkerError
 from finllm.domain.market import ROW_HEAD
 from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
-from finllm.edge.isolated import IsolatedEdge, Served
+from finllm.edge.isolated import N_KEYS, IsolatedEdge, Served
 from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.book_spec import BOOK_SPEC
+from finllm.market.books import MAX_INSTRUMENTS
+from finllm.market.markets import NAMES
 from finllm.runtime.crew import Fall
+from finllm.runtime.ring import publish
 
 N = 200
 
@@ -203,3 +207,60 @@ def test_a_worker_that_is_never_idle_is_not_taken_for_silent(
         assert edge.crew.falls == []
     finally:
         edge.close()
+
+
+def test_one_worker_has_room_for_every_instrument_that_the_books_of_every_venue_may_hold() -> None:
+    assert len(NAMES) * MAX_INSTRUMENTS <= N_KEYS
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_instrument_beyond_the_room_is_refused_before_it_touches_memory(
+    entries: np.ndarray, workers: int
+) -> None:
+    edge = IsolatedEdge(SHIPPED["book"], workers, n_keys=1_100)  # not started: nobody reads
+    parameters = np.zeros(edge.sizes.parameters, dtype=np.int64)
+    most = 1_100 * workers
+    edge.put(most - 1, entries[0])
+    edge.set_parameters(most - 1, parameters)
+    for key in (most, most + 10**9, -1):
+        with pytest.raises(WorkerError, match=rf"{key} .* {most}.*edge\.workers"):
+            edge.put(key, entries[0])
+        with pytest.raises(WorkerError, match=rf"{key} .* {most}.*edge\.workers"):
+            edge.set_parameters(key, parameters)
+    assert (edge.written, edge.waiting) == (1, 1)
+    edge.close()
+
+
+def test_room_for_many_instruments_costs_memory_only_for_those_that_come(
+    entries: np.ndarray,
+) -> None:
+    edge = IsolatedEdge(SHIPPED["book"])
+    table = edge._posts[0].entries
+    edge.put(7, entries[0])
+    assert (edge.written, edge.waiting, edge.conflated) == (1, 1, 0)
+    assert (len(table.done), table.reading()[1]) == (8, 8), "no key beyond them is looked at"
+    assert os.fstat(table.segment.descriptor).st_blocks * 512 < 2 << 20
+    edge.close()
+
+
+def test_a_reader_of_several_workers_is_fair_to_each_and_keeps_the_order_of_each() -> None:
+    edge = IsolatedEdge(SHIPPED["book"], 3, ring_length=2_048)
+    reader, payload = edge.reader(), np.zeros(edge.rings[0].width, dtype=np.int64)
+    seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for _ in range(40):
+        for worker, ring in enumerate(edge.rings):
+            payload[0] = worker
+            for _ in range(256 if worker == 0 else 40):  # the first alone keeps the reader busy
+                payload[1] = ring.head
+                publish(ring.words, payload)
+        words = reader.words()
+        assert words is not None
+        assert len(set(words[:, 0].tolist())) == 1
+        seen[int(words[0, 0])] += words[:, 1].tolist()
+    assert all(seen.values())
+    while (words := reader.words()) is not None:
+        seen[int(words[0, 0])] += words[:, 1].tolist()
+    assert all(numbers == sorted(set(numbers)) for numbers in seen.values())
+    assert sum(map(len, seen.values())) + reader.overruns == edge.published
+    assert len(seen[1]) == len(seen[2]) == 40 * 40, "the slow ones lose nothing to the busy one"
+    edge.close()

@@ -109,16 +109,19 @@ def test_a_table_read_while_it_is_written_never_shows_a_torn_payload() -> None:
     assert 0 < served <= n
 
 
-def test_a_slot_left_in_mid_write_is_passed_over_and_nothing_else_waits_for_it() -> None:
+@pytest.mark.parametrize("torn", [0, 1])
+def test_a_slot_left_in_mid_write_is_passed_over_and_nothing_else_waits_for_it(torn: int) -> None:
     table = Table.create("t", 3, WIDTH)
     mine = table.reading()
-    put(table.words, 0, _payload(7))
+    put(table.words, torn, _payload(7))
     at = int(np.flatnonzero(table.words == 7)[0]) - 1
     table.words[at] += 1  # the writer died here
-    assert look(table.words, 0, _payload(0)) == -1
-    put(table.words, 1, _payload(8))
-    _collect(table, mine)
+    assert look(table.words, torn, _payload(0)) == -1
+    put(table.words, 1 - torn, _payload(8))
+    assert [value for _, _, value in _collect(table, mine)] == [8]
     assert mine[3] > 0
+    assert not doze(table.words, mine), "it is looked at again"
+    assert _collect(table, mine) == []
     table.words[at] += 1  # or it was only slow
     assert [value for _, _, value in _collect(table, mine)] == [7]
 
