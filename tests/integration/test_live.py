@@ -86,7 +86,7 @@ def live(tapes: list[Path], folder: Path) -> Summary:
     watch = Watch(wanted)
     with Exchange(tapes, speed=3.0, fault_every_s=3.0, seed=5) as exchange:
         options = Options(
-            stop=watch.stop, told=watch.told, documents=news, name="law", on_edge=edges.append
+            stop=watch.stop, told=watch.told, documents=news, name=f"law-{os.getpid()}", on_edge=edges.append
         )
         summary = run_live(on(exchange), folder / "run", options)
     assert watch.is_done, watch.seen
@@ -156,12 +156,13 @@ def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path
 
 def test_another_process_is_given_the_rows_by_name(tapes: list[Path], tmp_path: Path) -> None:
     got: dict[str, int] = {}
+    heard = f"heard-{os.getpid()}"
     watch = Watch(lambda _: len(got) == 2)
 
     def listen() -> None:
         while not watch.stop():
             try:
-                with finllm.subscribe("heard") as feed:
+                with finllm.subscribe(heard) as feed:
                     for batch in feed:
                         for name in batch.instruments:
                             got[name] = got.get(name, 0) + 1
@@ -173,7 +174,7 @@ def test_another_process_is_given_the_rows_by_name(tapes: list[Path], tmp_path: 
     listener = threading.Thread(target=listen)
     listener.start()
     with Exchange(tapes) as exchange:
-        options = Options(stop=watch.stop, told=watch.told, name="heard")
+        options = Options(stop=watch.stop, told=watch.told, name=heard)
         run_live(on(exchange), tmp_path / "run", options)
     listener.join()
     assert sorted(got) == ["binance-usdm:BTCUSDT", "binance-usdm:ETHUSDT"]

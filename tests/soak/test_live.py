@@ -1,6 +1,7 @@
 """Ten minutes live on a simulated exchange, a fault every five seconds: the journal gives the digest."""
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,7 @@ def test_ten_minutes_of_faults_replay_to_the_live_digest(shared: Path, tmp_path:
             venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
         )
         settings = Settings(feed=FeedSettings(connections=(connection,)))
-        options = Options(stop=stop, documents=news, name="soak")
+        options = Options(stop=stop, documents=news, name=f"soak-{os.getpid()}")
         live = run_live(settings, tmp_path / "run", options)
         faults = len(exchange.faults)
     again = replay(Inputs(tapes=(tmp_path / "run",)), settings, tmp_path / "again")

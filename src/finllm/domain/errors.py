@@ -49,4 +49,4 @@ class TamperedError(LedgerError):
 
 
 class WorkerError(FinllmError):
-    """An inference process died or would not start."""
+    """An inference process died, would not start, or has no room for another instrument."""
