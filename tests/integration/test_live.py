@@ -86,7 +86,11 @@ def live(tapes: list[Path], folder: Path) -> Summary:
     watch = Watch(wanted)
     with Exchange(tapes, speed=3.0, fault_every_s=3.0, seed=5) as exchange:
         options = Options(
-            stop=watch.stop, told=watch.told, documents=news, name=f"law-{os.getpid()}", on_edge=edges.append
+            stop=watch.stop,
+            told=watch.told,
+            documents=news,
+            name=f"law-{os.getpid()}",
+            on_edge=edges.append,
         )
         summary = run_live(on(exchange), folder / "run", options)
     assert watch.is_done, watch.seen

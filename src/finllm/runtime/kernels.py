@@ -5,7 +5,9 @@ So the cache folder is named by a hash of all sources that hold kernels or const
 numba's version and the CPU.
 """
 
+import os
 import platform
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,9 +34,16 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _writable(folder: Path) -> bool:
+def _is_ours(folder: Path) -> bool:
+    """Make a folder, and return whether we can write there and no other user can: it holds code."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for held in (folder.parent, folder):
+            held.mkdir(mode=0o700, exist_ok=True)
+            status = held.lstat()
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if not is_folder or status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
+                return False
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
@@ -44,8 +53,9 @@ def _writable(folder: Path) -> bool:
 def cache_folder() -> Path:
     """Return the folder for compiled kernels: under the home, else under the temporary folder."""
     name = f"kernels-{_fingerprint()}"
-    for root in (Path.home() / ".cache" / "finllm", Path(tempfile.gettempdir()) / "finllm"):
-        if _writable(root / name):
+    temporary = Path(tempfile.gettempdir()) / f"finllm-kernels-{os.getuid()}"
+    for root in (Path.home() / ".cache" / "finllm", temporary):
+        if _is_ours(root / name):
             return root / name
     return Path(tempfile.mkdtemp(prefix="finllm-"))
 
