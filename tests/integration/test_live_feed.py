@@ -14,7 +14,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from finllm.app.feed import Feed
+from finllm.app.feed import Feed, Resync
+from finllm.domain.instrument import Instrument
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_S
 from finllm.market.streams import Stream
@@ -261,3 +262,80 @@ def test_a_connection_that_cannot_be_made_says_why_and_keeps_secrets(
         until(lambda: feed.counts.failed_connects > 0)
         assert feed.last_failure.startswith("127.0.0.1:1: Connect call failed")
     assert "hidden" not in caplog.text
+
+
+def test_a_connection_is_made_anew_for_a_book_at_most_every_30_s_and_ever_more_seldom() -> None:
+    clock = Ahead()
+    with (
+        Venue(say_nothing) as venue,
+        Feed([stream(venue.port)], clock=clock, reconnect_after_s=10_000.0) as feed,
+    ):
+        until(lambda: feed.counts.connects == 1)
+        feed.ask(0, "A")  # it is new: its books may still come
+        renewals = 0
+        for later_s, is_renewed in [
+            (10, True), (25, False), (10, True), (50, False), (15, True),
+            (400, True), (35, True),  # after a calm it is as at first
+        ]:  # fmt: skip
+            clock.skipped += later_s * NS_PER_S
+            feed.ask(0, "A")
+            feed.ask(0, "B")
+            if is_renewed:
+                renewals += 1
+                until(lambda n=renewals: feed.counts.connects == n + 1)
+            else:
+                time.sleep(0.1)
+            assert feed.counts.renewals == feed.counts.downs == renewals
+
+
+class Sick:
+    """Books of which some want a snapshot, and a feed that notes what it is asked for."""
+
+    def __init__(self, *books: tuple[str, int, bool]) -> None:
+        self.instruments = [
+            Instrument(venue="okx", symbol=symbol, tick_size=0.1, lot_size=0.1, source="stated")
+            for symbol, _, _ in books
+        ]
+        self._books = books
+        self.asked: list[tuple[int, str]] = []
+
+    def source_of(self, index: int) -> int:
+        return self._books[index][1]
+
+    def wants_snapshot(self, index: int) -> bool:
+        return self._books[index][2]
+
+    def needs_snapshot(self, index: int) -> bool:
+        return True
+
+    def ask(self, source: int, symbol: str) -> None:
+        self.asked.append((source, symbol))
+
+
+@pytest.mark.parametrize(
+    ("source", "symbols", "asked"),
+    [
+        (-1, [("a-b",), ("c-d",)], [0]),  # the symbols say whose it is
+        (1, [("A-B",), ("A-B",)], [1]),  # both name it, and the book knows
+        (1, [(), ()], [1]),
+        (0, [(), ("C-D",)], [0]),
+        (1, [("X",), ("Y",)], [1]),  # named in another way
+        (-1, [(), ()], [0, 1]),  # nobody knows
+    ],
+)
+def test_a_broken_book_is_asked_for_where_it_comes_from(
+    source: int, symbols: list[tuple[str, ...]], asked: list[int]
+) -> None:
+    sick = Sick(("A-B", source, True))
+    resync = Resync(sick, sick, [stream(1, *names) for names in symbols])
+    assert resync.look(0) == 1
+    assert not sick.asked
+    assert resync.look(NS_PER_S) == 1
+    assert sick.asked == [(one, "A-B") for one in asked]
+
+
+def test_a_symbol_without_depth_is_never_asked_for() -> None:
+    sick = Sick(("A-B", 0, False), ("C-D", 0, False))
+    resync = Resync(sick, sick, [stream(1)])
+    assert [resync.look(second * NS_PER_S) for second in range(60)] == [0] * 60
+    assert not sick.asked

@@ -29,6 +29,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from finllm.app.settings import Settings
 from finllm.domain.errors import SettingsError, WorkerError
+from finllm.domain.instrument import Instrument
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.market.connection import FeedCounts, down, silent
@@ -432,7 +433,10 @@ def open_feed(
 
 
 class Resync:
-    """Asks for a whole book where one is missing: soon, then ever more seldom.
+    """Asks for a whole book where depth has come and cannot be used: soon, then ever more seldom.
+
+    It is asked of the connection that carries the book, and of no other: where its snapshots come by the
+    stream alone, asking ends the connection, with all its books.
 
     Args:
         books: The books.
@@ -442,14 +446,15 @@ class Resync:
 
     def __init__(self, books: Books, feed: Feed, streams: list[Stream]) -> None:
         self._books, self._feed, self._streams = books, feed, streams
+        self._symbols = [{symbol.upper() for symbol in stream.symbols} for stream in streams]
         self._next: dict[int, int] = {}
         self._wait: dict[int, int] = {}
 
     def look(self, now: int) -> int:
-        """Ask where it is time to; return how many books are unusable."""
+        """Ask where it is time to; return how many books wait for a snapshot."""
         unusable = 0
         for index, instrument in enumerate(self._books.instruments):
-            if not self._books.needs_snapshot(index):
+            if not self._books.wants_snapshot(index):
                 self._next.pop(index, None)
                 self._wait.pop(index, None)
                 continue
@@ -459,9 +464,17 @@ class Resync:
                 continue
             wait = min(2 * self._wait.get(index, _FIRST_ASK_NS), _LAST_ASK_NS)
             self._wait[index], self._next[index] = wait, now + wait
-            for source, stream in enumerate(self._streams):
-                if instrument.key.startswith(stream.prefix) and (
-                    not stream.snapshots or instrument.symbol in stream.snapshots
-                ):
-                    self._feed.ask(source, instrument.symbol)
+            for source in self._carriers(index, instrument):
+                self._feed.ask(source, instrument.symbol)
         return unusable
+
+    def _carriers(self, index: int, instrument: Instrument) -> list[int]:
+        """Return the source that a book comes from; without its word, those that may carry it."""
+        able = [
+            source
+            for source, stream in enumerate(self._streams)
+            if instrument.key.startswith(stream.prefix)
+            and (not stream.symbols or instrument.symbol in self._symbols[source])
+        ]
+        heard = self._books.source_of(index)
+        return [heard] if heard in able or (heard >= 0 and not able) else able
