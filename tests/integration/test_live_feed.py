@@ -299,7 +299,7 @@ class Sick:
         self._books = books
         self.asked: list[tuple[int, str]] = []
 
-    def source_of(self, index: int) -> int:
+    def depth_source(self, index: int) -> int:
         return self._books[index][1]
 
     def wants_snapshot(self, index: int) -> bool:

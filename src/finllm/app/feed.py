@@ -476,5 +476,5 @@ class Resync:
             if instrument.key.startswith(stream.prefix)
             and (not stream.symbols or instrument.symbol in self._symbols[source])
         ]
-        heard = self._books.source_of(index)
+        heard = self._books.depth_source(index)
         return [heard] if heard in able or (heard >= 0 and not able) else able
