@@ -1,12 +1,14 @@
 """The live feed's laws, against small servers on loopback: no market, no model, no worker."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
 import msgspec
@@ -15,6 +17,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from finllm.app.feed import Feed, Resync
+from finllm.app.record import record_live
+from finllm.app.settings import ConnectionSettings, FeedSettings, Settings
+from finllm.app.status import Status
 from finllm.domain.instrument import Instrument
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_S
@@ -339,3 +344,31 @@ def test_a_symbol_without_depth_is_never_asked_for() -> None:
     resync = Resync(sick, sick, [stream(1)])
     assert [resync.look(second * NS_PER_S) for second in range(60)] == [0] * 60
     assert not sick.asked
+
+
+def test_a_connection_of_trades_alone_is_left_in_peace(tmp_path: Path) -> None:
+    async def trade(connection: ServerConnection) -> None:
+        for number in range(10_000):
+            one = {
+                "instId": "A-B",
+                "tradeId": str(number + 1),
+                "px": f"{100 + number % 7 / 100:.2f}",
+            }
+            one |= {"sz": "0.5", "side": "buy", "ts": str(time.time_ns() // 1_000_000)}
+            line = {"arg": {"channel": "trades", "instId": "A-B"}, "data": [one]}
+            await connection.send(json.dumps(line))
+            await asyncio.sleep(0.005)
+
+    seen: list[Status] = []
+    with Venue(trade) as venue:
+        connection = ConnectionSettings(venue="okx", url=f"ws://127.0.0.1:{venue.port}")
+        recorded = record_live(
+            Settings(feed=FeedSettings(connections=(connection,))),
+            tmp_path / "tape",
+            stop=lambda: len(seen) > 0 and seen[-1].frames > 300,
+            told=seen.append,
+        )
+    assert recorded.instruments == ["okx:A-B"]
+    assert recorded.used > 300
+    assert (recorded.feed.connects, recorded.feed.downs) == (1, 0)
+    assert {status.unusable for status in seen} == {0}
