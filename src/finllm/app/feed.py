@@ -152,11 +152,11 @@ class Feed:
         loop = self._loop
         try:
             loop.run_until_complete(self._keep_all())
-            loop.run_until_complete(loop.shutdown_asyncgens())
         except BaseException as failure:  # noqa: BLE001 - told to whoever takes frames
             self._failure = failure
             self.on_frames()
         finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()  # unlike a Runner, waits for no thread that still looks an address up
 
     async def _keep_all(self) -> None:
