@@ -13,6 +13,7 @@ import pytest
 
 import finllm
 from finllm.app.exchange import Exchange
+from finllm.app.feed import streams_of
 from finllm.app.record import record_live
 from finllm.app.replay import Inputs, Summary, replay
 from finllm.app.run import Options, run_live
@@ -193,3 +194,42 @@ def test_without_a_feed_or_with_an_unknown_one_the_start_is_refused(tmp_path: Pa
         stream_of("binance-usdm", ())
     with pytest.raises(SettingsError, match="url"):
         stream_of("kraken", ("XBT/USD",))
+
+
+def test_binance_symbols_may_be_written_in_either_case() -> None:
+    lower = stream_of("binance-cm", ("btcusd_perp",))
+    assert lower == stream_of("binance-cm", ("BTCUSD_PERP",))
+    assert lower.symbols == ("BTCUSD_PERP",)
+    assert "symbol=BTCUSD_PERP" in lower.snapshots["BTCUSD_PERP"]
+    with pytest.raises(SettingsError, match="'BTC/USDT' is no symbol"):
+        stream_of("binance-usdm", ("BTC/USDT",))
+
+
+def test_what_a_venue_has_no_use_for_is_refused_by_connection_and_key() -> None:
+    good = ConnectionSettings(venue="binance-usdm", symbols=("BTCUSDT",))
+    useless = {
+        "rest": ConnectionSettings(venue="kraken", url="wss://a", rest="https://a"),
+        "hello": ConnectionSettings(venue="binance-usdm", symbols=("BTCUSDT",), hello=("{}",)),
+    }
+    for key, one in useless.items():
+        with pytest.raises(
+            SettingsError, match=rf"connections\]\] number 2, {one.venue}: '{key}'.*Leave it out"
+        ):
+            streams_of(Settings(feed=FeedSettings(connections=(good, one))))
+
+
+@pytest.mark.parametrize(
+    ("key", "address"),
+    [
+        ("url", "https://host/?key=hidden"),
+        ("url", "wss:///hidden"),
+        ("url", "ws://host:hidden"),
+        ("url", "ws://hidden@host"),
+        ("rest", "file:///hidden"),
+        ("rest", "https://me:hidden@host"),
+    ],
+)
+def test_a_bad_address_is_refused_by_its_key_and_not_quoted(key: str, address: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{key}'") as refused:
+        stream_of("binance-usdm", ("BTCUSDT",), **{key: address})
+    assert "hidden" not in str(refused.value)

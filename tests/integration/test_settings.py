@@ -64,6 +64,10 @@ def test_a_value_out_of_range_names_its_file_section_and_key(
         ("record = 1\n", r"\[record\]"),
         ("[record]\ngrid_ms = 'soon'\n", "grid_ms"),
         ("[record\n", "a.toml"),
+        (
+            "[[feed.connections]]\nvenue = 'okx'\n[[feed.connections]]\nvenue = 'okx'\nsymbol = []\n",
+            r"\[\[feed\.connections\]\] number 2.*'symbol'.*'symbols'",
+        ),
     ],
 )
 def test_a_wrong_file_names_the_mend(tmp_path: Path, text: str, named: str) -> None:

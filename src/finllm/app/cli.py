@@ -399,7 +399,9 @@ def feed_simulate(
         ),
     ] = None,
     *,
-    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.", min=0)] = 9443,
+    port: Annotated[
+        int, typer.Option(help="Where to listen on 127.0.0.1; 0 = any free one.", min=0, max=65535)
+    ] = 9443,
     speed: Annotated[float, typer.Option(help="Times the recorded pace.", min=0.01)] = 1.0,
     fault_every: Annotated[
         float, typer.Option(help="Seconds between faults put in on purpose; 0 = none.", min=0.0)

@@ -40,6 +40,18 @@ _WRITE_LIMIT: Final = 1 << 20
 _LOOK: Final = 200
 
 
+class _Named(msgspec.Struct):
+    symbol: str = msgspec.field(name="s")
+
+
+class _Combined(msgspec.Struct):
+    stream: str
+    data: _Named
+
+
+_decode_combined: Final = msgspec.json.Decoder(_Combined).decode
+
+
 def room_of(tape: Tape) -> tuple[str, set[str]]:
     """Return the market that a tape is of, `spot`, `usdm` or `cm`, and the symbols of its first frames.
 
@@ -50,15 +62,18 @@ def room_of(tape: Tape) -> tuple[str, set[str]]:
     for frame in islice(read_frames(tape, source=0, tally=Tally()), _LOOK):
         if b'"depthUpdate"' not in frame.payload:
             continue
-        symbols.add(msgspec.json.decode(frame.payload)["data"]["s"])
+        try:
+            symbols.add(_decode_combined(frame.payload).data.symbol)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # of a stream by itself, or broken
+            continue
         is_futures, is_coin = b'"pu":' in frame.payload, b'"ps":' in frame.payload
         room = ("cm" if is_coin else "usdm") if is_futures else "spot"
     if room:
         return room, symbols
     raise InputError(
-        "no depth of Binance among its first frames",
+        "no depth of Binance's combined streams among its first frames",
         place=str(files_of(tape)[0]),
-        mend="Name a tape of combined streams of Binance, with @depth.",
+        mend='Name a tape whose lines are {"stream":"btcusdt@depth...","data":...}.',
     )
 
 
@@ -87,7 +102,7 @@ class Exchange:
         clock: The machine's own when None.
 
     Raises:
-        InputError: If a tape cannot be read or is none of Binance.
+        InputError: If a tape cannot be read or is none of Binance; on entering, if the port cannot be had.
     """
 
     def __init__(
@@ -120,6 +135,7 @@ class Exchange:
         self._cuts: list[Injected] = []
         self._clients: set[_Client] = set()
         self._failure: BaseException | None = None
+        self._server_failure: Exception | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._go = asyncio.Event()
@@ -131,7 +147,14 @@ class Exchange:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait(10.0)
+        self._ready.wait()
+        if self._server_failure is not None:
+            self._thread.join()
+            raise InputError(
+                f"cannot listen there ({self._server_failure})",
+                place=f"{HOST}, port {self._port}",
+                mend="Name another port; 0 takes any free one.",
+            ) from self._server_failure
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,7 +197,15 @@ class Exchange:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._live())
+            try:
+                runner.run(self._live())
+            except (
+                OSError,
+                OverflowError,
+            ) as failure:  # a port in use, not allowed or out of range
+                self._server_failure = failure
+            finally:
+                self._ready.set()
 
     async def _live(self) -> None:
         async with serve(

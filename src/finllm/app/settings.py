@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -85,9 +85,9 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     url: str = ""
     """Instead of the venue's own address; needed for venues other than Binance."""
     rest: str = ""
-    """Instead of the address of Binance's REST service."""
+    """Instead of the address of Binance's REST service; other venues send whole books on their stream."""
     hello: tuple[str, ...] = ()
-    """For venues other than Binance: what to send to subscribe."""
+    """For venues other than Binance, which subscribes by its address: what to send to subscribe."""
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,8 +136,20 @@ def _check_keys(table: Mapping[str, Any], place: str) -> None:
             raise SettingsError(
                 f"{name!r} is a section, not a value", place=place, mend=f"Write [{name}] above it."
             )
-        for key in section:
-            _check_key(key, _fields(sections[name].type), f"{place} [{name}]")
+        fields = _fields(sections[name].type)
+        for key, value in section.items():
+            _check_key(key, fields, f"{place} [{name}]")
+            _check_tables(value, fields[key].type, f"{place} [[{name}.{key}]]")
+
+
+def _check_tables(value: object, wanted: object, place: str) -> None:
+    """Check the keys of each table of an array of tables, such as `[[feed.connections]]`."""
+    inner = next(iter(get_args(wanted)), None)
+    if not (isinstance(inner, type) and issubclass(inner, msgspec.Struct)):
+        return
+    for number, table in enumerate(value if isinstance(value, list) else [], start=1):
+        for key in table if isinstance(table, Mapping) else ():
+            _check_key(key, _fields(inner), f"{place} number {number}")
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -16,6 +16,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unusable: int
     """Books that wait for a snapshot."""
     downs: int
+    failed_connects: int = 0
+    last_failure: str = ""
+    """Why a connection or a snapshot request failed the last time, and at which host."""
     rows: int = 0
     forecasts: int = 0
     escalated: int = 0

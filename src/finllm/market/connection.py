@@ -12,7 +12,7 @@ SIGN: Final = b'{"connection":'
 """How such a frame begins."""
 
 
-class Said(msgspec.Struct, frozen=True):
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     """`down`: nothing more comes, and what was sent meanwhile is lost. `silent`: nothing came for long."""
 
     connection: Literal["down", "silent"]
@@ -41,8 +41,12 @@ class FeedCounts(msgspec.Struct, kw_only=True):
     downs: int = 0
     """Connections lost, or given up after a silence."""
     failed_connects: int = 0
+    renewals: int = 0
+    """Connections ended by us because a book was unusable and its snapshot comes by the stream alone."""
     silences: int = 0
     snapshots: int = 0
     failed_snapshots: int = 0
+    refused_snapshots: int = 0
+    """Requests answered with 429 or 418: that host is asked for nothing for as long as it says."""
     pauses: int = 0
     """Times that reading stopped because too many frames waited; none was lost by it."""

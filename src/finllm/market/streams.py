@@ -7,7 +7,7 @@ Source: developers.binance.com, WebSocket market streams and REST market data of
 """
 
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -76,41 +76,80 @@ _SITES: Final = {
 
 
 def stream_of(
-    venue: str, symbols: tuple[str, ...], url: str = "", rest: str = "", hello: tuple[str, ...] = ()
+    venue: str,
+    symbols: tuple[str, ...],
+    url: str = "",
+    rest: str = "",
+    hello: tuple[str, ...] = (),
+    place: str = "[[feed.connections]]",
 ) -> Stream:
     """Return what to connect to.
 
     Args:
         venue: `binance-spot`, `binance-usdm`, `binance-cm`, `binance-us`, or any venue that is decoded.
-        symbols: As the venue writes them.
+        symbols: As the venue writes them; Binance's in either case.
         url: Of the stream: for Binance only scheme, host and port, instead of its own; else all of it.
         rest: Scheme, host and port of Binance's REST service, instead of its own.
         hello: For other venues, what to send to subscribe.
+        place: Where this is said, for errors.
 
     Raises:
-        SettingsError: If the venue is unknown, or the address or the symbols are missing.
+        SettingsError: If the venue is unknown, the address or the symbols are missing or malformed, or
+            something is given that the venue has no use for. It quotes no address, which may hold a key.
     """
     site = _SITES.get(venue)
-    if site is not None:
-        if not symbols:
-            raise _missing("symbols", f'Name them: symbols = ["BTCUSDT"] for {venue}.')
-        return _binance(site, venue, symbols, url, rest)
-    if venue not in NAMES:
+    if site is None and venue not in NAMES:
         known = ", ".join(sorted({*_SITES, *NAMES} - {BINANCE}))
-        raise SettingsError(
-            f"no venue is called {venue!r}", place="[[feed.connections]]", mend=f"Known: {known}."
-        )
+        raise SettingsError(f"no venue is called {venue!r}", place=place, mend=f"Known: {known}.")
+    place = f"{place}, {venue}"
+    _check_address("url", url, "wss", place)
+    _check_address("rest", rest, "https", place)
+    if site is not None:
+        if hello:
+            mend = "Leave it out: Binance is subscribed by the address, from symbols."
+            raise SettingsError("'hello' is of no use here", place=place, mend=mend)
+        return _binance(site, venue, _binance_symbols(symbols, place), url, rest)
+    if rest:
+        mend = f"Leave it out: {venue} sends whole books on its stream; subscribe to them in hello."
+        raise SettingsError("'rest' is of no use here", place=place, mend=mend)
     if not url:
-        raise _missing(
-            "url", f"Give the stream's address, and in hello what subscribes at {venue}."
+        raise SettingsError(
+            "it lacks 'url'",
+            place=place,
+            mend=f"Give the stream's address, and in hello what subscribes at {venue}.",
         )
     return Stream(
         venue=venue, prefix=f"{venue}:", url=url, hello=hello, symbols=symbols, snapshots={}
     )
 
 
-def _missing(what: str, mend: str) -> SettingsError:
-    return SettingsError(f"a connection lacks {what}", place="[[feed.connections]]", mend=mend)
+def _check_address(key: str, url: str, scheme: str, place: str) -> None:
+    """Refuse what cannot be connected to, while somebody is there to mend it."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        parts, is_good = urlsplit(""), False
+    if not is_good or parts.scheme not in {scheme, scheme[:-1]} or parts.fragment:
+        mend = f'Write {key} = "{scheme}://host" or "{scheme[:-1]}://host:port".'
+        raise SettingsError(f"{key!r} is no address", place=place, mend=mend)
+    if parts.username is not None and (scheme == "https" or parts.password is None):
+        mend = "Leave out what stands before the @."
+        raise SettingsError(f"{key!r} cannot name a user so", place=place, mend=mend)
+
+
+def _binance_symbols(symbols: tuple[str, ...], place: str) -> tuple[str, ...]:
+    """Return symbols as Binance's REST service and messages write them: in capitals."""
+    if not symbols:
+        mend = 'Name them: symbols = ["BTCUSDT"].'
+        raise SettingsError("it lacks 'symbols'", place=place, mend=mend)
+    for symbol in symbols:
+        if not symbol.replace("_", "").isalnum():
+            mend = 'Write it as Binance does: "BTCUSDT", "BTCUSD_PERP".'
+            raise SettingsError(f"{symbol!r} is no symbol", place=place, mend=mend)
+    return tuple(symbol.upper() for symbol in symbols)
 
 
 def _binance(site: _Site, venue: str, symbols: tuple[str, ...], url: str, rest: str) -> Stream:
