@@ -317,31 +317,18 @@ class Sick:
         self.asked.append((source, symbol))
 
 
-@pytest.mark.parametrize(
-    ("source", "symbols", "asked"),
-    [
-        (-1, [("a-b",), ("c-d",)], [0]),  # the symbols say whose it is
-        (1, [("A-B",), ("A-B",)], [1]),  # both name it, and the book knows
-        (1, [(), ()], [1]),
-        (0, [(), ("C-D",)], [0]),
-        (1, [("X",), ("Y",)], [1]),  # named in another way
-        (-1, [(), ()], [0, 1]),  # nobody knows
-    ],
-)
-def test_a_broken_book_is_asked_for_where_it_comes_from(
-    source: int, symbols: list[tuple[str, ...]], asked: list[int]
-) -> None:
-    sick = Sick(("A-B", source, True))
-    resync = Resync(sick, sick, [stream(1, *names) for names in symbols])
-    assert resync.look(0) == 1
+def test_a_whole_book_is_asked_for_of_the_connection_that_carries_it() -> None:
+    sick = Sick(("A-B", 1, True), ("C-D", 0, True))
+    resync = Resync(sick, sick)
+    assert resync.look(0) == 2
     assert not sick.asked
-    assert resync.look(NS_PER_S) == 1
-    assert sick.asked == [(one, "A-B") for one in asked]
+    assert resync.look(NS_PER_S) == 2
+    assert sick.asked == [(1, "A-B"), (0, "C-D")]
 
 
 def test_a_symbol_without_depth_is_never_asked_for() -> None:
     sick = Sick(("A-B", 0, False), ("C-D", 0, False))
-    resync = Resync(sick, sick, [stream(1)])
+    resync = Resync(sick, sick)
     assert [resync.look(second * NS_PER_S) for second in range(60)] == [0] * 60
     assert not sick.asked
 

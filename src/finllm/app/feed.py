@@ -29,7 +29,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from finllm.app.settings import Settings
 from finllm.domain.errors import SettingsError, WorkerError
-from finllm.domain.instrument import Instrument
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.market.connection import FeedCounts, down, silent
@@ -441,12 +440,10 @@ class Resync:
     Args:
         books: The books.
         feed: Where to ask.
-        streams: The feed's streams.
     """
 
-    def __init__(self, books: Books, feed: Feed, streams: list[Stream]) -> None:
-        self._books, self._feed, self._streams = books, feed, streams
-        self._symbols = [{symbol.upper() for symbol in stream.symbols} for stream in streams]
+    def __init__(self, books: Books, feed: Feed) -> None:
+        self._books, self._feed = books, feed
         self._next: dict[int, int] = {}
         self._wait: dict[int, int] = {}
 
@@ -464,17 +461,5 @@ class Resync:
                 continue
             wait = min(2 * self._wait.get(index, _FIRST_ASK_NS), _LAST_ASK_NS)
             self._wait[index], self._next[index] = wait, now + wait
-            for source in self._carriers(index, instrument):
-                self._feed.ask(source, instrument.symbol)
+            self._feed.ask(self._books.depth_source(index), instrument.symbol)
         return unusable
-
-    def _carriers(self, index: int, instrument: Instrument) -> list[int]:
-        """Return the source that a book comes from; without its word, those that may carry it."""
-        able = [
-            source
-            for source, stream in enumerate(self._streams)
-            if instrument.key.startswith(stream.prefix)
-            and (not stream.symbols or instrument.symbol in self._symbols[source])
-        ]
-        heard = self._books.depth_source(index)
-        return [heard] if heard in able or (heard >= 0 and not able) else able

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from finllm.app.replay import Progress as Told
@@ -44,6 +45,9 @@ def _live_line(status: Status, seconds: float) -> str:
     parts += [f"[yellow]{status.unusable} books wait for a snapshot[/]"] if status.unusable else []
     parts += [f"[yellow]{status.waiting:,} frames behind[/]"] if status.waiting > _BEHIND else []
     parts += [f"{status.downs:,} connections lost"] if status.downs else []
+    if status.failed_connects:
+        parts.append(f"[yellow]{status.failed_connects:,} connects failed[/]")
+    parts += [f"[yellow]last: {escape(status.last_failure)}[/]"] if status.last_failure else []
     return "  ".join(parts)
 
 

@@ -87,7 +87,7 @@ def record_live(
     try:
         tape = _Tape(recorder, [stream.venue for stream in streams])
         with open_feed(settings, streams, clock) as feed:
-            resync = Resync(tape.books, feed, streams)
+            resync = Resync(tape.books, feed)
             while not stop():
                 chunk = feed.take(settings.edge.chunk)
                 if chunk:
@@ -123,4 +123,6 @@ def _status(now: int, tape: _Tape, feed: Feed, unusable: int) -> Status:
         gaps=tape.n_gaps,
         unusable=unusable,
         downs=feed.counts.downs,
+        failed_connects=feed.counts.failed_connects,
+        last_failure=feed.last_failure,
     )

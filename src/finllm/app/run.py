@@ -153,7 +153,7 @@ class _Desk:
         self.feed = undo.enter_context(open_feed(settings, streams, self._clock, self._reader.wake))
         self._follower = Follower(options.documents, self.tallies.documents)
         undo.callback(self._follower.close)
-        self._resync = Resync(self.wired.parts.market, self.feed, streams)
+        self._resync = Resync(self.wired.parts.market, self.feed)
         self._chunk = self.wired.parts.chunk
         self._named = 0
         self._next_commit = 0
@@ -220,6 +220,8 @@ class _Desk:
             gaps=pipeline.counts["gaps"],
             unusable=self._unusable,
             downs=self.feed.counts.downs,
+            failed_connects=self.feed.counts.failed_connects,
+            last_failure=self.feed.last_failure,
         )
 
     @property
