@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -31,12 +32,15 @@ GROWTH = 0.01
 NUMBERS = ("u", "U", "pu", "t", "a", "lastUpdateId")
 
 
-def rounds(tape: Path) -> Iterator[list[Frame]]:
-    """Yield the tape again and again, each round later and with higher numbers, for an hour."""
+def rounds(tape: Path) -> Iterator[Iterator[Frame]]:
+    """Yield the tape again and again, each round later and with higher numbers, for an hour.
+
+    Frames are made as they are asked for: what is measured is the product's memory, not ours.
+    """
     sound = list(read_frames(tape, source=0, tally=Tally()))
     span = sound[-1].ts_recv - sound[0].ts_recv + NS_PER_S
     for i in range(HOUR_NS // span + 1):
-        yield [moved(frame, i * span, i * 10**12) for frame in sound]
+        yield (moved(frame, i * span, i * 10**12) for frame in sound)
 
 
 def moved(frame: Frame, by_ns: int, by: int) -> Frame:
@@ -73,12 +77,11 @@ def children() -> list[str]:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
-def levels(tape: Path, take: Callable[[list[Frame]], None]) -> list[int]:
+def levels(tape: Path, take: Callable[[Iterator[Frame]], None]) -> list[int]:
     """Return the memory after each round."""
     found = []
     for frames in rounds(tape):
         take(frames)
-        del frames
         found.append(memory())
     return found
 
@@ -97,9 +100,9 @@ def test_the_pipeline_stays_flat_for_an_hour(shared: Path, tmp_path: Path) -> No
     wired = wire(Settings(), tmp_path, new_tallies(), keep_frames=False)
     chunk = wired.parts.chunk
 
-    def take(frames: list[Frame]) -> None:
-        for at in range(0, len(frames), chunk):
-            wired.pipeline.feed(frames[at : at + chunk])
+    def take(frames: Iterator[Frame]) -> None:
+        while some := list(islice(frames, chunk)):
+            wired.pipeline.feed(some)
 
     try:
         found = levels(shared / "orderbook" / "binance_frames" / f"{TAPE}.ndjson.gz", take)
@@ -118,7 +121,7 @@ def serve_an_hour(tape: Path) -> list[int]:
     path = FastPath(load_artifact(SHIPPED["book"], spec=BOOK_SPEC), edge=edge)
     served = 0
 
-    def take(frames: list[Frame]) -> None:
+    def take(frames: Iterator[Frame]) -> None:
         nonlocal served
         for frame in frames:
             path.hand_over(frame)

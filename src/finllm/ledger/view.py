@@ -7,9 +7,12 @@ from typing import Final
 
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Applied, Closing, Revision, Standing, standing_of
+from finllm.domain.units import NS_PER_S
 
 ENDED_KEPT: Final = 65_536
-"""Closed forecasts remembered, so that a late verdict can be told from one about nothing."""
+"""Closed forecasts remembered at most, so that a late verdict can be told from one about nothing."""
+ENDED_NS: Final = 300 * NS_PER_S
+"""How long one is remembered after it closed: no verdict is awaited for so long."""
 
 
 class LatestView:
@@ -18,7 +21,7 @@ class LatestView:
     def __init__(self) -> None:
         self._open: dict[str, Forecast] = {}
         self._deadlines: list[tuple[int, str]] = []
-        self._ended: OrderedDict[str, Standing] = OrderedDict()
+        self._ended: OrderedDict[str, tuple[int, Standing]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -32,11 +35,12 @@ class LatestView:
 
     def ended(self, forecast_id: str) -> Standing | None:
         """Return how a forecast stood when it closed, if that is remembered."""
-        return self._ended.get(forecast_id)
+        found = self._ended.get(forecast_id)
+        return None if found is None else found[1]
 
     def admits(self, forecast: Forecast) -> bool:
         """Return whether a forecast is new: its id unheard of, or opened by a lower epoch."""
-        known = self._open.get(forecast.forecast_id) or self._ended.get(forecast.forecast_id)
+        known = self._open.get(forecast.forecast_id) or self.ended(forecast.forecast_id)
         return known is None or known.epoch < forecast.epoch
 
     def opened(self, forecast: Forecast) -> None:
@@ -54,9 +58,13 @@ class LatestView:
         forecast = self._open.pop(closing.forecast_id, None)
         if forecast is None:
             return
-        self._ended[closing.forecast_id] = standing_of(forecast)
-        if len(self._ended) > ENDED_KEPT:
+        self._ended[closing.forecast_id] = closing.ts, standing_of(forecast)
+        while len(self._ended) > ENDED_KEPT or self._oldest() < closing.ts - ENDED_NS:
             self._ended.popitem(last=False)
+
+    def _oldest(self) -> int:
+        """Return when the forecast that closed first of those remembered did."""
+        return next(iter(self._ended.values()))[0]
 
     def due(self, now: int) -> Iterator[Forecast]:
         """Yield the forecasts whose time is over, by (valid_until, id); each must be closed."""
