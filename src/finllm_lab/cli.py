@@ -77,6 +77,38 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     typer.echo(f"{manifest.version} in {folder}")
 
 
+@app.command("recordings")
+def recordings(
+    data: Data = DATA,
+    *,
+    count: Annotated[
+        bool,
+        typer.Option("--count", help="Count anew what the Binance tapes hold (minutes)."),
+    ] = False,
+) -> None:
+    """Check that every recording is the one that was entered, and show what is known of it.
+
+    A changed file is refused by name. Outcomes are counted on training recordings only.
+    """
+    from finllm_lab import manifest
+    from finllm_lab.counting import count_tapes
+
+    known = manifest.recordings()
+    with typer.progressbar(sorted(known), label="checking", file=sys.stderr) as paths:
+        for path in paths:
+            manifest.checked(data, path)
+    if count:
+        manifest.write(known := count_tapes(data, known, _say))
+    for path, entry in sorted(known.items()):
+        typer.echo(f"{path}  class {entry.licence}, {entry.use}, {entry.starts} to {entry.ends}")
+        for instrument, held in entry.instruments.items():
+            flat = {name: shares[1] for name, shares in held.classes.items()}
+            typer.echo(
+                f"  {instrument}: {held.rows} rows, {held.grid} grid points,"
+                f" {held.repeated:.1%} near copies, regimes {held.regimes}, flat {flat or 'not looked at'}"
+            )
+
+
 @app.command("drift")
 def drift(data: Data = DATA) -> None:
     """Show how far each book feature drifts from the first recording (2023) to the later ones.

@@ -33,6 +33,7 @@ from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
 from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
+from finllm_lab.manifest import checked
 from finllm_lab.priors import priors_of
 from finllm_lab.tapes import (
     BARS,
@@ -196,7 +197,7 @@ def bar_build(data: Path) -> Build:
     Raises:
         InputError: If the file is missing under `data`.
     """
-    sessions = bar_sessions(data / BARS, SYMBOLS)
+    sessions = bar_sessions(checked(data, BARS), SYMBOLS)
     early = [_span(session, "2005-01-01", "2015-01-01") for session in sessions]
     fit = labelled(BAR_PLAN, early)
     compare = tuple(_span(session, "2015-01-01", "2015-08-01") for session in sessions)
@@ -215,7 +216,7 @@ def book_validation(data: Path) -> list[Session]:
 
 def bar_validation(data: Path) -> list[Session]:
     """Read the bars of 2015 to the end of September; only August and September are to be scored."""
-    sessions = bar_sessions(data / BARS, SYMBOLS)
+    sessions = bar_sessions(checked(data, BARS), SYMBOLS)
     return [_span(session, "2015-01-01", "2015-10-01") for session in sessions]
 
 

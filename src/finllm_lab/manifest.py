@@ -44,6 +44,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A open, N non-commercial or share-alike, U not stated."""
     origin: str
     use: Literal["train", "validate"]
+    train_until: str = ""
+    """Where one file serves both: what was received later validates. UTC."""
     starts: str = ""
     """Receive time of the first row, UTC."""
     ends: str = ""

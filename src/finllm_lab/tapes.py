@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.errors import InputError
 from finllm.domain.market import ROW_HEAD, Frame
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.bars import BarFeatures, MarketLead
@@ -23,6 +22,7 @@ from finllm.market.bars import read_bars
 from finllm.market.feed import Market
 from finllm.market.tape import read_chain
 from finllm.runtime.tally import Tally
+from finllm_lab.manifest import checked
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,22 +83,12 @@ LEAD: Final = "us-equity:SPY"
 
 
 def tape_paths(root: Path, tape: Tape) -> list[Path]:
-    """Return the files of a tape under the data folder.
+    """Return the files of a tape under the data folder, having seen that they are those entered.
 
     Raises:
-        InputError: If one is missing or stated twice.
+        InputError: If one is missing or was changed.
     """
-    paths = []
-    for name in tape.files:
-        found = sorted((root / BINANCE).glob(f"{name}*"))
-        if len(found) != 1:
-            raise InputError(
-                f"{len(found)} files named {name}*",
-                place=str(root / BINANCE),
-                mend="Point --data at the folder that holds orderbook/.",
-            )
-        paths.append(found[0])
-    return paths
+    return [checked(root, f"{BINANCE}/{name}.ndjson.gz", use=tape.use) for name in tape.files]
 
 
 def book_sessions(name: str, paths: Sequence[Path]) -> list[Session]:
