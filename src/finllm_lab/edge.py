@@ -56,7 +56,7 @@ from finllm_lab.training import (
 from finllm_lab.training import (
     Path as FitPath,
 )
-from finllm_lab.walk import Losses, skill, walk
+from finllm_lab.walk import Said, skill, walk
 
 PENALTIES: Final = (
     PRIOR_ONLY,
@@ -269,9 +269,9 @@ def choose(material: Build, say: Say) -> tuple[list[int], list[int]]:
         priors = _priors(material.plan, trial.fit)
         for r in range(len(PENALTIES)):
             network = path.network([r] * n, [r] * n)
-            for losses in _walked(material.plan, priors, network, trial.compare):
-                log[r] += [part[:, 0].sum() for part in losses.log]
-                pinball[r] += [part[:, 0].mean() for part in losses.pinball]
+            for said in _walked(material.plan, priors, network, trial.compare):
+                log[r] += [one.log_loss()[:, 0].sum() for one in said]
+                pinball[r] += [one.pinball()[:, 0].mean() for one in said]
     for h, horizon in enumerate(material.plan.horizons):
         against_log, against_pinball = log[:, h] / log[0, h], pinball[:, h] / pinball[0, h]
         say(f"{horizon.name}: log loss / prior's {against_log.round(4).tolist()}")
@@ -300,7 +300,7 @@ def _priors(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> tuple[Horiz
 
 def _walked(
     plan: Plan, priors: tuple[HorizonPrior, ...], network: Network, sessions: Sequence[Session]
-) -> list[Losses]:
+) -> list[list[Said]]:
     learning = msgspec.structs.replace(
         plan.learning,
         grid_s=max(plan.learning.grid_s, plan.choice_grid_ns / NS_PER_S),
@@ -343,15 +343,15 @@ def score_lines(
         grid_ns: Time between two forecasts.
         since: Forecasts before this instant are walked but not scored.
     """
-    all_losses = [walk(session, artifact, grid_ns) for session in sessions]
-    names = [session.instrument for session in sessions]
+    walked = [walk(session, artifact, grid_ns) for session in sessions]
     lines = []
     for h, horizon in enumerate(artifact.horizons):
-        kept = [losses.ts[h] >= since for losses in all_losses]
-        log = [losses.log[h][keep] for losses, keep in zip(all_losses, kept, strict=True)]
-        pin = [losses.pinball[h][keep] for losses, keep in zip(all_losses, kept, strict=True)]
-        for name, a, b in zip(names, log, pin, strict=True):
-            lines.append(_line(f"{name} {horizon.name}", a, b))
+        log, pin = [], []
+        for said in (heard[h] for heard in walked):
+            kept = said.ts >= since
+            log.append(said.log_loss()[kept])
+            pin.append(said.pinball()[kept])
+            lines.append(_line(f"{said.instrument} {horizon.name}", log[-1], pin[-1]))
         lines.append(_line(f"pooled {horizon.name}", np.concatenate(log), np.concatenate(pin)))
     return tuple(lines)
 

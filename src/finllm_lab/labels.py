@@ -5,17 +5,18 @@ target, at the n-th later row for an event horizon, and not at all where that ro
 Knows nothing of models.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.instrument import Horizon
-from finllm.domain.label import band_bps, label, return_bps
+from finllm.domain.label import DOWN, FLAT, SIGMA_BAND, SLACK, UP
 from finllm.domain.market import Flag
-from finllm.domain.units import NS_PER_HOUR, NS_PER_MS, NS_PER_S
+from finllm.domain.units import BPS, NS_PER_HOUR, NS_PER_MS, NS_PER_S
 from finllm_lab.tapes import Session
 
 GRID_NS: Final = 100 * NS_PER_MS
@@ -50,6 +51,8 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """float64 [n, H]."""
     band_bps: NDArray[np.float64]
     """float64 [n, H]."""
+    seen_at: NDArray[np.int64]
+    """[n, H], the row on whose arrival the outcome is known; as many as there are rows = never."""
 
 
 def grid(heads: NDArray[np.void], grid_ns: int) -> NDArray[np.int64]:
@@ -74,54 +77,55 @@ def targets(
 ) -> Targets:
     """Return what became of a session's grid points."""
     at = grid(session.heads, grid_ns)
-    shape = (len(at), len(horizons))
-    found = Targets(
-        at=at,
-        label=np.full(shape, -1, dtype=np.int64),
-        scaled=np.zeros(shape),
-        return_bps=np.zeros(shape),
-        band_bps=np.zeros(shape),
+    sigma = session.rows[at, sigma_column]
+    parts = [_ahead(session.heads, at, sigma, horizon) for horizon in horizons]
+    label_, scaled, moved, band, seen_at = (
+        np.stack(column, axis=1) for column in zip(*parts, strict=True)
     )
-    for h, horizon in enumerate(horizons):
-        ends = _ends(session.heads, at, horizon)
-        for n, (i, end) in enumerate(zip(at.tolist(), ends.tolist(), strict=True)):
-            sigma = float(session.rows[i, sigma_column])
-            _value(found, (n, h), session.heads[[i, end]], sigma, horizon)
-            if end < 0:
-                found.label[n, h] = -1
-    return found
+    return Targets(
+        at=at, label=label_, scaled=scaled, return_bps=moved, band_bps=band, seen_at=seen_at
+    )
 
 
-def _ends(heads: NDArray[np.void], at: NDArray[np.int64], horizon: Horizon) -> NDArray[np.int64]:
-    """Return the row at which each target is valued; -1 where it cannot be believed."""
+def _ahead(
+    heads: NDArray[np.void], at: NDArray[np.int64], sigma: NDArray[np.float64], horizon: Horizon
+) -> tuple[NDArray[Any], ...]:
+    """Return one horizon's columns: label, scaled return, return, band, row of knowledge."""
+    ends, seen_at = _ends(heads, at, horizon)
+    start, end = heads["mid2"][at], heads["mid2"][ends]
+    scale = sigma * math.sqrt(horizon.nominal_s)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = (end / start - 1.0) * BPS
+        half_spread = heads["spread"][at] / start * BPS
+        scaled = moved / scale
+    band = half_spread if horizon.band == "half_spread" else SIGMA_BAND * scale
+    room = band * (1.0 - SLACK)
+    is_known = (ends >= 0) & (start > 0)
+    label_ = np.where((moved >= room) & (moved > 0.0), UP, FLAT)
+    label_ = np.where((moved <= -room) & (moved < 0.0), DOWN, label_)
+    return (
+        np.where(is_known, label_, -1),
+        np.where(is_known, scaled, 0.0),
+        np.where(is_known, moved, 0.0),
+        band,
+        seen_at,
+    )
+
+
+def _ends(
+    heads: NDArray[np.void], at: NDArray[np.int64], horizon: Horizon
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row at which each target is valued, -1 where it cannot be believed, and when it is known."""
+    n = len(heads)
     if horizon.events:
-        ends = at + horizon.events
-        ends[ends >= len(heads)] = -1
+        seen_at = np.minimum(at + horizon.events, n)
+        ends = np.where(seen_at < n, seen_at, -1)
     else:
         ts = heads["ts_recv"]
         due = ts[at] + horizon.ns
-        ends = np.searchsorted(ts, due, side="right") - 1
-        silence = due - ts[ends]
-        ends[(due >= ts[-1]) | (silence > max(SILENCE_NS, horizon.ns // 2))] = -1
+        seen_at = np.searchsorted(ts, due, side="right")
+        silence = due - ts[seen_at - 1]
+        is_seen = (seen_at < n) & (silence <= max(SILENCE_NS, horizon.ns // 2))
+        ends = np.where(is_seen, seen_at - 1, -1)
     good = (heads["flags"][ends] & int(Flag.VALID) > 0) & (heads["mid2"][ends] > 0)
-    ends[~good] = -1
-    return ends
-
-
-def _value(
-    found: Targets, place: tuple[int, int], pair: NDArray[np.void], sigma: float, horizon: Horizon
-) -> None:
-    start, end = pair
-    mid2 = int(start["mid2"])
-    band = band_bps(
-        horizon.band,
-        spread_ticks=int(start["spread"]),
-        mid2=mid2,
-        sigma=sigma,
-        horizon_s=horizon.nominal_s,
-    )
-    moved = return_bps(mid2, int(end["mid2"]))
-    found.return_bps[place] = moved
-    found.band_bps[place] = band
-    found.scaled[place] = moved / (sigma * horizon.nominal_s**0.5)
-    found.label[place] = label(moved, band)
+    return np.where(good, ends, -1), seen_at

@@ -1,7 +1,9 @@
-"""The edge walked over a session as if live: forecasts on the grid, outcomes fed back as they resolve.
+"""Walking an edge over a recorded session, a stretch at a time: what it said, and what became of it.
 
-What is scored is what is served: the real session, calibration and baselines, in order of receive
-time. Knows nothing of fitting.
+The calibration, the references and the moments at which they learn are the edge's own (`finllm.edge`);
+only the serving is done for all grid points between two refits at once, so that a day of quotes takes
+seconds. That it says what the edge says row by row is a law (`tests/laws/test_walk_laws.py`). Outlooks
+play no part: what is scored is the edge alone.
 """
 
 import math
@@ -11,103 +13,275 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.forecast import LEVELS, Forecast, Outcome, Rung
-from finllm.domain.market import ROW_HEAD
-from finllm.edge.artifact import Artifact
-from finllm.edge.serving import entries_of
-from finllm.edge.session import EdgeSession
-from finllm.features.outcomes import OutcomeResolver
-from finllm_lab.labels import grid
+from finllm.domain.forecast import LEVELS
+from finllm.domain.instrument import Horizon
+from finllm.domain.market import Flag
+from finllm.edge.artifact import Artifact, Manifest, RegimeRule
+from finllm.edge.baselines import Baselines, refer
+from finllm.edge.calibration import OFFSET, SCALE, TURN, WIDTH, Calibration
+from finllm.edge.regime import ACTIVE, motion_of, watch
+from finllm.edge.resolved import Resolved
+from finllm.runtime.kernels import kernel
+from finllm_lab.labels import Targets, targets
 from finllm_lab.tapes import Session
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 P_FLOOR: Final = 1e-6
 VOICES: Final = ("edge", "climatology", "ewma", "obi")
-"""Whose probabilities are scored, in this order."""
+"""Who is scored, in this order."""
 
 
-class Losses(msgspec.Struct, frozen=True, kw_only=True):
-    """The losses of one session, one entry per resolved forecast, by horizon."""
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What the edge and its references said at each resolved grid point of one session and horizon."""
 
-    ts: list[NDArray[np.int64]]
-    log: list[NDArray[np.float64]]
-    """Per horizon float64 [n, 4]: log loss of each of `VOICES`."""
-    pinball: list[NDArray[np.float64]]
-    """Per horizon float64 [n, 3]: mean pinball loss of edge, climatology and EWMA, bps."""
+    session: str
+    """Name of the recording."""
+    instrument: str
+    horizon: Horizon
+    model_version: str
+    ts: Ints
+    """int64 [n], receive time of the row, ns UTC."""
+    ts_end: Ints
+    """int64 [n], when the outcome was known."""
+    label: Ints
+    """int64 [n], 0 down, 1 flat, 2 up."""
+    return_bps: Array
+    band_bps: Array
+    regime: Ints
+    """int64 [n], at issue; see `finllm.edge.regime.NAMES`."""
+    is_abstained: NDArray[np.bool_]
+    column: Array
+    """float64 [n], the baseline column."""
+    p: Array
+    """float64 [n, 4, 3], down, flat, up by `VOICES`."""
+    q: Array
+    """float64 [n, 3, 5], bps, of edge, climatology and EWMA."""
 
+    def log_loss(self) -> Array:
+        """Return nats, float64 [n, 4], by `VOICES`."""
+        chosen = np.take_along_axis(self.p, self.label[:, None, None], axis=2)[:, :, 0]
+        return -np.log(np.maximum(chosen, P_FLOOR))
 
-def walk(session: Session, artifact: Artifact, grid_ns: int) -> Losses:
-    """Walk the edge over a session and return the losses of its untilted claims."""
-    raw = artifact.model.infer(session.rows)
-    edge = EdgeSession(artifact, artifact.spec, session.instrument)
-    resolver = OutcomeResolver(session.instrument, artifact.horizons)
-    entries = entries_of(session.heads, session.rows)
-    entries_f = entries.view(np.float64)
-    picked = set(grid(session.heads, grid_ns).tolist())
-    pending: dict[str, Forecast] = {}
-    ledger = _Ledger([horizon.name for horizon in artifact.horizons])
-    is_bars = artifact.horizons[0].events > 0
-    last: NDArray[np.void] = np.zeros(1, dtype=ROW_HEAD)
-    for i, ts in enumerate(session.heads["ts_recv"].tolist()):
-        head = session.heads[i]
-        outcomes: list[Outcome] = []
-        if is_bars:
-            outcomes = resolver.resolve(head, ts)
-        elif resolver.next_due < ts:
-            outcomes = resolver.resolve(last[0], ts)
-        for outcome in outcomes:
-            forecast = pending.pop(outcome.forecast_id)
-            edge.learn(forecast, outcome)
-            ledger.enter(forecast, outcome)
-        edge.observe(entries[i], entries_f[i])
-        out = edge.speak(entries[i], entries_f[i], raw[i], ts)
-        last[0] = head
-        if i in picked:
-            for h in range(len(artifact.horizons)):
-                made = edge.record(out[0], entries_f[i], h, epoch=1, rung=Rung.FULL)
-                pending[made.forecast_id] = made
-                resolver.open(made.forecast_id, h, ts, int(head["mid2"]), made.band_bps)
-    return ledger.losses()
+    def pinball(self) -> Array:
+        """Return the mean pinball loss in bps, float64 [n, 3], of edge, climatology and EWMA."""
+        levels = np.array(LEVELS)
+        miss = self.return_bps[:, None, None] - self.q
+        return np.where(miss >= 0.0, levels * miss, (levels - 1.0) * miss).mean(axis=2)
 
 
-class _Ledger:
-    """Losses as they come in."""
+def walk(session: Session, artifact: Artifact, grid_ns: int) -> list[Said]:
+    """Walk an artifact over a session; one record a horizon.
 
-    def __init__(self, names: list[str]) -> None:
-        self._rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
+    Args:
+        session: One instrument's rows.
+        artifact: Model, priors and rules.
+        grid_ns: Least time between two forecasts.
+    """
+    manifest = artifact.manifest
+    found = targets(session, manifest.horizons, artifact.spec.columns[manifest.sigma_column], grid_ns)
+    raw = artifact.model.infer(session.rows[found.at])
+    column = session.rows[found.at, artifact.spec.columns[manifest.baseline_column]]
+    sigma = session.rows[found.at, artifact.spec.columns[manifest.sigma_column]]
+    return walked(session, manifest, found, raw, column=column, sigma=sigma)
 
-    def enter(self, forecast: Forecast, outcome: Outcome) -> None:
-        if outcome.label < 0 or forecast.reference is None:
-            return
-        said = forecast.reference
-        claims = (forecast.base, said.climatology, said.ewma, said.obi)
-        bands = (forecast.base_q, said.climatology_q, said.ewma_q)
-        self._rows[forecast.horizon].append(
-            (
-                float(forecast.ts_recv),
-                *(-math.log(max(p[outcome.label], P_FLOOR)) for p in claims),
-                *(mean_pinball(q, outcome.return_bps) for q in bands),
+
+def walked(
+    session: Session, manifest: Manifest, found: Targets, raw: Array, *, column: Array, sigma: Array
+) -> list[Said]:
+    """Return what an edge with these raw claims says over a session.
+
+    Args:
+        session: One instrument's rows.
+        manifest: Priors and rules of learning.
+        found: Grid points and what became of them, by the manifest's horizons.
+        raw: float64 [n, H, 8], the model's claim at each grid point.
+        column: float64 [n], the baseline column.
+        sigma: float64 [n], bps per root second.
+    """
+    ewma, regime = followed(session.heads, manifest.regime)
+    points = _Points(
+        horizons=manifest.horizons,
+        found=found,
+        raw=raw,
+        column=column,
+        sigma=sigma,
+        ewma=ewma[found.at],
+        regime=regime[found.at],
+        ts=session.heads["ts_recv"],
+    )
+    n, n_horizons = found.label.shape
+    p, q = np.zeros((n_horizons, n, 4, 3)), np.zeros((n_horizons, n, 3, 5))
+    edge, order = _Edge(manifest, points), _Order(points)
+    begin, known = 0, 0
+    for event in (*order.refits(manifest.learning.refit_ns), None):
+        # A row that comes with the outcome is spoken about after it was learnt.
+        end = n if event is None else int(np.searchsorted(found.at, order.row[event]))
+        for h in range(n_horizons):
+            p[h, begin:end], q[h, begin:end] = edge.say(slice(begin, end), h)
+        if event is not None:
+            edge.teach(order.point[known:event], order.horizon[known:event])
+            begin, known = end, event
+    said = []
+    for h, horizon in enumerate(manifest.horizons):
+        kept = found.label[:, h] >= 0
+        said.append(
+            Said(
+                session=session.name,
+                instrument=session.instrument,
+                horizon=horizon,
+                model_version=manifest.version,
+                ts=points.ts[found.at[kept]],
+                ts_end=points.ts[found.seen_at[kept, h]],
+                label=found.label[kept, h],
+                return_bps=found.return_bps[kept, h],
+                band_bps=found.band_bps[kept, h],
+                regime=points.regime[kept],
+                is_abstained=~np.isfinite(raw[kept]).all(axis=(1, 2)),
+                column=column[kept],
+                p=p[h, kept],
+                q=q[h, kept],
             )
         )
+    return said
 
-    def losses(self) -> Losses:
-        tables = [np.array(rows).reshape(-1, 8) for rows in self._rows.values()]
-        return Losses(
-            ts=[table[:, 0].astype(np.int64) for table in tables],
-            log=[table[:, 1:5] for table in tables],
-            pinball=[table[:, 5:] for table in tables],
+
+class _Points(msgspec.Struct, frozen=True, kw_only=True):
+    """The grid points of a session."""
+
+    horizons: tuple[Horizon, ...]
+    found: Targets
+    raw: Array
+    column: Array
+    sigma: Array
+    ewma: Array
+    regime: Ints
+    ts: Ints
+    """Receive times of all rows."""
+
+
+class _Order:
+    """All outcomes of a session in the order in which the edge comes to know them."""
+
+    def __init__(self, points: _Points) -> None:
+        n, n_horizons = points.found.label.shape
+        point, horizon = np.repeat(np.arange(n), n_horizons), np.tile(np.arange(n_horizons), n)
+        row = points.found.seen_at.reshape(-1)
+        lengths = np.array([horizon.ns for horizon in points.horizons])
+        due = points.ts[points.found.at[point]] + lengths[horizon]
+        ranked = np.lexsort((horizon, point, due, row))
+        ranked = ranked[row[ranked] < len(points.ts)]
+        self.point, self.horizon, self.row = point[ranked], horizon[ranked], row[ranked]
+        self._ts = points.ts[self.row]
+
+    def refits(self, refit_ns: int) -> list[int]:
+        """Return the outcomes on whose arrival everything is refitted first."""
+        found: list[int] = []
+        at = self._since(0, refit_ns)
+        while at < len(self._ts):
+            found.append(at)
+            at = self._since(at, refit_ns)
+        return found
+
+    def _since(self, event: int, refit_ns: int) -> int:
+        if event >= len(self._ts):
+            return event
+        return max(event + 1, int(np.searchsorted(self._ts, self._ts[event] + refit_ns)))
+
+
+class _Edge:
+    """What an edge has learnt so far, and what it says with it."""
+
+    def __init__(self, manifest: Manifest, points: _Points) -> None:
+        self._priors = manifest.priors
+        self._points = points
+        self._calibration = Calibration(manifest.priors, manifest.learning)
+        self._baselines = Baselines(manifest.priors, manifest.learning)
+        self._resolved = Resolved(len(manifest.priors))
+
+    def teach(self, point: Ints, horizon: Ints) -> None:
+        """Take in outcomes, in the order in which they came to be known, and refit."""
+        points = self._points
+        kept = points.found.label[point, horizon] >= 0
+        kept &= np.isfinite(points.raw[point]).all(axis=(1, 2))
+        for h, ahead in enumerate(points.horizons):
+            at = point[kept & (horizon == h)]
+            if len(at):
+                label = points.found.label[at, h]
+                self._resolved.extend(h, self._outcomes(at, h, math.sqrt(ahead.nominal_s)))
+                self._baselines.count(h, np.bincount(label, minlength=3))
+        self._baselines.refit(self._resolved)
+        self._calibration.refit(self._resolved)
+
+    def _outcomes(self, at: Ints, h: int, root_s: float) -> Array:
+        points, raw = self._points, self._points.raw[at, h]
+        return np.column_stack(
+            [
+                points.found.label[at, h],
+                points.column[at],
+                points.found.return_bps[at, h],
+                points.ewma[at] * root_s,
+                points.found.band_bps[at, h],
+                np.log((raw[:, 0] + raw[:, 2]) / raw[:, 1]),
+                np.log(raw[:, 2] / raw[:, 0]),
+                raw[:, 3:] * (points.sigma[at] * root_s)[:, None],
+            ]
         )
 
+    def say(self, stretch: slice, h: int) -> tuple[Array, Array]:
+        """Return probabilities [n, 4, 3] by `VOICES` and quantiles [n, 3, 5] over a stretch."""
+        points, root_s = self._points, math.sqrt(self._points.horizons[h].nominal_s)
+        raw, column = points.raw[stretch, h], points.column[stretch]
+        unit, ewma = points.sigma[stretch] * root_s, points.ewma[stretch] * root_s
+        p, q = np.empty((len(raw), 4, 3)), np.empty((len(raw), 3, 5))
+        x = np.column_stack([column, unit, ewma, points.found.band_bps[stretch, h]])
+        refer(x, self._baselines.tables[h], p[:, 1:], q[:, 1:])
+        p[:, 0], q[:, 0] = calibrated(raw, self._calibration.parameters[h], unit)
+        dumb = ~np.isfinite(raw).all(axis=1)
+        p[dumb, 0], q[dumb, 0] = p[dumb, 1], q[dumb, 1]
+        return p, q
 
-def mean_pinball(quantiles: tuple[float, ...], value: float) -> float:
-    """Return the mean pinball loss of quantiles at `LEVELS`, in their unit."""
-    total = 0.0
-    for level, quantile in zip(LEVELS, quantiles, strict=True):
-        miss = value - quantile
-        total += level * miss if miss >= 0 else (level - 1.0) * miss
-    return total / len(LEVELS)
+
+def calibrated(raw: Array, parameters: Array, unit_bps: Array) -> tuple[Array, Array]:
+    """Return calibrated probabilities [n, 3] and quantiles [n, 5] in bps, as `serving.speak` has them.
+
+    Args:
+        raw: float64 [n, 8].
+        parameters: float64 [4], offset, scale, direction, width.
+        unit_bps: float64 [n], sigma * sqrt(horizon).
+    """
+    move = parameters[OFFSET] + parameters[SCALE] * np.log((raw[:, 0] + raw[:, 2]) / raw[:, 1])
+    turn = parameters[TURN] * np.log(raw[:, 2] / raw[:, 0])
+    p_move = 1.0 / (1.0 + np.exp(-np.clip(move, -16.0, 16.0)))
+    up = p_move / (1.0 + np.exp(-np.clip(turn, -16.0, 16.0)))
+    down = p_move - up
+    median = raw[:, 5:6]
+    q = (median + (raw[:, 3:] - median) * parameters[WIDTH]) * unit_bps[:, None]
+    return np.stack([down, 1.0 - down - up, up], axis=1), q
 
 
-def skill(losses: NDArray[np.float64], against: int) -> float:
+@kernel
+def _follow(
+    ts: Ints, mid2: Ints, good: NDArray[np.bool_], motion: Array, marks: Ints, ewma: Array, regime: Ints
+) -> None:
+    for i in range(len(ts)):
+        watch(ts[i], mid2[i], good[i], motion, marks)
+        ewma[i] = math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
+        regime[i] = marks[2]
+
+
+def followed(heads: NDArray[np.void], rule: RegimeRule) -> tuple[Array, Ints]:
+    """Return the EWMA volatility (bps per root second) and the regime after each row, [n] each."""
+    motion, marks = motion_of(rule), np.array([0, 0, ACTIVE], dtype=np.int64)
+    ewma, regime = np.zeros(len(heads)), np.zeros(len(heads), dtype=np.int64)
+    good = (heads["flags"] & int(Flag.VALID)) > 0
+    columns = (np.ascontiguousarray(heads[name]) for name in ("ts_recv", "mid2"))
+    _follow(*columns, good, motion, marks, ewma, regime)
+    return ewma, regime
+
+
+def skill(losses: Array, against: int) -> float:
     """Return 1 - mean loss of the first column / mean loss of column `against`; 0 of nothing."""
     if not len(losses):
         return 0.0

@@ -11,6 +11,8 @@ UP: Final = 2
 
 SIGMA_BAND: Final = 0.4
 """Width of a `sigma` band in standard deviations: leaves about a third flat under a normal law."""
+SLACK: Final = 1e-9
+"""A return this share short of the band still counts as a move: both come out of divisions."""
 
 
 def return_bps(mid2_from: int, mid2_to: int) -> float:
@@ -39,8 +41,8 @@ def band_bps(kind: str, *, spread_ticks: int, mid2: int, sigma: float, horizon_s
 
 
 def label(ret_bps: float, band: float) -> int:
-    """Return DOWN, FLAT or UP. A return as large as the band (to 1 part in 1e9) is a move."""
-    edge = band * (1.0 - 1e-9)
+    """Return DOWN, FLAT or UP. A return as large as the band (to `SLACK`) is a move."""
+    edge = band * (1.0 - SLACK)
     if ret_bps >= edge and ret_bps > 0.0:
         return UP
     if ret_bps <= -edge and ret_bps < 0.0:

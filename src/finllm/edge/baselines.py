@@ -16,10 +16,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.forecast import LEVELS, Quantiles, Reference, Triple
+from finllm.domain.forecast import LEVELS, Reference
 from finllm.edge.artifact import HorizonPrior, Learning
 from finllm.edge.fitting import fit_deviation, fit_three_way, fit_width, normal_tail
 from finllm.edge.resolved import BAND, COLUMN, LABEL, RETURN, SCALE, Resolved
+from finllm.runtime.kernels import kernel
 
 NORMAL: Final = (
     -1.2815515655446004,
@@ -36,6 +37,44 @@ def weight_of(prior: HorizonPrior, learning: Learning) -> float:
     return min(1.0, learning.grid_s / prior.horizon.nominal_s)
 
 
+# What `refer` reads of one horizon, float64 [20].
+CLIMATE, THETA, CLASS_SCALE, WIDTH_SCALE, SHARE, EMPIRICAL_Q, PRIOR_Q = 0, 3, 7, 8, 9, 10, 15
+TABLE: Final = 20
+# What it reads of one row, float64 [4].
+COLUMN_X, UNIT_X, EWMA_X, BAND_X = range(4)
+
+
+@kernel
+def refer(
+    x: NDArray[np.float64],
+    table: NDArray[np.float64],
+    p: NDArray[np.float64],
+    q: NDArray[np.float64],
+) -> None:
+    """Fill in what the three references say of each row.
+
+    Args:
+        x: float64 [n, 4]: baseline column; the row's sigma, and the EWMA's before its learnt scale,
+            both times sqrt(horizon); half-width of the flat band; the last three in bps.
+        table: float64 [20], what they have learnt of one horizon.
+        p: float64 [n, 3, 3], filled: climatology, EWMA, imbalance.
+        q: float64 [n, 2, 5], filled: quantiles of climatology and EWMA, bps.
+    """
+    share = table[9]
+    for i in range(x.shape[0]):
+        for j in range(3):
+            p[i, 0, j] = table[j]
+        tail = normal_tail(x[i, 3], x[i, 2] * table[7])
+        p[i, 1, 0], p[i, 1, 1], p[i, 1, 2] = tail, 1.0 - 2.0 * tail, tail
+        down = math.exp(max(-30.0, min(30.0, table[3] + table[4] * x[i, 0])))
+        up = math.exp(max(-30.0, min(30.0, table[5] + table[6] * x[i, 0])))
+        total = 1.0 + down + up
+        p[i, 2, 0], p[i, 2, 1], p[i, 2, 2] = down / total, 1.0 / total, up / total
+        for j in range(5):
+            q[i, 0, j] = share * table[10 + j] + (1.0 - share) * table[15 + j] * x[i, 1]
+            q[i, 1, j] = x[i, 2] * table[8] * NORMAL[j]
+
+
 class Baselines:
     """The three references of one instrument at every horizon.
 
@@ -45,25 +84,31 @@ class Baselines:
     """
 
     def __init__(self, priors: Sequence[HorizonPrior], learning: Learning) -> None:
-        n = len(priors)
         self._priors = tuple(priors)
         self._strength = learning.baseline_prior_n
         self._weights = [weight_of(prior, learning) for prior in priors]
-        self._counts = np.zeros((n, 3))
-        self._logit_prior = np.array([prior.baseline_logit for prior in priors])
-        self._logit = self._logit_prior.copy()
-        self._class_scale = [prior.ewma_scale for prior in priors]
-        self._width_scale = [prior.ewma_scale for prior in priors]
-        self.climatology = np.array([prior.climatology for prior in priors])
-        """Class frequencies as of the last refit, float64 [H, 3]."""
-        self.empirical_q = np.zeros((n, 5))
-        """Quantiles of resolved returns as of the last refit, bps, float64 [H, 5]."""
-        self.empirical_share = np.zeros(n)
-        """Weight of those against the prior's quantiles, float64 [H]."""
+        self._counts = np.zeros((len(priors), 3), dtype=np.int64)
+        self.tables = np.array(
+            [
+                (
+                    *prior.climatology,
+                    *prior.baseline_logit,
+                    prior.ewma_scale,
+                    prior.ewma_scale,
+                    0.0,
+                    *(0.0,) * 5,
+                    *prior.climatology_q,
+                )
+                for prior in priors
+            ]
+        )
+        """What was learnt as of the last refit, float64 [H, 20]; see `refer`."""
+        self._x = np.zeros((1, 4))
+        self._p, self._q = np.zeros((1, 3, 3)), np.zeros((1, 2, 5))
 
-    def count(self, horizon: int, label: int) -> None:
-        """Take in one resolved label; it shows from the next refit on."""
-        self._counts[horizon, label] += self._weights[horizon]
+    def count(self, horizon: int, labels: NDArray[np.int64]) -> None:
+        """Take in how many labels of each class resolved, int [3]; it shows from the next refit on."""
+        self._counts[horizon] += labels
 
     def refit(self, resolved: Resolved) -> None:
         """Refit all three on what has resolved by now."""
@@ -76,35 +121,34 @@ class Baselines:
     def _refit_frequencies(
         self, horizon: int, prior: HorizonPrior, ring: NDArray[np.float32]
     ) -> None:
-        counts, strength = self._counts[horizon], self._strength
+        table, strength = self.tables[horizon], self._strength
+        counts = self._counts[horizon] * self._weights[horizon]
         mass = float(counts[0]) + float(counts[1]) + float(counts[2])
         for j in range(3):
-            self.climatology[horizon, j] = (strength * prior.climatology[j] + counts[j]) / (
-                strength + mass
-            )
-        self.empirical_q[horizon] = empirical_quantiles(ring[:, RETURN])
-        self.empirical_share[horizon] = mass / (strength + mass)
+            table[CLIMATE + j] = (strength * prior.climatology[j] + counts[j]) / (strength + mass)
+        table[EMPIRICAL_Q : EMPIRICAL_Q + 5] = empirical_quantiles(ring[:, RETURN])
+        table[SHARE] = mass / (strength + mass)
 
     def _refit_laws(self, horizon: int, prior: HorizonPrior, ring: NDArray[np.float32]) -> None:
-        weight = self._weights[horizon]
+        table, weight = self.tables[horizon], self._weights[horizon]
         label = np.ascontiguousarray(ring[:, LABEL])
         unit = np.ascontiguousarray(ring[:, SCALE])
         fit_three_way(
             np.ascontiguousarray(ring[:, COLUMN]),
             label,
             weight,
-            self._logit_prior[horizon],
+            np.array(prior.baseline_logit),
             self._strength,
-            self._logit[horizon],
+            table[THETA : THETA + 4],
         )
         band = np.ascontiguousarray(ring[:, BAND])
-        self._class_scale[horizon] = fit_deviation(
+        table[CLASS_SCALE] = fit_deviation(
             label, band, unit, weight, prior.ewma_scale, self._strength
         )
         law = unit[:, None] * np.array(NORMAL, dtype=np.float32)[None, :]
         returns = np.ascontiguousarray(ring[:, RETURN])
         weights = np.full(len(ring), weight)
-        self._width_scale[horizon] = fit_width(
+        table[WIDTH_SCALE] = fit_width(
             returns, law, weights, min(5.0, max(0.02, prior.ewma_scale)), self._strength
         )
 
@@ -120,32 +164,16 @@ class Baselines:
             ewma_bps: The EWMA's sigma * sqrt(horizon), before its learnt scale.
             band_bps: Half-width of the flat band.
         """
-        tail = float(normal_tail(band_bps, ewma_bps * self._class_scale[horizon]))
-        deviation = ewma_bps * self._width_scale[horizon]
-        down, flat, up = (float(p) for p in self.climatology[horizon])
+        self._x[0] = column, unit_bps, ewma_bps, band_bps
+        refer(self._x, self.tables[horizon], self._p, self._q)
+        climatology, ewma, obi = self._p[0].tolist()
+        climatology_q, ewma_q = self._q[0].tolist()
         return Reference(
-            climatology=(down, flat, up),
-            ewma=(tail, 1.0 - 2.0 * tail, tail),
-            obi=self._imbalance(horizon, column),
-            climatology_q=self._climatology_q(horizon, unit_bps),
-            ewma_q=_five([deviation * z for z in NORMAL]),
-        )
-
-    def _imbalance(self, horizon: int, column: float) -> Triple:
-        theta = self._logit[horizon]
-        down = math.exp(max(-30.0, min(30.0, float(theta[0]) + float(theta[1]) * column)))
-        up = math.exp(max(-30.0, min(30.0, float(theta[2]) + float(theta[3]) * column)))
-        total = 1.0 + down + up
-        return down / total, 1.0 / total, up / total
-
-    def _climatology_q(self, horizon: int, unit_bps: float) -> Quantiles:
-        share = float(self.empirical_share[horizon])
-        prior = self._priors[horizon].climatology_q
-        return _five(
-            [
-                share * float(self.empirical_q[horizon, j]) + (1.0 - share) * prior[j] * unit_bps
-                for j in range(5)
-            ]
+            climatology=tuple(climatology),
+            ewma=tuple(ewma),
+            obi=tuple(obi),
+            climatology_q=tuple(climatology_q),
+            ewma_q=tuple(ewma_q),
         )
 
 
@@ -161,6 +189,3 @@ def empirical_quantiles(returns: NDArray[np.float32]) -> list[float]:
         out.append(low + (at - below) * (high - low))
     return out
 
-
-def _five(values: Sequence[float]) -> Quantiles:
-    return values[0], values[1], values[2], values[3], values[4]

@@ -41,6 +41,16 @@ class Resolved:
         self._rings[horizon, self.seen[horizon] % self._shape[1]] = outcome
         self.seen[horizon] += 1
 
+    def extend(self, horizon: int, outcomes: NDArray[np.float64]) -> None:
+        """Remember many outcomes, float64 [n, 12], oldest first."""
+        if self._rings is None:
+            self._rings = np.zeros(self._shape, dtype=np.float32)
+        capacity, seen = self._shape[1], int(self.seen[horizon])
+        kept = outcomes[-capacity:]
+        first = seen + len(outcomes) - len(kept)
+        self._rings[horizon, (first + np.arange(len(kept))) % capacity] = kept
+        self.seen[horizon] += len(outcomes)
+
     def ring(self, horizon: int) -> tuple[NDArray[np.float32], int, int]:
         """Return a horizon's ring [capacity, 12], how many rows count, and the newest's index."""
         if self._rings is None:

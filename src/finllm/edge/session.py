@@ -27,6 +27,8 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import Artifact, HorizonPrior
+from finllm.edge.baselines import EMPIRICAL_Q as TABLE_Q
+from finllm.edge.baselines import SHARE as TABLE_SHARE
 from finllm.edge.baselines import Baselines
 from finllm.edge.calibration import Calibration
 from finllm.edge.regime import ACTIVE, NAMES, STATE, motion_of
@@ -61,6 +63,7 @@ from finllm.edge.serving import (
 
 N_PENDING: Final = 65_536
 """Forecasts whose outcome is awaited at most; the oldest is forgotten first."""
+_ONE_OF: Final = np.eye(3, dtype=np.int64)
 
 
 class Issued(Protocol):
@@ -293,7 +296,7 @@ class EdgeSession:
             self.n_unmatched += 1
             return
         horizon, column, unit_bps, band, *claim = issued
-        self._baselines.count(int(horizon), outcome.label)
+        self._baselines.count(int(horizon), _ONE_OF[outcome.label])
         self._resolved.add(
             int(horizon), (outcome.label, column, outcome.return_bps, unit_bps, band, *claim)
         )
@@ -302,9 +305,9 @@ class EdgeSession:
         lines, baselines = self._lines, self._baselines
         self.parameters[VERSION] += 1
         lines[:, CAL : CAL + 4] = self._calibration.parameters
-        lines[:, CLIMATE_P : CLIMATE_P + 3] = baselines.climatology
-        lines[:, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.empirical_q
-        lines[:, SHARE] = baselines.empirical_share
+        lines[:, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
+        lines[:, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, TABLE_Q : TABLE_Q + 5]
+        lines[:, SHARE] = baselines.tables[:, TABLE_SHARE]
         self.parameters[CAL_VERSION] = self._calibration.version
 
 
