@@ -60,10 +60,10 @@ def grid(heads: NDArray[np.void], grid_ns: int) -> NDArray[np.int64]:
         grid_ns: Least time between two; 0 takes every good row.
     """
     picked, due = [], 0
-    for i, (ts, flags) in enumerate(
-        zip(heads["ts_recv"].tolist(), heads["flags"].tolist(), strict=True)
-    ):
-        if flags == Flag.VALID and ts >= due:
+    # A stream without a continuity rule is no worse for that: its rows are served as well.
+    is_good = (heads["flags"] & ~int(Flag.UNVERIFIED)) == int(Flag.VALID)
+    for i, (ts, good) in enumerate(zip(heads["ts_recv"].tolist(), is_good.tolist(), strict=True)):
+        if good and ts >= due:
             picked.append(i)
             due = ts + grid_ns
     return np.array(picked, dtype=np.int64)
@@ -72,8 +72,13 @@ def grid(heads: NDArray[np.void], grid_ns: int) -> NDArray[np.int64]:
 def targets(
     session: Session, horizons: Sequence[Horizon], sigma_column: int, grid_ns: int
 ) -> Targets:
-    """Return what became of a session's grid points."""
-    at = grid(session.heads, grid_ns)
+    """Return what became of a session's grid points, valued by all its rows.
+
+    Grid points are chosen among the rows whose features are kept.
+    """
+    kept = session.kept
+    at = kept[grid(session.heads[kept], grid_ns)]
+    sigmas = session.rows_at(at)[:, sigma_column].tolist()
     shape = (len(at), len(horizons))
     found = Targets(
         at=at,
@@ -84,11 +89,11 @@ def targets(
     )
     for h, horizon in enumerate(horizons):
         ends = _ends(session.heads, at, horizon)
-        for n, (i, end) in enumerate(zip(at.tolist(), ends.tolist(), strict=True)):
-            sigma = float(session.rows[i, sigma_column])
-            _value(found, (n, h), session.heads[[i, end]], sigma, horizon)
-            if end < 0:
-                found.label[n, h] = -1
+        mids = session.heads["mid2"][at].tolist(), session.heads["mid2"][ends].tolist()
+        spreads = session.heads["spread"][at].tolist()
+        for n, (mid2, later, spread) in enumerate(zip(*mids, spreads, strict=True)):
+            _value(found, (n, h), (mid2, later, spread), sigmas[n], horizon)
+        found.label[ends < 0, h] = -1
     return found
 
 
@@ -109,18 +114,18 @@ def _ends(heads: NDArray[np.void], at: NDArray[np.int64], horizon: Horizon) -> N
 
 
 def _value(
-    found: Targets, place: tuple[int, int], pair: NDArray[np.void], sigma: float, horizon: Horizon
+    found: Targets,
+    place: tuple[int, int],
+    seen: tuple[int, int, int],
+    sigma: float,
+    horizon: Horizon,
 ) -> None:
-    start, end = pair
-    mid2 = int(start["mid2"])
+    """Enter one target: `seen` is the mid and the mid at its end, doubled, and the spread, ticks."""
+    mid2, later, spread = seen
     band = band_bps(
-        horizon.band,
-        spread_ticks=int(start["spread"]),
-        mid2=mid2,
-        sigma=sigma,
-        horizon_s=horizon.nominal_s,
+        horizon.band, spread_ticks=spread, mid2=mid2, sigma=sigma, horizon_s=horizon.nominal_s
     )
-    moved = return_bps(mid2, int(end["mid2"]))
+    moved = return_bps(mid2, later)
     found.return_bps[place] = moved
     found.band_bps[place] = band
     found.scaled[place] = moved / (sigma * horizon.nominal_s**0.5)

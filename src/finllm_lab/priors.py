@@ -57,7 +57,7 @@ def priors_of(
         rule: Time constants of the EWMA.
         is_mirrored: Whether up and down are treated alike.
     """
-    column = np.concatenate([s.rows[t.at, baseline_column] for s, t in found])
+    column = np.concatenate([s.rows_at(t.at)[:, baseline_column] for s, t in found])
     ewma = np.concatenate([ewma_at(s, t.at, rule) for s, t in found])
     label = np.concatenate([t.label for _, t in found])
     scaled = np.concatenate([t.scaled for _, t in found])
