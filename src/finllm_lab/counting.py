@@ -43,7 +43,8 @@ def counts_of(
         with_outcomes: Whether the classes may be looked at.
         grid_ns: Time between two grid points; 0 takes every good row.
     """
-    at = grid(session.heads, grid_ns)
+    kept = session.kept
+    at = kept[grid(session.heads[kept], grid_ns)]
     classes: dict[str, tuple[float, float, float]] = {}
     if with_outcomes:
         found = targets(session, horizons, sigma_column, grid_ns)
@@ -52,9 +53,9 @@ def counts_of(
             down, flat, up = (float(np.mean(known == k)) if len(known) else 0.0 for k in range(3))
             classes[horizon.name] = round(down, 4), round(flat, 4), round(up, 4)
     return Counts(
-        rows=len(session.rows),
+        rows=len(session.heads),
         grid=len(at),
-        repeated=round(repeated(session.rows[at]), 4),
+        repeated=round(repeated(session.rows_at(at)), 4),
         regimes=regimes(session, at, rule),
         classes=classes,
     )

@@ -280,7 +280,7 @@ def choose(material: Build, say: Say) -> tuple[list[int], list[int]]:
 
 
 def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
-    samples = [Sample(rows=s.rows[t.at], label=t.label, scaled=t.scaled) for s, t in found]
+    samples = [Sample(rows=s.rows_at(t.at), label=t.label, scaled=t.scaled) for s, t in found]
     return fit_path(
         pool(samples),
         PENALTIES,

@@ -63,10 +63,10 @@ def grid(heads: NDArray[np.void], grid_ns: int) -> NDArray[np.int64]:
         grid_ns: Least time between two; 0 takes every good row.
     """
     picked, due = [], 0
-    for i, (ts, flags) in enumerate(
-        zip(heads["ts_recv"].tolist(), heads["flags"].tolist(), strict=True)
-    ):
-        if flags == Flag.VALID and ts >= due:
+    # A stream without a continuity rule is no worse for that: its rows are served as well.
+    is_good = (heads["flags"] & ~int(Flag.UNVERIFIED)) == int(Flag.VALID)
+    for i, (ts, good) in enumerate(zip(heads["ts_recv"].tolist(), is_good.tolist(), strict=True)):
+        if good and ts >= due:
             picked.append(i)
             due = ts + grid_ns
     return np.array(picked, dtype=np.int64)
@@ -75,9 +75,13 @@ def grid(heads: NDArray[np.void], grid_ns: int) -> NDArray[np.int64]:
 def targets(
     session: Session, horizons: Sequence[Horizon], sigma_column: int, grid_ns: int
 ) -> Targets:
-    """Return what became of a session's grid points."""
-    at = grid(session.heads, grid_ns)
-    sigma = session.rows[at, sigma_column]
+    """Return what became of a session's grid points, valued by all its rows.
+
+    Grid points are chosen among the rows whose features are kept.
+    """
+    kept = session.kept
+    at = kept[grid(session.heads[kept], grid_ns)]
+    sigma = session.rows_at(at)[:, sigma_column]
     parts = [_ahead(session.heads, at, sigma, horizon) for horizon in horizons]
     label_, scaled, moved, band, seen_at = (
         np.stack(column, axis=1) for column in zip(*parts, strict=True)

@@ -92,7 +92,8 @@ def checked(root: Path, path: str, *, use: str = "", file: Path = FILE) -> Path:
             place=str(file),
             mend="Enter it: hash, licence class, origin and use.",
         )
-    if use and entry.use != use:
+    is_split = use == "validate" and entry.train_until
+    if use and entry.use != use and not is_split:
         raise InputError(
             f"{path} is entered to {entry.use}, not to {use}",
             place=str(file),

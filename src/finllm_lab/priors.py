@@ -13,31 +13,13 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
-from finllm.domain.market import Flag
 from finllm.edge.artifact import HorizonPrior, RegimeRule
 from finllm.edge.fitting import fit_deviation, fit_three_way
-from finllm.edge.regime import motion_of, sigma_ewma, watch
 from finllm_lab.labels import Targets
 from finllm_lab.tapes import Session
+from finllm_lab.walk import followed
 
 P_LEAST: Final = 0.005
-
-
-def ewma_at(session: Session, at: NDArray[np.int64], rule: RegimeRule) -> NDArray[np.float64]:
-    """Return the edge's EWMA volatility at grid points, bps per root second, float64 [n]."""
-    motion, marks = motion_of(rule), np.zeros(3, dtype=np.int64)
-    wanted, found = set(at.tolist()), []
-    heads = zip(
-        session.heads["ts_recv"].tolist(),
-        session.heads["mid2"].tolist(),
-        session.heads["flags"].tolist(),
-        strict=True,
-    )
-    for i, (ts, mid2, flags) in enumerate(heads):
-        watch(ts, mid2, bool(flags & Flag.VALID), motion, marks)
-        if i in wanted:
-            found.append(sigma_ewma(motion))
-    return np.array(found)
 
 
 def priors_of(
@@ -57,8 +39,8 @@ def priors_of(
         rule: Time constants of the EWMA.
         is_mirrored: Whether up and down are treated alike.
     """
-    column = np.concatenate([s.rows[t.at, baseline_column] for s, t in found])
-    ewma = np.concatenate([ewma_at(s, t.at, rule) for s, t in found])
+    column = np.concatenate([s.rows_at(t.at)[:, baseline_column] for s, t in found])
+    ewma = np.concatenate([followed(s.heads, rule)[0][t.at] for s, t in found])
     label = np.concatenate([t.label for _, t in found])
     scaled = np.concatenate([t.scaled for _, t in found])
     band = np.concatenate([t.band_bps for _, t in found])

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.domain.errors import InputError
 from finllm.domain.market import ROW_HEAD, Frame
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.bars import BarFeatures, MarketLead
@@ -34,7 +35,33 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     heads: NDArray[np.void]
     """[n] of `ROW_HEAD`, times never decreasing."""
     rows: NDArray[np.float64]
-    """float64 [n, F]."""
+    """float64 [n, F], or [m, F] where only the rows `at` are kept."""
+    at: NDArray[np.int64] | None = None
+    """[m], indices of the heads whose features are kept, rising; None = all."""
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Return the indices of the heads whose features are kept, [m]."""
+        return np.arange(len(self.heads)) if self.at is None else self.at
+
+    def rows_at(self, heads: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the features of some heads, float64 [k, F].
+
+        Raises:
+            InputError: If the features of one of them are not kept.
+        """
+        if self.at is None:
+            return self.rows[heads]
+        places = np.searchsorted(self.at, heads)
+        is_known = places < len(self.at)
+        is_known[is_known] = self.at[places[is_known]] == heads[is_known]
+        if not is_known.all():
+            raise InputError(
+                f"{int((~is_known).sum())} rows were wanted whose features are not kept",
+                place=f"session {self.name} {self.instrument}",
+                mend="Read it with the grid that is wanted: features are kept on one grid only.",
+            )
+        return self.rows[places]
 
 
 class Tape(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,8 +168,17 @@ def bar_sessions(path: Path, symbols: frozenset[str]) -> list[Session]:
 def between(session: Session, start: int, end: int) -> Session:
     """Return the part of a session received at or after `start` and before `end`, ns UTC."""
     ts = session.heads["ts_recv"]
-    kept = slice(int(np.searchsorted(ts, start)), int(np.searchsorted(ts, end)))
-    return msgspec.structs.replace(session, heads=session.heads[kept], rows=session.rows[kept])
+    first, last = int(np.searchsorted(ts, start)), int(np.searchsorted(ts, end))
+    if session.at is None:
+        heads, rows = session.heads[first:last], session.rows[first:last]
+        return msgspec.structs.replace(session, heads=heads, rows=rows)
+    low, high = np.searchsorted(session.at, (first, last)).tolist()
+    return msgspec.structs.replace(
+        session,
+        heads=session.heads[first:last],
+        rows=session.rows[low:high],
+        at=session.at[low:high] - first,
+    )
 
 
 class _Gathering:

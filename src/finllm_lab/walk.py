@@ -81,10 +81,10 @@ def walk(session: Session, artifact: Artifact, grid_ns: int) -> list[Said]:
     """
     manifest = artifact.manifest
     found = targets(session, manifest.horizons, artifact.spec.columns[manifest.sigma_column], grid_ns)
-    raw = artifact.model.infer(session.rows[found.at])
-    column = session.rows[found.at, artifact.spec.columns[manifest.baseline_column]]
-    sigma = session.rows[found.at, artifact.spec.columns[manifest.sigma_column]]
-    return walked(session, manifest, found, raw, column=column, sigma=sigma)
+    rows = session.rows_at(found.at)
+    column = rows[:, artifact.spec.columns[manifest.baseline_column]]
+    sigma = rows[:, artifact.spec.columns[manifest.sigma_column]]
+    return walked(session, manifest, found, artifact.model.infer(rows), column=column, sigma=sigma)
 
 
 def walked(

@@ -20,10 +20,13 @@ from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from finllm.domain.errors import InputError
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S, to_ns
+from finllm.market.best import aggressor, new_quotes, take_quote
 from finllm.market.tape import Order, Places, read_lines
 from finllm.market.venues.doorway import Level
 from finllm.market.venues.normalised import Book, Line, Trade
@@ -32,9 +35,11 @@ from finllm.runtime.tally import Tally
 _LOBSTER: Final = re.compile(r"([A-Za-z.]+)_(\d{8})_message(.*)\.csv(\.gz)?")
 _EXCHANGES: Final = re.compile(r"([A-Za-z.]+)_(\d{8})_(quote|trade)\.csv(\.gz)?")
 _NEW_YORK: Final = ZoneInfo("America/New_York")
-_UNIT: Final = 1e4
+UNIT: Final = 1e4
 """Prices are in hundredths of a cent."""
 _NO_LEVEL: Final = 9_999_999_999
+_BEYOND: Final = 10**15
+"""Prices and sizes are smaller than this, so that sums of sizes are exact."""
 _VISIBLE, _HIDDEN = 4, 5
 """LOBSTER's types of executions."""
 
@@ -88,6 +93,16 @@ def read_ticks(
         else:
             yield from order.weigh(frame, place)
     yield from order.end()
+
+
+def midnight_of(path: Path) -> int:
+    """Return the midnight in New York from which a file of ticks counts, ns UTC.
+
+    Raises:
+        InputError: If the name says no day.
+    """
+    found = _LOBSTER.fullmatch(path.name) or _EXCHANGES.fullmatch(path.name)
+    return _midnight(found[2] if found else path.name, path)
 
 
 def _midnight(day: str, path: Path) -> int:
@@ -159,7 +174,7 @@ def _message(fields: list[str], symbol: str) -> tuple[int, Trade | None]:
     # The side is that of the resting order; who came to it stood on the other.
     side: _Side = "sell" if int(fields[5]) > 0 else "buy"
     size = float(fields[3])
-    return offset_ns, Trade(symbol=symbol, price=int(fields[4]) / _UNIT, size=size, side=side)
+    return offset_ns, Trade(symbol=symbol, price=int(fields[4]) / UNIT, size=size, side=side)
 
 
 def _book(fields: list[str], symbol: str) -> Book:
@@ -170,7 +185,7 @@ def _book(fields: list[str], symbol: str) -> Book:
 
 def _levels(prices: list[int], sizes: list[int]) -> list[Level]:
     return [
-        (price / _UNIT, float(size))
+        (price / UNIT, float(size))
         for price, size in zip(prices, sizes, strict=False)
         if abs(price) < _NO_LEVEL and size > 0
     ]
@@ -179,77 +194,62 @@ def _levels(prices: list[int], sizes: list[int]) -> list[Level]:
 # -- quotes and trades by exchange -------------------------------------------------------------------
 
 
-class _Best:
-    """The best price of one side over all exchanges, and the size shown at it."""
-
-    def __init__(self, sign: int) -> None:
-        self._sign = sign
-        self._quotes: dict[str, tuple[int, int]] = {}
-
-    def set(self, exchange: str, price: int, size: int) -> None:
-        """Take in one exchange's quote."""
-        self._quotes[exchange] = (price, size)
-
-    def forget_beyond(self, price: int) -> None:
-        """Forget the quotes that a newer one of the other side has passed: they must be gone."""
-        beyond = [key for key, quote in self._quotes.items() if self._sign * (quote[0] - price) > 0]
-        for key in beyond:
-            del self._quotes[key]
-
-    def level(self) -> tuple[Level, ...]:
-        """Return the best price with the sizes of all that quote it; empty before the first."""
-        if not self._quotes:
-            return ()
-        best = max(self._sign * price for price, _ in self._quotes.values()) * self._sign
-        size = sum(size for price, size in self._quotes.values() if price == best)
-        return ((best / _UNIT, float(size)),)
+def _whole(text: str) -> int:
+    """Return a number of a row; one beyond any price or size is no number."""
+    value = int(text)
+    if abs(value) >= _BEYOND:
+        raise ValueError(text)
+    return value
 
 
 def _quotes(path: Path, symbol: str, tally: Tally) -> Iterator[Row]:
-    sides = (_Best(1), _Best(-1))
-    shown: tuple[tuple[Level, ...], ...] = ((), ())
+    quotes, exchanges = new_quotes(16), dict[str, int]()
+    quote = np.zeros(4, dtype=np.int64)
     for place, fields in _fields(path, tally, 8):
         try:
             offset_ns = int(fields[0]) * NS_PER_MS
-            quotes = [(int(fields[i]), int(fields[i + 1])) for i in (1, 3)]
+            quote[:] = [_whole(field) for field in fields[1:5]]
         except ValueError:
             _skip("malformed_line", place, tally)
             continue
         if fields[7] != "0":
             _skip("suspicious", place, tally)
             continue
-        for side, other, (price, size) in zip(sides, sides[::-1], quotes, strict=True):
-            if price > 0 and size > 0:
-                side.set(fields[5], price, size)
-                other.forget_beyond(price)
-        now = tuple(side.level() for side in sides)
-        if now == shown:
+        exchange = exchanges.setdefault(fields[5], len(exchanges) + 1)
+        if exchange == len(quotes):
+            quotes = np.concatenate([quotes, np.zeros_like(quotes)])
+        if not take_quote(quotes, len(exchanges), exchange, quote):
             _skip("no_change", place, tally)
             continue
-        shown = now
-        yield offset_ns, place, Book(symbol=symbol, bids=now[0], asks=now[1], whole=True)
+        bids, asks = _best(quotes, 0), _best(quotes, 2)
+        yield offset_ns, place, Book(symbol=symbol, bids=bids, asks=asks, whole=True)
+
+
+def _best(quotes: NDArray[np.int64], column: int) -> tuple[Level, ...]:
+    price, size = quotes[0, column : column + 2].tolist()
+    return ((price / UNIT, float(size)),) if size > 0 else ()
 
 
 def _trades(path: Path, symbol: str, tally: Tally) -> Iterator[Row]:
-    last, side = 0, ""
+    last, side = 0, 0
     for place, fields in _fields(path, tally, 6):
         try:
-            offset_ns, price, size = int(fields[0]) * NS_PER_MS, int(fields[1]), int(fields[2])
+            offset_ns = int(fields[0]) * NS_PER_MS
+            price, size = (_whole(field) for field in fields[1:3])
         except ValueError:
             _skip("malformed_line", place, tally)
             continue
         if fields[5] != "0":
             _skip("suspicious", place, tally)
             continue
-        if last and price != last:
-            side = "buy" if price > last else "sell"
+        side = aggressor(last, price, side)
         last = price
         if not side:
             _skip("no_aggressor", place, tally)  # no price has moved yet
             continue
-        chosen: _Side = "buy" if side == "buy" else "sell"
+        chosen: _Side = "buy" if side > 0 else "sell"
         yield (
             offset_ns,
             place,
-            Trade(symbol=symbol, price=price / _UNIT, size=float(size), side=chosen),
+            Trade(symbol=symbol, price=price / UNIT, size=float(size), side=chosen),
         )
