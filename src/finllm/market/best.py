@@ -26,7 +26,10 @@ def new_quotes(n_exchanges: int) -> Array:
 def take_quote(quotes: Array, n: int, exchange: int, quote: Array) -> bool:
     """Take in one exchange's quote; return whether the best bid or offer, or a size at it, changed.
 
-    The stream has no withdrawals, so a quote that a newer one of the other side has passed is gone.
+    The stream has no withdrawals, so a quote that a newer one of the other side has met or passed is
+    gone: one that was only passed left the market locked in 82 to 97 % of all rows, which Rule 610 of
+    Regulation NMS forbids and no exchange showed. While that leaves a side without any quote (exchanges
+    show only their best, and the next one comes in milliseconds) the best known before stands.
 
     Args:
         quotes: As `new_quotes` made it; changed in place.
@@ -42,15 +45,22 @@ def take_quote(quotes: Array, n: int, exchange: int, quote: Array) -> bool:
             quotes[exchange, 2 * side + 1] = size
             other = 2 - 2 * side
             for i in range(1, n + 1):
-                if sign * (price - quotes[i, other]) > 0:
+                if sign * (price - quotes[i, other]) >= 0:
                     quotes[i, other + 1] = 0
-    changed = _take_best(quotes, n, 0)
-    return _take_best(quotes, n, 1) or changed
+    bid, bid_size = _best_of(quotes, n, 0)
+    ask, ask_size = _best_of(quotes, n, 1)
+    if bid_size == 0 or ask_size == 0:
+        return False
+    best = quotes[0]
+    if best[0] == bid and best[1] == bid_size and best[2] == ask and best[3] == ask_size:
+        return False
+    best[0], best[1], best[2], best[3] = bid, bid_size, ask, ask_size
+    return True
 
 
 @kernel
-def _take_best(quotes: Array, n: int, side: int) -> bool:
-    """Write one side's best price and the sum of sizes at it into row 0; return whether they changed."""
+def _best_of(quotes: Array, n: int, side: int) -> tuple[int, int]:
+    """Return one side's best price and the sum of sizes at it; size 0 = nobody quotes it."""
     column, sign = 2 * side, 1 - 2 * side
     price, size = 0, 0
     for i in range(1, n + 1):
@@ -61,10 +71,7 @@ def _take_best(quotes: Array, n: int, side: int) -> bool:
             price, size = quotes[i, column], quotes[i, column + 1]
         elif ahead == 0:
             size += quotes[i, column + 1]
-    changed = quotes[0, column] != price or quotes[0, column + 1] != size
-    quotes[0, column] = price
-    quotes[0, column + 1] = size
-    return bool(changed)
+    return price, size
 
 
 @kernel

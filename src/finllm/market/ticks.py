@@ -5,8 +5,8 @@
 
 The files' names give symbol and day; times in them count from midnight in New York. Frames are normalised
 messages (`venues.normalised`), whole books each: LOBSTER's levels, or the best bid and offer over all
-exchanges. The files hold no withdrawals, so a quote that a newer one of the other side has passed is
-taken as gone. Trades by exchange do not say who was the aggressor, so the tick rule does.
+exchanges. The files hold no withdrawals, so a quote that a newer one of the other side has met or passed
+is taken as gone. Trades by exchange do not say who was the aggressor, so the tick rule does.
 
 Source: LOBSTER, "Output structure"; QuantConnect Lean `Data/equity/readme.md`; Lee & Ready (1991),
 "Inferring trade direction from intraday data", for the tick rule.

@@ -76,7 +76,7 @@ def test_an_empty_level_is_no_level(tmp_path):
     assert rows == [(0, Flag.RESYNCING | Flag.UNVERIFIED, 22381, 100, 0, 0, 0)]
 
 
-def test_the_best_quote_is_over_all_exchanges_and_a_passed_one_is_gone(tmp_path):
+def test_the_best_quote_is_over_all_exchanges_and_a_met_or_passed_one_is_gone(tmp_path):
     quotes = tmp_path / "aig_20120621_quote.csv"
     quotes.write_text(
         "\n".join(
@@ -96,14 +96,30 @@ def test_the_best_quote_is_over_all_exchanges_and_a_passed_one_is_gone(tmp_path)
     )
     tally, rows = walk(quotes, trades)
     assert [row[2:] for row in rows] == [
-        (48000 // 10, 100, 0, 0, 0),
         (4800, 100, 4801, 300, 0),
         (4800, 300, 4801, 300, 0),
         (4700, 900, 4799, 500, 0),
         (4700, 900, 4799, 500, 1),
         (4700, 900, 4799, 500, 1),
     ]
-    assert tally.dropped == {"no_change": 1, "suspicious": 1, "no_aggressor": 1}
+    assert tally.dropped == {"no_change": 2, "suspicious": 1, "no_aggressor": 1}
+
+
+def test_a_side_that_nobody_quotes_leaves_the_best_as_it_was_until_somebody_does(tmp_path):
+    quotes = tmp_path / "aig_20120621_quote.csv"
+    quotes.write_text(
+        "\n".join(
+            [
+                "34200000,480000,100,0,0,P,1,0",
+                "34200000,0,0,480100,300,P,1,0",
+                "34200001,0,0,480000,700,Q,1,0",  # meets the only bid
+                "34200002,479900,400,0,0,P,1,0",
+            ]
+        )
+    )
+    tally, rows = walk(quotes)
+    assert [row[2:] for row in rows] == [(4800, 100, 4801, 300, 0), (4799, 400, 4800, 700, 0)]
+    assert tally.dropped == {"no_change": 2}
 
 
 def test_the_recorded_stocks_are_never_crossed(shared):
