@@ -94,19 +94,19 @@ def test_any_ticks_in_order_give_the_served_rows(
 @pytest.mark.parametrize(
     ("odd", "n_rows"),
     [
-        ("34200001,x,100,0,0,P,1,0", 3),
-        ("34200001,480000,100", 3),
-        ("34199000,480000,200,0,0,P,1,0", 3),
-        ("", 3),
-        ("34200001,480000,100,0,0,NASDAQ,1,0", 4),
-        ("34200001, 480000,200,0,0,P,1,0", 4),
+        ("34200001,x,100,0,0,P,1,0", 2),
+        ("34200001,480000,100", 2),
+        ("34199000,480000,200,0,0,P,1,0", 2),
+        ("", 2),
+        ("34200001,480000,100,0,0,NASDAQ,1,0", 3),
+        ("34200001, 480000,200,0,0,P,1,0", 3),
     ],
 )
 def test_what_is_out_of_the_ordinary_is_read_by_the_served_road(
     tmp_path: Path, odd: str, n_rows: int
 ) -> None:
     quotes = ["34200000,480000,100,0,0,P,1,0", "34200000,0,0,480100,300,P,1,0", odd,
-              "34200002,480100,500,0,0,P,1,0"]  # fmt: skip
+              "34200002,480050,500,0,0,P,1,0"]  # fmt: skip
     paths = write(tmp_path, quotes, ["34200002,480000,10,Q,0,0"])
     assert quick_session("a", paths, 0) is None
     assert len(read_session("a", paths, 0)[0].heads) == n_rows
