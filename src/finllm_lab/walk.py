@@ -160,6 +160,11 @@ class _Points(msgspec.Struct, frozen=True, kw_only=True):
     ts: Ints
     """Receive times of all rows."""
 
+    @property
+    def at_ts(self) -> Ints:
+        """Return the receive times of the grid points."""
+        return self.ts[self.found.at]
+
 
 class _Order:
     """All outcomes of a session in the order in which the edge comes to know them."""
@@ -169,7 +174,7 @@ class _Order:
         point, horizon = np.repeat(np.arange(n), n_horizons), np.tile(np.arange(n_horizons), n)
         row = points.found.seen_at.reshape(-1)
         lengths = np.array([horizon.ns for horizon in points.horizons])
-        due = points.ts[points.found.at[point]] + lengths[horizon]
+        due = points.at_ts[point] + lengths[horizon]
         ranked = np.lexsort((horizon, point, due, row))
         ranked = ranked[row[ranked] < len(points.ts)]
         self.point, self.horizon, self.row = point[ranked], horizon[ranked], row[ranked]
@@ -198,7 +203,7 @@ class _Edge:
         self._points = points
         self._calibration = Calibration(manifest.priors, manifest.learning)
         self._baselines = Baselines(manifest.priors, manifest.learning)
-        self._resolved = Resolved(len(manifest.priors))
+        self._resolved = Resolved([horizon.ns for horizon in points.horizons])
 
     def teach(self, point: Ints, horizon: Ints) -> None:
         """Take in outcomes, in the order in which they came to be known, and refit."""
@@ -209,8 +214,10 @@ class _Edge:
             at = point[kept & (horizon == h)]
             if len(at):
                 label = points.found.label[at, h]
-                self._resolved.extend(h, self._outcomes(at, h, math.sqrt(ahead.nominal_s)))
                 self._baselines.count(h, np.bincount(label, minlength=3))
+                outcomes = self._outcomes(at, h, math.sqrt(ahead.nominal_s))
+                for ts, outcome in zip(points.at_ts[at].tolist(), outcomes, strict=True):
+                    self._resolved.add(h, ts, outcome)
         self._baselines.refit(self._resolved)
         self._calibration.refit(self._resolved)
 

@@ -1,6 +1,6 @@
 """The three references that every claim is measured against, refitted as outcomes resolve.
 
-Climatology (class frequencies, expanding; empirical quantiles of the last 4,096 returns), a
+Climatology (class frequencies, expanding; empirical quantiles of the remembered returns), a
 zero-mean normal law on an exponentially weighted volatility, and a logistic on touch imbalance alone
 (on bars on the last return). Each starts from the artifact's prior and is refitted on labels resolved
 by then: a static reference would flatter any model that adapts. Knows nothing of the model.
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS, Reference
+from finllm.domain.units import NS_PER_S
 from finllm.edge.artifact import HorizonPrior, Learning
 from finllm.edge.fitting import fit_deviation, fit_three_way, fit_width, normal_tail
-from finllm.edge.resolved import BAND, COLUMN, LABEL, RETURN, SCALE, Resolved
+from finllm.edge.resolved import BAND, COLUMN, LABEL, RETURN, SCALE, Resolved, spacing_ns
 from finllm.runtime.kernels import kernel
 
 NORMAL: Final = (
@@ -32,9 +33,21 @@ NORMAL: Final = (
 """Standard normal quantiles at `LEVELS`."""
 
 
-def weight_of(prior: HorizonPrior, learning: Learning) -> float:
-    """Return what one outcome on the grid counts for: overlapping outcomes share their weight."""
-    return min(1.0, learning.grid_s / prior.horizon.nominal_s)
+def weight_of(prior: HorizonPrior, learning: Learning, apart_s: float = 0.0) -> float:
+    """Return what one outcome counts for: outcomes that overlap share their weight.
+
+    Args:
+        prior: Of the horizon.
+        learning: Of the artifact; forecasts are made on its grid.
+        apart_s: Least time between two that are counted; 0 counts all.
+    """
+    steps = max(1, math.ceil(apart_s / learning.grid_s - 1e-9))
+    return min(1.0, steps * learning.grid_s / prior.horizon.nominal_s)
+
+
+def kept_weight(prior: HorizonPrior, learning: Learning) -> float:
+    """Return what one remembered outcome counts for (see `finllm.edge.resolved`)."""
+    return weight_of(prior, learning, spacing_ns(prior.horizon.ns) / NS_PER_S)
 
 
 # What `refer` reads of one horizon, float64 [20].
@@ -87,6 +100,7 @@ class Baselines:
         self._priors = tuple(priors)
         self._strength = learning.baseline_prior_n
         self._weights = [weight_of(prior, learning) for prior in priors]
+        self._kept_weights = [kept_weight(prior, learning) for prior in priors]
         self._counts = np.zeros((len(priors), 3), dtype=np.int64)
         self.tables = np.array(
             [
@@ -130,7 +144,7 @@ class Baselines:
         table[SHARE] = mass / (strength + mass)
 
     def _refit_laws(self, horizon: int, prior: HorizonPrior, ring: NDArray[np.float32]) -> None:
-        table, weight = self.tables[horizon], self._weights[horizon]
+        table, weight = self.tables[horizon], self._kept_weights[horizon]
         label = np.ascontiguousarray(ring[:, LABEL])
         unit = np.ascontiguousarray(ring[:, SCALE])
         fit_three_way(

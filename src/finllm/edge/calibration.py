@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.edge.artifact import HorizonPrior, Learning
-from finllm.edge.baselines import weight_of
+from finllm.edge.baselines import kept_weight
 from finllm.edge.fitting import fit_line, fit_width
 from finllm.edge.resolved import DIRECTION, LABEL, MOVE, QUANTILE, RETURN, Resolved
 
@@ -49,7 +49,7 @@ class Calibration:
         self.parameters = self._first.copy()
         """Values in force, float64 [H, 4]."""
         self._strength = learning.prior_n
-        self._weights = [weight_of(prior, learning) for prior in priors]
+        self._weights = [kept_weight(prior, learning) for prior in priors]
         self._half_life_n = learning.half_life_n
         self._past: OrderedDict[int, NDArray[np.float64]] = OrderedDict({0: self._first})
 

@@ -1,17 +1,21 @@
 """What became of the last few thousand forecasts: a memory that baselines and calibration share.
 
-One ring per horizon, float32, 4,096 outcomes (about 200 kB a horizon once the first outcome is in).
-On a 100 ms grid that is the last seven minutes; on hourly bars over two years. Knows nothing of what
-is fitted on it.
+One ring per horizon, float32, 2,048 outcomes (about 100 kB a horizon once the first outcome is in).
+Outcomes that overlap by more than three quarters say nearly the same, so only one in each quarter of a
+horizon is kept: a refit costs what it must, and at 1 s the memory reaches back ten minutes, on hourly bars
+a year. Knows nothing of what is fitted on it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-CAPACITY: Final = 4096
+CAPACITY: Final = 2048
 """Outcomes kept per horizon."""
+SHARE: Final = 4
+"""Outcomes kept in the length of a horizon, at most."""
 
 LABEL, COLUMN, RETURN, SCALE, BAND, MOVE, DIRECTION, QUANTILE = 0, 1, 2, 3, 4, 5, 6, 7
 """Offsets into one remembered outcome: label; baseline column; return, sigma_ewma * sqrt(horizon) and band
@@ -19,37 +23,40 @@ in bps; raw log-odds of a move; raw log(p_up / p_down); from 7 on five raw quant
 WIDTH: Final = 12
 
 
+def spacing_ns(horizon_ns: int) -> int:
+    """Return the least time between two forecasts whose outcomes are both kept."""
+    return horizon_ns // SHARE
+
+
 class Resolved:
     """Rings of resolved outcomes, oldest overwritten first.
 
     Args:
-        n_horizons: Number of rings.
-        capacity: Outcomes kept in each.
+        horizons_ns: Length of each horizon.
+        capacity: Outcomes kept of each.
     """
 
-    def __init__(self, n_horizons: int, capacity: int = CAPACITY) -> None:
-        self._shape = (n_horizons, capacity, WIDTH)
+    def __init__(self, horizons_ns: Sequence[int], capacity: int = CAPACITY) -> None:
+        self._shape = (len(horizons_ns), capacity, WIDTH)
+        self._spacing = [spacing_ns(ns) for ns in horizons_ns]
+        self._due = [0] * len(horizons_ns)
         self._rings: NDArray[np.float32] | None = None
-        self.seen = np.zeros(n_horizons, dtype=np.int64)
-        """Outcomes ever taken in, by horizon."""
+        self.seen = np.zeros(len(horizons_ns), dtype=np.int64)
+        """Outcomes ever kept, by horizon."""
 
-    def add(self, horizon: int, outcome: tuple[float, ...]) -> None:
-        """Remember one outcome (12 numbers, see the offsets)."""
+    def add(self, horizon: int, ts: int, outcome: Sequence[float] | NDArray[np.float64]) -> None:
+        """Remember one outcome (12 numbers, see the offsets) of a forecast made at `ts`, ns.
+
+        In the order of `ts`; one too near to the one before it is passed over.
+        """
+        if ts < self._due[horizon]:
+            return
+        self._due[horizon] = ts + self._spacing[horizon]
         if self._rings is None:
             # Made at the first outcome: an instrument that never resolves one costs nothing.
             self._rings = np.zeros(self._shape, dtype=np.float32)
         self._rings[horizon, self.seen[horizon] % self._shape[1]] = outcome
         self.seen[horizon] += 1
-
-    def extend(self, horizon: int, outcomes: NDArray[np.float64]) -> None:
-        """Remember many outcomes, float64 [n, 12], oldest first."""
-        if self._rings is None:
-            self._rings = np.zeros(self._shape, dtype=np.float32)
-        capacity, seen = self._shape[1], int(self.seen[horizon])
-        kept = outcomes[-capacity:]
-        first = seen + len(outcomes) - len(kept)
-        self._rings[horizon, (first + np.arange(len(kept))) % capacity] = kept
-        self.seen[horizon] += len(outcomes)
 
     def ring(self, horizon: int) -> tuple[NDArray[np.float32], int, int]:
         """Return a horizon's ring [capacity, 12], how many rows count, and the newest's index."""

@@ -100,7 +100,7 @@ class EdgeSession:
         self._sigma = spec.columns[manifest.sigma_column]
         self._calibration = Calibration(manifest.priors, manifest.learning)
         self._baselines = Baselines(manifest.priors, manifest.learning)
-        self._resolved = Resolved(len(self.horizons))
+        self._resolved = Resolved([horizon.ns for horizon in self.horizons])
         self._pending: dict[str, tuple[float, ...]] = {}
         self._refit_due = 0
         self._motion = motion_of(manifest.regime)
@@ -266,6 +266,7 @@ class EdgeSession:
             return
         self._pending[forecast.forecast_id] = (
             horizon,
+            forecast.ts_recv,
             column,
             unit_bps,
             forecast.band_bps,
@@ -295,10 +296,12 @@ class EdgeSession:
         if issued is None or outcome.label < 0:
             self.n_unmatched += 1
             return
-        horizon, column, unit_bps, band, *claim = issued
+        horizon, ts, column, unit_bps, band, *claim = issued
         self._baselines.count(int(horizon), _ONE_OF[outcome.label])
         self._resolved.add(
-            int(horizon), (outcome.label, column, outcome.return_bps, unit_bps, band, *claim)
+            int(horizon),
+            int(ts),
+            (outcome.label, column, outcome.return_bps, unit_bps, band, *claim),
         )
 
     def _publish(self) -> None:
