@@ -8,6 +8,7 @@ import typer
 
 from finllm.domain.errors import FinllmError
 from finllm_lab.reasoner import reasoner
+from finllm_lab.regimes.commands import regimes
 from finllm_lab.stance import stance
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=True)
 app.add_typer(train, name="train")
+app.add_typer(regimes, name="regimes")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
 

@@ -74,17 +74,26 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RegimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the market counts as calm, active or stressed. See `finllm.edge.regime`."""
+    """How calm, active and stressed are told apart. See `finllm.edge.regime`."""
 
     row_s: float
     """Seconds that one row counts for; 0 = the time that really passed."""
     fast_s: float
-    """Time constant of the fast volatility, also that of the EWMA baseline."""
+    """Time constant of the fast volatility, which the EWMA baseline stands on."""
     slow_s: float
-    rise: tuple[float, float]
-    """Fast / slow ratios above which calm turns active, and active turns stressed."""
-    fall: tuple[float, float]
-    """Ratios below which active turns calm, and stressed turns active."""
+    """Time constant of the slow mean wait and variance, by which rows are measured."""
+    least_n: float
+    """Rows, faded over `slow_s`, that these must rest on before anything is said."""
+    small: float
+    """Moves up to so many slow deviations per row are small."""
+    large: float
+    """Moves beyond so many are large."""
+    confirm: float
+    """Probability that another regime must reach before it is reported."""
+    chain: tuple[tuple[float, ...], ...]
+    """[3, 3]: probability of each regime one row after each."""
+    table: tuple[tuple[float, ...], ...]
+    """[80, 3]: likelihood of each symbol, after a short wait and after a long one, in each regime."""
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

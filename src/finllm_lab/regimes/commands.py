@@ -1,0 +1,34 @@
+"""`finllm_lab regimes`: fit the law, learn the rules, score the detector."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+regimes = typer.Typer(
+    help="Synthetic regimes, and the detector of regimes.", no_args_is_help=True
+)
+Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
+DATA = Path("../shared/data")
+
+
+@regimes.command("fit")
+def fit(
+    data: Data = DATA,
+    out: Annotated[Path | None, typer.Option("--out", help="Default: the package.")] = None,
+) -> None:
+    """Fit the law of synthetic regimes to the training tapes, and show its hash.
+
+    The same tapes give the same law. It is frozen: a law with another hash fails a test.
+    """
+    from finllm.features.book_spec import BOOK_SPEC
+    from finllm_lab.regimes.law import LAW, fit_law, law_hash, write_law
+    from finllm_lab.tapes import BOOK_TAPES, book_sessions, tape_paths
+
+    tapes = [tape for tape in BOOK_TAPES if tape.use == "train"]
+    sessions = [s for t in tapes for s in book_sessions(t.name, tape_paths(data, t))]
+    columns = (BOOK_SPEC.columns["obi_1"], BOOK_SPEC.columns["sigma"])
+    files = [file for tape in tapes for file in tape.files]
+    path = out or LAW
+    write_law(fit_law(sessions, columns, files), path)
+    typer.echo(f"{law_hash(path)}  {path}")

@@ -1,0 +1,181 @@
+"""What the edge is told of regimes: symbols counted as its own watch sees them, in regimes known here.
+
+The watch has to find an instrument's scales out, so what it sees differs a little from what a law means;
+the rule is learnt from what it sees. On recordings the regimes are those of `law.regimes_of`; the counts
+overstate what a row tells there (neighbours say the same), so likelihoods are raised to the power at which
+the filter's probabilities score best.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.market import Flag
+from finllm.edge.artifact import RegimeRule
+from finllm.edge.regime import N_CONTEXTS, N_REGIMES, N_SYMBOLS, watch, watch_words
+from finllm.runtime.kernels import kernel
+from finllm_lab.regimes.law import SMOOTH, runs
+from finllm_lab.tapes import Session
+
+RULES: Final = Path(__file__).parent
+POWERS: Final = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03)
+
+Ints = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """The clock of a rule; see `RegimeRule`."""
+
+    row_s: float
+    fast_s: float
+    slow_s: float
+    least_n: float
+
+
+BOOK_TIMES: Final = Times(row_s=0.0, fast_s=30.0, slow_s=1_800.0, least_n=2_000.0)
+BAR_TIMES: Final = Times(row_s=3_600.0, fast_s=36_000.0, slow_s=1_814_400.0, least_n=70.0)
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows as a watch takes them in, and the regime each is in."""
+
+    ts: Ints
+    mid2: Ints
+    is_good: NDArray[np.bool_]
+    regime: Ints
+    """-1 where it is not known."""
+
+
+def watched(session: Session, regime: Ints) -> Watched:
+    """Return a session's rows as a watch takes them in."""
+    heads = session.heads
+    return Watched(
+        ts=np.ascontiguousarray(heads["ts_recv"]).astype(np.int64),
+        mid2=np.ascontiguousarray(heads["mid2"]).astype(np.int64),
+        is_good=(heads["flags"] & int(Flag.VALID)) > 0,
+        regime=regime,
+    )
+
+
+@kernel
+def _walk(ts: Ints, mid2: Ints, good: NDArray[np.bool_], words: Ints, words_f: Doubles, out: Ints) -> None:
+    for i in range(len(ts)):
+        watch(ts[i], mid2[i], good[i], words, words_f)
+        out[i, 0] = words[2]
+        out[i, 1] = words[30] - 1
+        out[i, 2] = words[3]
+
+
+def walk(rows: Watched, rule: RegimeRule) -> Ints:
+    """Return, row by row, the regime reported, the table's row seen (-1: none), and switches so far."""
+    out = np.zeros((len(rows.ts), 3), dtype=np.int64)
+    words = watch_words(rule)
+    _walk(rows.ts, rows.mid2, rows.is_good, words, words.view(np.float64), out)
+    return out
+
+
+def blank(times: Times, small: float, large: float) -> RegimeRule:
+    """Return a rule that can tell nothing apart."""
+    even = (1.0 / 3.0,) * 3
+    return RegimeRule(
+        row_s=times.row_s,
+        fast_s=times.fast_s,
+        slow_s=times.slow_s,
+        least_n=times.least_n,
+        small=small,
+        large=large,
+        confirm=1.0,
+        chain=(even,) * 3,
+        table=(even,) * (N_CONTEXTS * N_SYMBOLS),
+    )
+
+
+def learn(
+    parts: Sequence[Watched],
+    times: Times,
+    *,
+    sizes: tuple[float, float],
+    confirm: float,
+    powers: Sequence[float] = (1.0,),
+) -> RegimeRule:
+    """Return the rule that rows in known regimes teach.
+
+    Args:
+        parts: Training rows.
+        times: The clock.
+        sizes: Bounds of small and of large moves.
+        confirm: See `RegimeRule`.
+        powers: Powers of the likelihood to choose from.
+    """
+    plain = blank(times, *sizes)
+    seen = [walk(part, plain)[:, 1] for part in parts]
+    counts = np.full((N_CONTEXTS, N_SYMBOLS, N_REGIMES), SMOOTH)
+    flat = counts.reshape(-1, N_REGIMES)
+    stays, after = np.zeros(N_REGIMES), np.full((N_REGIMES, N_REGIMES), SMOOTH)
+    for part, rows in zip(parts, seen, strict=True):
+        known = (rows >= 0) & (part.regime >= 0)
+        np.add.at(flat, (rows[known], part.regime[known]), 1.0)
+        stays += np.bincount(part.regime[part.regime >= 0], minlength=N_REGIMES)
+        spans = [span for span in runs(part.regime) if part.regime[span[0]] >= 0]
+        for (start, _), (then, _) in zip(spans[:-1], spans[1:], strict=True):
+            after[part.regime[start], part.regime[then]] += 1.0
+    np.fill_diagonal(after, 0.0)
+    chain = after / np.maximum(stays, after.sum(axis=1) + 1.0)[:, None]
+    np.fill_diagonal(chain, 1.0 - chain.sum(axis=1))
+    table = (counts / counts.sum(axis=1, keepdims=True)).reshape(-1, N_REGIMES)
+    scores = [_score(parts, seen, chain, table**power) for power in powers]
+    power = powers[int(np.argmin(scores))]
+    return msgspec.structs.replace(
+        plain, confirm=confirm, chain=_told(chain), table=_told(table**power)
+    )
+
+
+def _told(values: Doubles) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(f"{v:.6g}") for v in row) for row in values.tolist())
+
+
+@kernel
+def _loss(seen: Ints, regime: Ints, chain: Doubles, table: Doubles) -> float:
+    belief, moved, total_loss, n = np.full(3, 1.0 / 3.0), np.zeros(3), 0.0, 0
+    for i in range(len(seen)):
+        if seen[i] < 0:
+            continue
+        total = 0.0
+        for b in range(3):
+            moved[b] = 0.0
+            for a in range(3):
+                moved[b] += belief[a] * chain[a, b]
+            moved[b] *= table[seen[i], b]
+            total += moved[b]
+        for b in range(3):
+            belief[b] = moved[b] / total
+        if regime[i] >= 0:
+            total_loss -= np.log(max(belief[regime[i]], 1e-12))
+            n += 1
+    return total_loss / max(n, 1)
+
+
+def _score(parts: Sequence[Watched], seen: Sequence[Ints], chain: Doubles, table: Doubles) -> float:
+    losses = [
+        _loss(rows, part.regime, chain, table) for part, rows in zip(parts, seen, strict=True)
+    ]
+    return float(np.mean(losses))
+
+
+def load_rule(name: str) -> RegimeRule:
+    """Return the learnt rule of a shipped artifact, `book` or `bar`."""
+    path = RULES / f"{name}_rule.json"
+    return msgspec.json.decode(path.read_bytes(), type=RegimeRule)
+
+
+def write_rule(name: str, rule: RegimeRule) -> None:
+    """Write a learnt rule; the same rule, the same bytes."""
+    text = msgspec.json.format(msgspec.json.encode(rule), indent=1)
+    (RULES / f"{name}_rule.json").write_bytes(text + b"\n")
+
+
