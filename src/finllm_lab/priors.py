@@ -16,7 +16,7 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.market import Flag
 from finllm.edge.artifact import HorizonPrior, RegimeRule
 from finllm.edge.fitting import fit_deviation, fit_three_way
-from finllm.edge.regime import motion_of, sigma_ewma, watch
+from finllm.edge.regime import sigma_ewma, watch, watch_words
 from finllm_lab.labels import Targets
 from finllm_lab.tapes import Session
 
@@ -25,7 +25,8 @@ P_LEAST: Final = 0.005
 
 def ewma_at(session: Session, at: NDArray[np.int64], rule: RegimeRule) -> NDArray[np.float64]:
     """Return the edge's EWMA volatility at grid points, bps per root second, float64 [n]."""
-    motion, marks = motion_of(rule), np.zeros(3, dtype=np.int64)
+    words = watch_words(rule)
+    words_f = words.view(np.float64)
     wanted, found = set(at.tolist()), []
     heads = zip(
         session.heads["ts_recv"].tolist(),
@@ -34,9 +35,9 @@ def ewma_at(session: Session, at: NDArray[np.int64], rule: RegimeRule) -> NDArra
         strict=True,
     )
     for i, (ts, mid2, flags) in enumerate(heads):
-        watch(ts, mid2, bool(flags & Flag.VALID), motion, marks)
+        watch(ts, mid2, bool(flags & Flag.VALID), words, words_f)
         if i in wanted:
-            found.append(sigma_ewma(motion))
+            found.append(sigma_ewma(words_f))
     return np.array(found)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from finllm.domain.forecast import LEVELS, Forecast, Outcome, Rung
 from finllm.domain.market import ROW_HEAD
 from finllm.edge.artifact import Artifact
+from finllm.edge.bank import alone
 from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.outcomes import OutcomeResolver
@@ -38,7 +39,7 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
 def walk(session: Session, artifact: Artifact, grid_ns: int) -> Losses:
     """Walk the edge over a session and return the losses of its untilted claims."""
     raw = artifact.model.infer(session.rows)
-    edge = EdgeSession(artifact, artifact.spec, session.instrument)
+    edge = EdgeSession(alone(artifact), artifact.spec, session.instrument)
     resolver = OutcomeResolver(session.instrument, artifact.horizons)
     entries = entries_of(session.heads, session.rows)
     entries_f = entries.view(np.float64)

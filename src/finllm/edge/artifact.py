@@ -71,6 +71,10 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Independent outcomes that a baseline's prior is worth."""
     half_life_n: float
     """Independent outcomes after which one counts half in calibration; 0 = they never fade."""
+    widen: float = 1.0
+    """Factor on widths right after a switch of regime; 1 = none."""
+    widen_n: float = 20.0
+    """Independent outcomes since the switch by which half of the widening is gone."""
 
 
 class RegimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +88,12 @@ class RegimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Time constant of the slow mean wait and variance, by which rows are measured."""
     least_n: float
     """Rows, faded over `slow_s`, that these must rest on before anything is said."""
+    wait_s: float
+    """Mean wait that an instrument is first taken to have."""
+    step_bps: float
+    """Deviation per row that it is first taken to have."""
+    prior_s: float
+    """Seconds of its own rows that these first beliefs are worth; 0 = nothing is believed at first."""
     small: float
     """Moves up to so many slow deviations per row are small."""
     large: float
@@ -124,6 +134,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One per horizon, shortest first."""
     learning: Learning
     regime: RegimeRule
+    inputs: tuple[tuple[float, float], ...] = ()
+    """Mean and deviation of each column on the training tapes; none = inputs are not monitored."""
     card: Card
     model_sha256: str
     weights_sha256: str = ""

@@ -78,6 +78,10 @@ def watch_words(rule: RegimeRule) -> NDArray[np.int64]:
         rule.large**2,
         rule.confirm,
     )
+    if rule.prior_s > 0.0:
+        words_f[COUNT] = rule.prior_s / rule.wait_s
+        words_f[SLOW_MASS] = -math.expm1(-rule.prior_s / rule.slow_s)
+        words_f[SLOW] = rule.step_bps**2 * words_f[COUNT] / rule.slow_s
     words_f[BELIEF : BELIEF + N_REGIMES] = 1.0 / N_REGIMES
     words_f[CHAIN:SEEN] = chain.reshape(-1)
     words_f[TABLE:] = table.reshape(-1)
@@ -104,7 +108,9 @@ def size_class(square: float, small: float, large: float) -> int:
 
 
 @kernel
-def filtered(chain: NDArray[np.float64], seen: NDArray[np.float64], belief: NDArray[np.float64]) -> None:
+def filtered(
+    chain: NDArray[np.float64], seen: NDArray[np.float64], belief: NDArray[np.float64]
+) -> None:
     """Move a belief over three regimes one row on, in place.
 
     Args:
@@ -122,7 +128,9 @@ def filtered(chain: NDArray[np.float64], seen: NDArray[np.float64], belief: NDAr
 
 
 @kernel
-def _judge(passed: float, square: float, words: NDArray[np.int64], words_f: NDArray[np.float64]) -> None:
+def _judge(
+    passed: float, square: float, words: NDArray[np.int64], words_f: NDArray[np.float64]
+) -> None:
     count, variance = words_f[10], words_f[7] * words_f[12]
     wait = wait_class(passed * count / (words_f[12] * words_f[9]))
     relative = square * count / variance if variance > 0.0 else square * math.inf

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-regimes = typer.Typer(
-    help="Synthetic regimes, and the detector of regimes.", no_args_is_help=True
-)
+regimes = typer.Typer(help="Synthetic regimes, and the detector of regimes.", no_args_is_help=True)
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 DATA = Path("../shared/data")
 
@@ -32,3 +30,33 @@ def fit(
     path = out or LAW
     write_law(fit_law(sessions, columns, files), path)
     typer.echo(f"{law_hash(path)}  {path}")
+
+
+@regimes.command("learn")
+def learn(data: Data = DATA) -> None:
+    """Learn the regime rules of books and bars on the training part, and put them into the shipped models.
+
+    The models' weights stay as they are; their versions change with the rule.
+    """
+    from finllm.domain.units import parse_instant
+    from finllm_lab.regimes import rules
+    from finllm_lab.regimes.law import load_law
+    from finllm_lab.tapes import (
+        BARS,
+        BOOK_TAPES,
+        SYMBOLS,
+        bar_sessions,
+        between,
+        book_sessions,
+        tape_paths,
+    )
+
+    law = load_law()
+    tapes = [tape for tape in BOOK_TAPES if tape.use == "train"]
+    books = [s for t in tapes for s in book_sessions(t.name, tape_paths(data, t))]
+    rules.write_rule("book", rules.book_rule(books, (law.small, law.large)))
+    span = parse_instant("2005-01-01"), parse_instant("2015-01-01")
+    bars = [between(s, *span) for s in bar_sessions(data / BARS, SYMBOLS)]
+    rules.write_rule("bar", rules.bar_rule(bars))
+    for name in ("book", "bar"):
+        typer.echo(f"{rules.teach(name)}")

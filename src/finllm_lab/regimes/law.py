@@ -84,20 +84,34 @@ def write_law(law: Law, path: Path = LAW) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(law), indent=1) + b"\n")
 
 
-def regimes_of(session: Session) -> Ints:
-    """Return each row's regime by how much its window moved and how busy it was, int64 [n], 0 to 2."""
+def regimes_of(
+    session: Session,
+    window_ns: int = WINDOW_NS,
+    least_rows: int = LEAST_ROWS,
+    *,
+    by_pace: bool = True,
+) -> Ints:
+    """Return each row's regime by how much its window moved, int64 [n], 0 to 2.
+
+    Args:
+        session: Rows of one instrument.
+        window_ns: Length of a window.
+        least_rows: Shorter stays are counted to the regime before.
+        by_pace: Whether how often it moved and how many rows came count as well; not on bars.
+    """
     heads = session.heads
-    window = (heads["ts_recv"] - heads["ts_recv"][0]) // WINDOW_NS
-    moves, _ = _moves(session)
+    window = (heads["ts_recv"] - heads["ts_recv"][0]) // window_ns
+    moves, _ = moves_of(session)
     n = int(window[-1]) + 1
     measures = (
         np.bincount(window, weights=moves**2, minlength=n),
         np.bincount(window, weights=moves != 0.0, minlength=n),
         np.bincount(window, minlength=n),
     )
-    wildness = _ranks(sum(_ranks(measure) for measure in measures))
+    used = measures if by_pace else measures[:1]
+    wildness = _ranks(np.sum([_ranks(measure) for measure in used], axis=0))
     found = np.searchsorted(np.array(CUTS), wildness)[window].astype(np.int64)
-    return _without_bursts(found)
+    return _without_bursts(found, least_rows)
 
 
 def _ranks(values: Doubles) -> Doubles:
@@ -107,10 +121,10 @@ def _ranks(values: Doubles) -> Doubles:
     return place
 
 
-def _without_bursts(found: Ints) -> Ints:
+def _without_bursts(found: Ints, least_rows: int) -> Ints:
     out = found.copy()
     for start, end in runs(found):
-        if end - start < LEAST_ROWS and start > 0:
+        if end - start < least_rows and start > 0:
             out[start:end] = out[start - 1]
     return out
 
@@ -121,7 +135,7 @@ def runs(states: Ints) -> list[tuple[int, int]]:
     return list(zip(edges[:-1], edges[1:], strict=True))
 
 
-def _moves(session: Session) -> tuple[Doubles, NDArray[np.bool_]]:
+def moves_of(session: Session) -> tuple[Doubles, NDArray[np.bool_]]:
     """Return each row's return in bps (0 where unknown), and which rows show one."""
     mid2 = session.heads["mid2"].astype(np.float64)
     good = (session.heads["flags"] & int(Flag.VALID) > 0) & (mid2 > 0)
@@ -144,7 +158,7 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _shown(session: Session, regime: Ints) -> _Shown:
-    moves, shows = _moves(session)
+    moves, shows = moves_of(session)
     wait = np.diff(session.heads["ts_recv"], prepend=session.heads["ts_recv"][0]) / NS_PER_S
     mean = float(wait[shows].mean())
     return _Shown(
@@ -196,7 +210,9 @@ def _dwell(parts: Sequence[_Shown]) -> tuple[list[float], list[int], Doubles]:
     return means, stages, after / after.sum(axis=1, keepdims=True)
 
 
-def _touch(sessions: Sequence[Session], parts: Sequence[_Shown], columns: tuple[int, int]) -> Doubles:
+def _touch(
+    sessions: Sequence[Session], parts: Sequence[_Shown], columns: tuple[int, int]
+) -> Doubles:
     """Return per regime how touch imbalance bears on the next second, float64 [3, 4]."""
     imbalance, sigma = columns
     (horizon,) = (h for h in BOOK_HORIZONS if h.nominal_s == HORIZON_S)
@@ -247,7 +263,9 @@ def fit_law(sessions: Sequence[Session], columns: tuple[int, int], files: Sequen
     seen = [_seen(part, small, large) for part in parts]
     table = _counted(seen, [np.eye(N_REGIMES)[part.regime] for part in parts])
     sizes = np.concatenate([part.size[part.shows] for part in parts])
-    share = np.bincount(np.concatenate(seen)[np.concatenate(seen) >= 0] % 4, minlength=4) / len(sizes)
+    share = np.bincount(np.concatenate(seen)[np.concatenate(seen) >= 0] % 4, minlength=4) / len(
+        sizes
+    )
     dwell, stages, after = _dwell(parts)
     touch = _touch(sessions, parts, columns)
     waits = [part.mean_wait for part in parts]

@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.market import Flag
-from finllm.edge.artifact import RegimeRule
+from finllm.domain.units import NS_PER_HOUR, NS_PER_S
+from finllm.edge.artifact import MANIFEST_FILE, MODEL_FILE, SHIPPED, Manifest, RegimeRule
 from finllm.edge.regime import N_CONTEXTS, N_REGIMES, N_SYMBOLS, watch, watch_words
 from finllm.runtime.kernels import kernel
-from finllm_lab.regimes.law import SMOOTH, runs
+from finllm_lab.export import network_of, write_artifact
+from finllm_lab.regimes.law import SMOOTH, moves_of, regimes_of, runs
 from finllm_lab.tapes import Session
 
 RULES: Final = Path(__file__).parent
-POWERS: Final = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03)
+POWERS: Final = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
+"""Tried on recordings."""
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -35,10 +38,41 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     fast_s: float
     slow_s: float
     least_n: float
+    prior_s: float
 
 
-BOOK_TIMES: Final = Times(row_s=0.0, fast_s=30.0, slow_s=1_800.0, least_n=2_000.0)
-BAR_TIMES: Final = Times(row_s=3_600.0, fast_s=36_000.0, slow_s=1_814_400.0, least_n=70.0)
+BOOK_TIMES: Final = Times(row_s=0.0, fast_s=30.0, slow_s=1_800.0, least_n=2_000.0, prior_s=1_800.0)
+BAR_TIMES: Final = Times(
+    row_s=3_600.0, fast_s=36_000.0, slow_s=6_350_400.0, least_n=70.0, prior_s=0.0
+)
+
+
+CONFIRM: Final = 0.6
+"""On recordings, where a filter that scores well is hardly ever surer than that."""
+BAR_WINDOW_NS: Final = 14 * 24 * NS_PER_HOUR
+BAR_LEAST_ROWS: Final = 35
+
+
+def book_rule(sessions: Sequence[Session], sizes: tuple[float, float]) -> RegimeRule:
+    """Return the rule that order books teach.
+
+    Args:
+        sessions: Training sessions.
+        sizes: Bounds of small and of large moves.
+    """
+    parts = [watched(session, regimes_of(session)) for session in sessions]
+    return learn(parts, BOOK_TIMES, sizes=sizes, confirm=CONFIRM, powers=POWERS)
+
+
+def bar_rule(sessions: Sequence[Session]) -> RegimeRule:
+    """Return the rule that hourly bars teach: fortnights instead of seconds, and moves alone."""
+    parts = [
+        watched(s, regimes_of(s, BAR_WINDOW_NS, BAR_LEAST_ROWS, by_pace=False)) for s in sessions
+    ]
+    moves = [np.abs(part[shows]) for part, shows in (moves_of(s) for s in sessions)]
+    sizes = np.concatenate([part / np.sqrt(np.mean(part**2)) for part in moves])
+    small, large = (round(float(np.quantile(sizes, q)), 3) for q in (0.5, 0.9))
+    return learn(parts, BAR_TIMES, sizes=(small, large), confirm=CONFIRM, powers=POWERS)
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +97,9 @@ def watched(session: Session, regime: Ints) -> Watched:
 
 
 @kernel
-def _walk(ts: Ints, mid2: Ints, good: NDArray[np.bool_], words: Ints, words_f: Doubles, out: Ints) -> None:
+def _walk(
+    ts: Ints, mid2: Ints, good: NDArray[np.bool_], words: Ints, words_f: Doubles, out: Ints
+) -> None:
     for i in range(len(ts)):
         watch(ts[i], mid2[i], good[i], words, words_f)
         out[i, 0] = words[2]
@@ -79,14 +115,20 @@ def walk(rows: Watched, rule: RegimeRule) -> Ints:
     return out
 
 
-def blank(times: Times, small: float, large: float) -> RegimeRule:
-    """Return a rule that can tell nothing apart."""
+def blank(
+    times: Times, sizes: tuple[float, float], scales: tuple[float, float] = (1.0, 1.0)
+) -> RegimeRule:
+    """Return a rule that can tell nothing apart; `scales` are the first mean wait and deviation."""
+    small, large = sizes
     even = (1.0 / 3.0,) * 3
     return RegimeRule(
         row_s=times.row_s,
         fast_s=times.fast_s,
         slow_s=times.slow_s,
         least_n=times.least_n,
+        wait_s=scales[0],
+        step_bps=scales[1],
+        prior_s=times.prior_s,
         small=small,
         large=large,
         confirm=1.0,
@@ -112,7 +154,7 @@ def learn(
         confirm: See `RegimeRule`.
         powers: Powers of the likelihood to choose from.
     """
-    plain = blank(times, *sizes)
+    plain = blank(times, sizes, _scales(parts))
     seen = [walk(part, plain)[:, 1] for part in parts]
     counts = np.full((N_CONTEXTS, N_SYMBOLS, N_REGIMES), SMOOTH)
     flat = counts.reshape(-1, N_REGIMES)
@@ -133,6 +175,18 @@ def learn(
     return msgspec.structs.replace(
         plain, confirm=confirm, chain=_told(chain), table=_told(table**power)
     )
+
+
+def _scales(parts: Sequence[Watched]) -> tuple[float, float]:
+    """Return the mean wait in seconds and the deviation per row in bps."""
+    waits, squares = [], []
+    for part in parts:
+        shows = part.is_good[1:] & part.is_good[:-1] & (part.mid2[1:] > 0) & (part.mid2[:-1] > 0)
+        before, after = part.mid2[:-1][shows], part.mid2[1:][shows]
+        waits.append(np.diff(part.ts)[shows] / NS_PER_S)
+        squares.append(((after / before - 1.0) * 1e4) ** 2)
+    wait, square = (float(np.mean(np.concatenate(held))) for held in (waits, squares))
+    return float(f"{wait:.6g}"), float(f"{square**0.5:.6g}")
 
 
 def _told(values: Doubles) -> tuple[tuple[float, ...], ...]:
@@ -179,3 +233,13 @@ def write_rule(name: str, rule: RegimeRule) -> None:
     (RULES / f"{name}_rule.json").write_bytes(text + b"\n")
 
 
+def teach(name: str) -> str:
+    """Put a learnt rule into the shipped artifact of its name; return the artifact's new version."""
+    folder, rule = SHIPPED[name], load_rule(name)
+    graph = (folder / MODEL_FILE).read_bytes()
+    network = network_of(graph)
+    inputs = np.round(np.stack([network.centre, network.spread], axis=1), 4) + 0.0
+    raw = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes())
+    raw["regime"] = msgspec.to_builtins(rule)
+    raw["inputs"] = inputs.tolist()
+    return write_artifact(folder, msgspec.convert(raw, Manifest), graph).version

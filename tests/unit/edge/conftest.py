@@ -32,6 +32,18 @@ def spec_of(*names: str) -> FeatureSpec:
     return FeatureSpec(name="toy", version=1, features=features)
 
 
+def rule_of() -> RegimeRule:
+    """Return a rule that goes by the size of moves alone."""
+    shares = ((0.70, 0.29, 0.009, 0.001), (0.4, 0.5, 0.09, 0.01), (0.1, 0.2, 0.4, 0.3))
+    sizes = tuple(tuple(share[k] / 10 for share in shares) for k in range(4))
+    return RegimeRule(
+        row_s=0.0, fast_s=5.0, slow_s=60.0, least_n=100.0,
+        wait_s=1.0, step_bps=1.0, prior_s=0.0, small=1.5, large=4.0, confirm=0.95,
+        chain=((0.99, 0.008, 0.002), (0.005, 0.99, 0.005), (0.002, 0.008, 0.99)),
+        table=sizes * 20,
+    )  # fmt: skip
+
+
 def manifest_of(spec: FeatureSpec) -> Manifest:
     priors = tuple(
         HorizonPrior(
@@ -56,7 +68,7 @@ def manifest_of(spec: FeatureSpec) -> Manifest:
         learning=Learning(
             refit_ns=20 * 10**9, grid_s=0.1, prior_n=5.0, baseline_prior_n=5.0, half_life_n=0.0
         ),
-        regime=RegimeRule(row_s=0.0, fast_s=5.0, slow_s=60.0, rise=(0.9, 1.5), fall=(0.7, 1.2)),
+        regime=rule_of(),
         card=Card(data=(), licence_class="A", splits="", scores=(), limits=()),
         model_sha256="",
     )
