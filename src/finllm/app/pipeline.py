@@ -34,6 +34,7 @@ from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import iso
 from finllm.edge.bank import Bank
+from finllm.edge.drift import Fit
 from finllm.edge.inference import Inference
 from finllm.edge.isolated import Served
 from finllm.edge.serving import REGIME, ROW, entry_words
@@ -308,6 +309,11 @@ class Pipeline:
     def clock_steps_back(self) -> int:
         """Return how often a book's view was older than the one before it."""
         return sum(features.clock_steps_back for features in self._book_features)
+
+    @property
+    def fits(self) -> Counter[Fit]:
+        """Return how many instruments' models fit, and how many do not in which way."""
+        return Counter(lane.session.fit for lane in self.lanes)
 
     # --- the fast path -----------------------------------------------------------------------
 

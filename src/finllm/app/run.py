@@ -22,6 +22,7 @@ from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.edge.artifact import SHIPPED
 from finllm.edge.bank import read_bank
+from finllm.edge.drift import Fit
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import Stream
 from finllm.narrative.documents import document_of
@@ -218,6 +219,8 @@ class _Desk:
             forecasts=pipeline.counts["forecasts"],
             escalated=pipeline.counts["escalated"],
             applied=pipeline.counts["applied"],
+            drifted=pipeline.fits[Fit.DRIFTED],
+            worse=pipeline.fits[Fit.WORSE],
             gaps=pipeline.counts["gaps"],
             unusable=self._unusable,
             downs=self.feed.counts.downs,

@@ -31,6 +31,8 @@ SHARE: Final = 0.2
 """Share of the columns outside from which inputs count as drifted; half of it ends the alarm."""
 ALARM: Final = 1_000.0
 """Stake from which scores count as worse than climatology; one ends the alarm."""
+CEILING: Final = 100.0 * ALARM
+"""A stake grows no further, so that a model that comes round is believed within minutes."""
 BET: Final = 0.5
 """Share of the stake that is bet on the next outcome."""
 MOST: Final = 2.0
@@ -115,6 +117,7 @@ class Monitor:
         self._next[horizon] = ts + self._spans[horizon]
         worse = max(-MOST, min(MOST, math.log(climatology / said)))
         # E[worse] <= 0 under the null, so this is a fair bet or a losing one.
-        self.stakes[horizon] = max(1.0, float(self.stakes[horizon])) * (1.0 + BET * worse / MOST)
+        held = min(max(1.0, float(self.stakes[horizon])), CEILING)
+        self.stakes[horizon] = held * (1.0 + BET * worse / MOST)
         mean = float(np.mean(self.stakes))
         self._is_worse = mean >= (1.0 if self._is_worse else ALARM)

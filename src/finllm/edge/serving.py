@@ -196,12 +196,9 @@ def speak(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 
         out_f: The same memory as float64.
     """
     n = params[7]
-    out[0] = entry[0]
-    out[1] = entry[2]
-    out[2] = entry[1]
+    out[0], out[1], out[2] = entry[0], entry[2], entry[1]
     sigma = entry_f[9 + params[6]]
-    block = 8 + entry[6] * (1 + 25 * n)
-    width_at = 24 if entry[8] > params[1] else 23
+    block, width_at = 8 + entry[6] * (1 + 25 * n), 24 if entry[8] > params[1] else 23
     speaks = _speaks(entry, sigma, raw)
     if not (math.isfinite(sigma) and sigma > 0.0):
         sigma = entry_f[7]

@@ -3,8 +3,8 @@
 A row is observed once, in order; it is then spoken about with the parameters that the session keeps
 (`serving`), here or in a worker, by the member of the bank that the row's regime calls for. Each member
 has a calibration of its own, and an outcome teaches the one that spoke. The session learns from outcomes
-between rows, never inside one. It knows its bank and its instrument; it reads no clock (the caller states `ts_emit`) and never sees a
-future row.
+between rows, never inside one. It knows its bank and its instrument; it reads no clock (the caller states
+`ts_emit`) and never sees a future row.
 """
 
 import math
@@ -145,24 +145,21 @@ class EdgeSession:
         manifest = bank.manifest
         if manifest.spec_hash != spec.hash:
             raise ArtifactError(f"{bank.version} reads spec {manifest.spec_hash}, not {spec.hash}")
-        self.instrument = instrument
+        self.instrument, self._manifest = instrument, manifest
         self.horizons: tuple[Horizon, ...] = manifest.horizons
         self.n_unmatched = 0
         """Outcomes that taught nothing: void, of an abstaining forecast, or of a forgotten one."""
-        self._manifest = manifest
-        self._column = spec.columns[manifest.baseline_column]
-        self._sigma = spec.columns[manifest.sigma_column]
+        named = (manifest.baseline_column, manifest.sigma_column)
+        self._column, self._sigma = (spec.columns[name] for name in named)
         self._baselines = Baselines(manifest.priors, manifest.learning)
         self._resolved = Resolved(len(self.horizons))
         self._monitor = Monitor(manifest.inputs, self.horizons)
         self._pending: dict[str, _Issued] = {}
-        self._refit_due = 0
-        self._n_versions = 0
+        self._refit_due = self._n_versions = 0
         self._spoken: OrderedDict[int, _Spoken] = OrderedDict()
         self._earned = np.zeros(len(self.horizons))
-        self._words = watch_words(manifest.regime)
+        self._words, n = watch_words(manifest.regime), len(self.horizons)
         self._words_f = self._words.view(np.float64)
-        n = len(self.horizons)
         self.parameters = np.zeros(parameter_words(n), dtype=np.int64)
         """What `speak` needs, int64; its first word grows with every change."""
         self._parameters_f = self.parameters.view(np.float64)
@@ -172,8 +169,7 @@ class EdgeSession:
         self.parameters[[SIGMA, N_HORIZONS]] = self._sigma, n
         self.out = np.zeros(1, dtype=forecast_row_dtype(n))
         """The forecast row last spoken, shape [1]; overwritten by the next."""
-        self._out = self.out.view(np.int64)
-        self._out_f = self.out.view(np.float64)
+        self._out, self._out_f = self.out.view(np.int64), self.out.view(np.float64)
         self._seat(bank, {})
         self._publish()
 

@@ -60,3 +60,19 @@ def learn(data: Data = DATA) -> None:
     rules.write_rule("bar", rules.bar_rule(bars))
     for name in ("book", "bar"):
         typer.echo(f"{rules.teach(name)}")
+
+
+@regimes.command("score")
+def score() -> None:
+    """Learn on the training seeds, tune on the tuning seeds, and score the detector on unseen ones: JSON."""
+    import msgspec
+
+    from finllm_lab.regimes.law import load_law
+    from finllm_lab.regimes.score import learnt, tune
+    from finllm_lab.regimes.score import score as scored
+
+    law = load_law()
+    rule = learnt(law)
+    edge, oracle = tune(law, rule)
+    found = scored(law, msgspec.structs.replace(rule, confirm=edge), oracle)
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())

@@ -16,6 +16,7 @@ Source:
 import math
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -109,7 +110,7 @@ def regimes_of(
         np.bincount(window, minlength=n),
     )
     used = measures if by_pace else measures[:1]
-    wildness = _ranks(np.sum([_ranks(measure) for measure in used], axis=0))
+    wildness = _ranks(np.sum([_ranks(measure.astype(np.float64)) for measure in used], axis=0))
     found = np.searchsorted(np.array(CUTS), wildness)[window].astype(np.int64)
     return _without_bursts(found, least_rows)
 
@@ -132,7 +133,7 @@ def _without_bursts(found: Ints, least_rows: int) -> Ints:
 def runs(states: Ints) -> list[tuple[int, int]]:
     """Return the runs of equal states as (start, end)."""
     edges = [0, *(np.flatnonzero(np.diff(states)) + 1).tolist(), len(states)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def moves_of(session: Session) -> tuple[Doubles, NDArray[np.bool_]]:
@@ -200,7 +201,7 @@ def _dwell(parts: Sequence[_Shown]) -> tuple[list[float], list[int], Doubles]:
         spans = runs(part.regime)
         for start, end in spans:
             stays[part.regime[start]].append(end - start)
-        for (start, _), (then, _) in zip(spans[:-1], spans[1:], strict=True):
+        for (start, _), (then, _) in pairwise(spans):
             after[part.regime[start], part.regime[then]] += 1.0
     means = [float(np.mean(held)) for held in stays]
     stages = [

@@ -7,6 +7,7 @@ the filter's probabilities score best.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -164,7 +165,7 @@ def learn(
         np.add.at(flat, (rows[known], part.regime[known]), 1.0)
         stays += np.bincount(part.regime[part.regime >= 0], minlength=N_REGIMES)
         spans = [span for span in runs(part.regime) if part.regime[span[0]] >= 0]
-        for (start, _), (then, _) in zip(spans[:-1], spans[1:], strict=True):
+        for (start, _), (then, _) in pairwise(spans):
             after[part.regime[start], part.regime[then]] += 1.0
     np.fill_diagonal(after, 0.0)
     chain = after / np.maximum(stays, after.sum(axis=1) + 1.0)[:, None]

@@ -43,7 +43,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @kernel
-def _drawn(
+def _drawn(  # noqa: C901, PLR0915, PLR0917 - a kernel
     chance: Doubles,
     laws: tuple[Doubles, Doubles, Doubles, Doubles],
     scales: tuple[float, float, float, float, float],
@@ -90,11 +90,12 @@ def _drawn(
             move[i] = length if u[5] < 0.5 else -length
 
 
-def draw(law: Law, seed: int, n: int) -> Stream:
-    """Return a stream of n rows."""
+def draw(law: Law, seed: int, n: int, *, wait_s: float = 0.0) -> Stream:
+    """Return a stream of n rows; its mean wait is drawn too unless it is given."""
     rng = np.random.default_rng(seed)
     low, high = law.wait_s
     mean_s = float(np.exp(rng.uniform(np.log(low / 2.0), np.log(2.0 * high))))
+    mean_s = wait_s or mean_s
     scale = float(np.exp(rng.uniform(*np.log(SCALE_BPS))))
     table = np.array(law.table).reshape(2, 40, N_REGIMES)
     laws = (
