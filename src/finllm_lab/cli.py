@@ -111,6 +111,27 @@ def recordings(
             )
 
 
+@app.command("bank")
+def bank(data: Data = DATA) -> None:
+    """Compare a bank with the best single model: on unseen synthetic regimes, and tape by tape. JSON lines.
+
+    The synthetic part also says how well calibrated the ten minutes after a switch are, with and
+    without widening. The tapes are those of the training part, one left out at a time.
+    """
+    import msgspec
+
+    from finllm_lab import banks
+    from finllm_lab.regimes.law import load_law
+    from finllm_lab.tapes import BOOK_TAPES, book_sessions, tape_paths
+
+    law = load_law()
+    typer.echo(msgspec.json.encode(banks.compare(law, 0.97)).decode())
+    tapes = [tape for tape in BOOK_TAPES if tape.use == "train"]
+    sessions = [s for t in tapes for s in book_sessions(t.name, tape_paths(data, t))]
+    for found in banks.on_tapes(sessions, (law.small, law.large)):
+        typer.echo(msgspec.json.encode(found).decode())
+
+
 @app.command("drift")
 def drift(data: Data = DATA) -> None:
     """Show how far each book feature drifts from the first recording (2023) to the later ones.
