@@ -8,6 +8,7 @@ import typer
 
 from finllm.domain.errors import FinllmError
 from finllm_lab.reasoner import reasoner
+from finllm_lab.regimes.commands import regimes
 from finllm_lab.stance import stance
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=True)
 app.add_typer(train, name="train")
+app.add_typer(regimes, name="regimes")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
 
@@ -107,6 +109,27 @@ def recordings(
                 f"  {instrument}: {held.rows} rows, {held.grid} grid points,"
                 f" {held.repeated:.1%} near copies, regimes {held.regimes}, flat {flat or 'not looked at'}"
             )
+
+
+@app.command("bank")
+def bank(data: Data = DATA) -> None:
+    """Compare a bank with the best single model: on unseen synthetic regimes, and tape by tape. JSON lines.
+
+    The synthetic part also says how well calibrated the ten minutes after a switch are, with and
+    without widening. The tapes are those of the training part, one left out at a time.
+    """
+    import msgspec
+
+    from finllm_lab import banks
+    from finllm_lab.regimes.law import load_law
+    from finllm_lab.tapes import BOOK_TAPES, book_sessions, tape_paths
+
+    law = load_law()
+    typer.echo(msgspec.json.encode(banks.compare(law, 0.97)).decode())
+    tapes = [tape for tape in BOOK_TAPES if tape.use == "train"]
+    sessions = [s for t in tapes for s in book_sessions(t.name, tape_paths(data, t))]
+    for found in banks.on_tapes(sessions, (law.small, law.large)):
+        typer.echo(msgspec.json.encode(found).decode())
 
 
 @app.command("drift")

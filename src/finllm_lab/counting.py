@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from finllm.domain.instrument import Horizon
 from finllm.domain.units import iso
 from finllm.edge.artifact import RegimeRule
-from finllm.edge.regime import NAMES, motion_of, watch
+from finllm.edge.regime import NAMES, STATE, watch, watch_words
 from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.labels import GRID_NS, grid, targets
 from finllm_lab.manifest import Counts, Recording
@@ -105,15 +105,16 @@ def repeated(rows: NDArray[np.float64]) -> float:
 
 def regimes(session: Session, at: NDArray[np.int64], rule: RegimeRule) -> dict[str, float]:
     """Return the share of grid points in each regime, in the order of the edge's own watch."""
-    motion, marks = motion_of(rule), np.array([0, 0, 1], dtype=np.int64)
+    words = watch_words(rule)
+    words_f = words.view(np.float64)
     states = np.zeros(len(session.heads), dtype=np.int64)
     heads = session.heads
     rows = zip(
         heads["ts_recv"].tolist(), heads["mid2"].tolist(), heads["flags"].tolist(), strict=True
     )
     for i, (ts, mid2, flags) in enumerate(rows):
-        watch(ts, mid2, bool(flags & 1), motion, marks)
-        states[i] = marks[2]
+        watch(ts, mid2, bool(flags & 1), words, words_f)
+        states[i] = words[STATE]
     picked = states[at]
     return {
         name: round(float(np.mean(picked == k)), 4) if len(picked) else 0.0

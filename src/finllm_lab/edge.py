@@ -35,6 +35,7 @@ from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
 from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
 from finllm_lab.manifest import checked
 from finllm_lab.priors import priors_of
+from finllm_lab.regimes.rules import load_rule
 from finllm_lab.tapes import (
     BARS,
     BOOK_TAPES,
@@ -110,7 +111,7 @@ BOOK_PLAN: Final = Plan(
     learning=Learning(
         refit_ns=20 * NS_PER_S, grid_s=0.1, prior_n=10.0, baseline_prior_n=60.0, half_life_n=60.0
     ),
-    regime=RegimeRule(row_s=0.0, fast_s=30.0, slow_s=300.0, rise=(0.9, 1.5), fall=(0.7, 1.25)),
+    regime=load_rule("book"),
     splits="fit 2023-04 and 2024-07; penalties by leaving one of the two out; validation 2024-08-08",
     limits=(
         "Sixteen minutes of three futures books: no claim beyond liquid crypto futures.",
@@ -133,9 +134,7 @@ BAR_PLAN: Final = Plan(
         baseline_prior_n=100.0,
         half_life_n=0.0,
     ),
-    regime=RegimeRule(
-        row_s=3_600.0, fast_s=36_000.0, slow_s=504_000.0, rise=(0.9, 1.5), fall=(0.7, 1.25)
-    ),
+    regime=load_rule("bar"),
     splits="fit 2005 to 2014; penalties on 2015-01 to 2015-07; validation 2015-08 to 2015-09",
     limits=(
         "Five US names, hourly bars.",
@@ -326,6 +325,7 @@ def _write(
         priors=priors,
         learning=plan.learning,
         regime=plan.regime,
+        inputs=tuple(zip(network.centre.tolist(), network.spread.tolist(), strict=True)),
         card=card,
         model_sha256="",
     )

@@ -17,10 +17,11 @@ from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import Flag
 from finllm.edge.artifact import Artifact, Manifest, RegimeRule
-from finllm.edge.baselines import Baselines, refer
+from finllm.edge.baselines import Baselines, refer, weight_of
 from finllm.edge.calibration import OFFSET, SCALE, TURN, WIDTH, Calibration
-from finllm.edge.regime import ACTIVE, motion_of, watch
+from finllm.edge.regime import watch, watch_words
 from finllm.edge.resolved import Resolved
+from finllm.edge.session import WIDTH_STEP
 from finllm.runtime.kernels import kernel
 from finllm_lab.labels import Targets, targets
 from finllm_lab.tapes import Session
@@ -100,7 +101,7 @@ def walked(
         column: float64 [n], the baseline column.
         sigma: float64 [n], bps per root second.
     """
-    ewma, regime = followed(session.heads, manifest.regime)
+    ewma, marks = followed(session.heads, manifest.regime)
     points = _Points(
         horizons=manifest.horizons,
         found=found,
@@ -108,7 +109,8 @@ def walked(
         column=column,
         sigma=sigma,
         ewma=ewma[found.at],
-        regime=regime[found.at],
+        regime=marks[found.at, 0],
+        switches=marks[found.at, 1],
         ts=session.heads["ts_recv"],
     )
     n, n_horizons = found.label.shape
@@ -157,6 +159,7 @@ class _Points(msgspec.Struct, frozen=True, kw_only=True):
     sigma: Array
     ewma: Array
     regime: Ints
+    switches: Ints
     ts: Ints
     """Receive times of all rows."""
 
@@ -201,6 +204,7 @@ class _Edge:
     def __init__(self, manifest: Manifest, points: _Points) -> None:
         self._priors = manifest.priors
         self._points = points
+        self._widths = _widths(manifest, points)
         self._calibration = Calibration(manifest.priors, manifest.learning)
         self._baselines = Baselines(manifest.priors, manifest.learning)
         self._resolved = Resolved([horizon.ns for horizon in points.horizons])
@@ -244,10 +248,31 @@ class _Edge:
         p, q = np.empty((len(raw), 4, 3)), np.empty((len(raw), 3, 5))
         x = np.column_stack([column, unit, ewma, points.found.band_bps[stretch, h]])
         refer(x, self._baselines.tables[h], p[:, 1:], q[:, 1:])
-        p[:, 0], q[:, 0] = calibrated(raw, self._calibration.parameters[h], unit)
+        said, lines = calibrated(raw, self._calibration.parameters[h], unit)
+        prior, width = self._priors[h], self._widths[stretch, h, None]
+        p[:, 0] = p[:, 1] + (said - p[:, 1]) * prior.trust_p / width
+        lines = lines[:, 2:3] + (lines - lines[:, 2:3]) * width
+        q[:, 0] = prior.trust_q * lines + (1.0 - prior.trust_q) * q[:, 1]
         dumb = ~np.isfinite(raw).all(axis=1)
         p[dumb, 0], q[dumb, 0] = p[dumb, 1], q[dumb, 1]
         return p, q
+
+
+def _widths(manifest: Manifest, points: _Points) -> Array:
+    """Return the widening in force at each grid point, float64 [n, H]; see `EdgeSession`."""
+    learning, found = manifest.learning, points.found
+    widths = np.ones(found.label.shape)
+    if learning.widen <= 1.0:
+        return widths
+    since = np.searchsorted(points.switches, points.switches)  # first point after the same switch
+    for h, prior in enumerate(manifest.priors):
+        counted = np.concatenate([[0], np.cumsum(found.label[:, h] >= 0)])
+        known = np.searchsorted(found.seen_at[:, h], found.at, side="right")
+        earned = np.maximum(0, counted[known] - counted[since]) * weight_of(prior, learning)
+        left = learning.widen_n / (learning.widen_n + earned)
+        steps = np.round((learning.widen - 1.0) * left * WIDTH_STEP) / WIDTH_STEP
+        widths[:, h] = np.where(points.switches > 0, 1.0 + steps, 1.0)
+    return widths
 
 
 def calibrated(raw: Array, parameters: Array, unit_bps: Array) -> tuple[Array, Array]:
@@ -269,23 +294,34 @@ def calibrated(raw: Array, parameters: Array, unit_bps: Array) -> tuple[Array, A
 
 
 @kernel
-def _follow(
-    ts: Ints, mid2: Ints, good: NDArray[np.bool_], motion: Array, marks: Ints, ewma: Array, regime: Ints
+def _follow(  # noqa: PLR0917 - a kernel
+    ts: Ints,
+    mid2: Ints,
+    good: NDArray[np.bool_],
+    words: Ints,
+    words_f: Array,
+    ewma: Array,
+    marks: Ints,
 ) -> None:
     for i in range(len(ts)):
-        watch(ts[i], mid2[i], good[i], motion, marks)
-        ewma[i] = math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
-        regime[i] = marks[2]
+        watch(ts[i], mid2[i], good[i], words, words_f)
+        ewma[i] = math.sqrt(words_f[6] / words_f[8]) if words_f[8] > 0.0 else 0.0
+        marks[i, 0], marks[i, 1] = words[2], words[3]
 
 
 def followed(heads: NDArray[np.void], rule: RegimeRule) -> tuple[Array, Ints]:
-    """Return the EWMA volatility (bps per root second) and the regime after each row, [n] each."""
-    motion, marks = motion_of(rule), np.array([0, 0, ACTIVE], dtype=np.int64)
-    ewma, regime = np.zeros(len(heads)), np.zeros(len(heads), dtype=np.int64)
+    """Return what is observed after each row, as `serving.observe` has it.
+
+    Returns:
+        The EWMA volatility in bps per root second, float64 [n]; the regime and how often it had changed,
+        int64 [n, 2].
+    """
+    words = watch_words(rule)
+    ewma, marks = np.zeros(len(heads)), np.zeros((len(heads), 2), dtype=np.int64)
     good = (heads["flags"] & int(Flag.VALID)) > 0
     columns = (np.ascontiguousarray(heads[name]) for name in ("ts_recv", "mid2"))
-    _follow(*columns, good, motion, marks, ewma, regime)
-    return ewma, regime
+    _follow(*columns, good, words, words.view(np.float64), ewma, marks)
+    return ewma, marks
 
 
 def skill(losses: Array, against: int) -> float:

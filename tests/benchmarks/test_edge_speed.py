@@ -11,6 +11,7 @@ from finllm.domain.forecast import Rung
 from finllm.domain.market import ROW_HEAD
 from finllm.domain.protocol import Outlook, OutlookBand
 from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.bank import alone
 from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.book_spec import BOOK_SPEC
@@ -34,7 +35,7 @@ def test_the_edge_costs_single_digit_microseconds_a_row() -> None:
     artifact = load_artifact(SHIPPED["book"], spec=BOOK_SPEC)
     rows = np.random.default_rng(0).normal(size=(512, len(BOOK_SPEC)))
     raw = artifact.model.infer(rows)
-    session = EdgeSession(artifact, BOOK_SPEC, "x:Y")
+    session = EdgeSession(alone(artifact), BOOK_SPEC, "x:Y")
     heads = np.array([(1, T0, T0, 200_001, 1, 1, 1)], dtype=ROW_HEAD)
     entry = entries_of(heads, rows[:1])[0]
     entry_f = entry.view(np.float64)

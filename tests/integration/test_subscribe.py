@@ -15,6 +15,7 @@ from finllm.app.subscribe import Publisher, Subscription
 from finllm.domain.errors import InputError
 from finllm.domain.market import ROW_HEAD
 from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.bank import alone
 from finllm.edge.isolated import DOORS, HEAD, IsolatedEdge
 from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
@@ -45,7 +46,7 @@ def published(tmp_path: Path) -> Iterator[tuple[IsolatedEdge, Publisher, Path]]:
     artifact = load_artifact(SHIPPED["book"], spec=BOOK_SPEC)
     edge = IsolatedEdge(SHIPPED["book"], ring_length=1 << 13)
     edge.start()
-    edge.set_parameters(0, EdgeSession(artifact, BOOK_SPEC, "x:Y").parameters)
+    edge.set_parameters(0, EdgeSession(alone(artifact), BOOK_SPEC, "x:Y").parameters)
     path = tmp_path / "deep" / "edge.sock"
     publisher = Publisher(
         edge,

@@ -14,7 +14,8 @@ from finllm.domain.forecast import Forecast, Outcome, Status
 from finllm.domain.market import Flag
 from finllm.domain.protocol import Closing, Escalate, Outlook, Revision, Verdict
 from finllm.domain.trace import Trace
-from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.bank import load_bank
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
 from finllm.market.tape import read_chain
@@ -90,7 +91,7 @@ def test_an_observation_is_received_with_its_row_and_only_a_valid_row_is_observe
     received = {f.ts_recv for f in read_chain(sorted(synthetic.glob("frames-*")), Tally())}
     assert seen
     assert {e.ts_recv for e in seen} <= received
-    lane = Lane(0, "x", load_artifact(SHIPPED["book"], spec=BOOK_SPEC), BOOK_SPEC, 1)
+    lane = Lane(0, "x", load_bank(SHIPPED["book"], spec=BOOK_SPEC), BOOK_SPEC, 1)
     lane.facts = Facts(1, 7, 7, 200, 1, int(Flag.VALID), 1)
     assert {e.ts_recv for e in lane.observations()} == {7}
     lane.facts = lane.facts._replace(flags=int(Flag.RESYNCING))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from finllm.edge.artifact import SHIPPED, Artifact, load_artifact, open_model
+from finllm.edge.bank import alone
 from finllm.edge.inference import InProcess, WorkerPool
 from finllm.edge.model import ConstantModel
 from finllm.edge.onnx import CPU
@@ -38,9 +39,10 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[Artifact, Infer]]:
     artifact = made.get(request.param, BOOK)
     if request.param == "book in workers":
         with WorkerPool(artifact.folder, 2) as pool:
-            yield artifact, pool.infer
+            yield artifact, lambda rows: pool.infer(rows, np.zeros(len(rows), dtype=np.int64))
     else:
-        yield artifact, InProcess(artifact).infer
+        here = InProcess(alone(artifact))
+        yield artifact, lambda rows: here.infer(rows, np.zeros(len(rows), dtype=np.int64))
 
 
 def _rows(artifact: Artifact, n: int, seed: int, scale: float) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ from finllm.app.settings import Settings
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.bank import load_bank
 from finllm.edge.isolated import IsolatedEdge
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.tape import read_frames
@@ -118,7 +119,7 @@ def serve_an_hour(tape: Path) -> list[int]:
     edge = IsolatedEdge(SHIPPED["book"])
     edge.start()
     reader = edge.reader()
-    path = FastPath(load_artifact(SHIPPED["book"], spec=BOOK_SPEC), edge=edge)
+    path = FastPath(load_bank(SHIPPED["book"], spec=BOOK_SPEC), edge=edge)
     served = 0
 
     def take(frames: Iterator[Frame]) -> None:

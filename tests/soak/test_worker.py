@@ -14,7 +14,8 @@ import pytest
 from finllm.app.fastpath import FastPath
 from finllm.domain.market import Frame
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm.edge.artifact import SHIPPED, load_artifact
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.bank import load_bank
 from finllm.edge.isolated import IsolatedEdge, Reader
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.feed import Market
@@ -36,7 +37,7 @@ class Feed:
     def __init__(self, tape: Path, edge: IsolatedEdge) -> None:
         self.tally = Tally()
         self.path = FastPath(
-            load_artifact(SHIPPED["book"], spec=BOOK_SPEC), Market(self.tally), edge=edge
+            load_bank(SHIPPED["book"], spec=BOOK_SPEC), Market(self.tally), edge=edge
         )
         self.frames: Iterator[Frame] = (frame for one in rounds(tape) for frame in one)
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.market import ROW_HEAD, Frame
-from finllm.edge.artifact import Artifact
+from finllm.edge.bank import Bank
 from finllm.edge.isolated import IsolatedEdge
-from finllm.edge.serving import ROW, entry_words
+from finllm.edge.serving import REGIME, ROW, entry_words
 from finllm.edge.session import EdgeSession
 from finllm.features.book import BookFeatures, BookRows
 from finllm.market.feed import Market
@@ -24,15 +24,26 @@ from finllm.runtime.tally import Tally
 class _Track:
     """One instrument: its features, its session and the arrays that it reuses."""
 
-    __slots__ = ("entry", "entry_f", "features", "head", "row", "rows", "session", "told")
+    __slots__ = (
+        "entry",
+        "entry_f",
+        "features",
+        "head",
+        "regimes",
+        "row",
+        "rows",
+        "session",
+        "told",
+    )
 
-    def __init__(self, artifact: Artifact, instrument: str, features: BookFeatures) -> None:
-        self.session = EdgeSession(artifact, artifact.spec, instrument)
+    def __init__(self, bank: Bank, instrument: str, features: BookFeatures) -> None:
+        self.session = EdgeSession(bank, bank.spec, instrument)
         self.features = features
-        self.entry = np.zeros(entry_words(len(artifact.spec)), dtype=np.int64)
+        self.entry = np.zeros(entry_words(len(bank.spec)), dtype=np.int64)
         self.entry_f = self.entry.view(np.float64)
         self.row = self.entry_f[ROW:]
         self.rows = self.entry_f[None, ROW:]
+        self.regimes = self.entry[REGIME : REGIME + 1]
         self.head: NDArray[np.void] = self.entry[: ROW_HEAD.itemsize // 8].view(ROW_HEAD)
         self.told = -1
         """Version of the parameters that the workers were last told."""
@@ -42,7 +53,7 @@ class FastPath:
     """Every instrument of a set of feeds, from frame to forecast row.
 
     Args:
-        artifact: The model's artifact, for book rows.
+        bank: The models, for book rows.
         market: The books; None makes new ones.
         edge: Workers, started, for `hand_over`.
         clock: Source of `ts_emit`.
@@ -50,7 +61,7 @@ class FastPath:
 
     def __init__(
         self,
-        artifact: Artifact,
+        bank: Bank,
         market: Market | None = None,
         *,
         edge: IsolatedEdge | None = None,
@@ -59,7 +70,7 @@ class FastPath:
         self.market = market or Market(Tally())
         self.tracks: list[_Track] = []
         self._rows = BookRows()
-        self._artifact, self._edge = artifact, edge
+        self._bank, self._edge = bank, edge
         self._clock = clock or WallClock()
 
     def push(self, frame: Frame) -> NDArray[np.void] | None:
@@ -71,8 +82,23 @@ class FastPath:
         if index < 0:
             return None
         track = self._observe(index)
-        raw = self._artifact.model.infer(track.rows)
+        raw = self._bank.infer(track.rows, track.regimes)
         return track.session.speak(track.entry, track.entry_f, raw[0], self._clock.now())
+
+    def swap(self, bank: Bank) -> None:
+        """Let another bank, loaded and warm, serve from the next row on; call it between two frames.
+
+        Nothing is dropped: books, features, regimes and outlooks go on. For `push`; workers serve the
+        bank that they were started with.
+
+        Raises:
+            ArtifactError: If it does not fit; nothing has changed then.
+        """
+        for track in self.tracks:
+            track.session.fits(bank)
+        for track in self.tracks:
+            track.session.swap(bank)
+        self._bank = bank
 
     def hand_over(self, frame: Frame) -> int:
         """Take one frame and hand its row to the workers; return its instrument's number, else -1."""
@@ -90,7 +116,7 @@ class FastPath:
     def _observe(self, index: int) -> _Track:
         while index >= len(self.tracks):
             key = self.market.instruments[len(self.tracks)].key
-            self.tracks.append(_Track(self._artifact, key, self._rows.features(key)))
+            self.tracks.append(_Track(self._bank, key, self._rows.features(key)))
         track = self.tracks[index]
         track.features.push(self.market.view(index), track.row, track.head)
         track.session.observe(track.entry, track.entry_f)

@@ -10,7 +10,7 @@ from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.market import ROW_HEAD, Flag, RowKind
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
-from finllm.edge.artifact import Artifact
+from finllm.edge.bank import Bank
 from finllm.edge.serving import REGIME, ROW, entry_words
 from finllm.edge.session import EdgeSession
 from finllm.features.observations import Observer
@@ -42,19 +42,19 @@ class Lane:
     Args:
         index: The lane's number within its run.
         instrument: Instrument key.
-        artifact: The model's artifact, which states the horizons.
+        bank: The models, which state the horizons.
         spec: The rows' feature spec.
         grid_ns: Least time between two records, unless flags, regime or outlook change.
     """
 
     def __init__(
-        self, index: int, instrument: str, artifact: Artifact, spec: FeatureSpec, grid_ns: int
+        self, index: int, instrument: str, bank: Bank, spec: FeatureSpec, grid_ns: int
     ) -> None:
         self.index = index
         self.instrument = instrument
-        self.horizons = artifact.horizons
-        self.session = EdgeSession(artifact, spec, instrument)
-        self.resolver = OutcomeResolver(instrument, artifact.horizons)
+        self.horizons = bank.horizons
+        self.session = EdgeSession(bank, spec, instrument)
+        self.resolver = OutcomeResolver(instrument, bank.horizons)
         columns = spec.columns
         cited = _CITED_BOOK if "obi_1" in columns else _CITED_BAR
         self.observer = Observer(instrument, spec, cited)
@@ -122,17 +122,16 @@ class Lane:
         entry_f: NDArray[np.float64],
         raw: NDArray[np.float64],
     ) -> NDArray[np.void]:
-        """Serve one row: fill and return the lane's forecast row, shape [1].
+        """Serve one observed row: fill and return the lane's forecast row, shape [1].
 
         Args:
             facts: The row's head as plain integers.
             head: The row's `ROW_HEAD`; kept until the next row.
-            entry: int64 [8 + F], head and features written; kept until the next row.
+            entry: int64 [9 + F], observed; kept until the next row.
             entry_f: The same memory as float64.
             raw: [n_horizons, 8], what the model said.
         """
-        self.facts, self.entry_f = facts, entry_f
-        self.observe(head, entry, entry_f)
+        self.facts, self.entry_f, self.head = facts, entry_f, head
         return self.session.speak(entry, entry_f, raw, facts.ts_recv)
 
     def observe(
@@ -142,7 +141,7 @@ class Lane:
 
         Args:
             head: The row's `ROW_HEAD`; kept until the next row.
-            entry: int64 [8 + F], head and features written.
+            entry: int64 [9 + F], head and features written.
             entry_f: The same memory as float64.
         """
         self.head = head
@@ -153,7 +152,7 @@ class Lane:
 
         Args:
             row: The forecast row, shape [1]; kept until the next.
-            entry: int64 [8 + F], what it speaks about; likewise.
+            entry: int64 [9 + F], what it speaks about; likewise.
         """
         self.out = row
         self._state = row.view(np.int32)[_STATE]

@@ -33,10 +33,11 @@ from finllm.domain.protocol import Escalate, Outlook, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import iso
-from finllm.edge.artifact import Artifact
+from finllm.edge.bank import Bank
+from finllm.edge.drift import Fit
 from finllm.edge.inference import Inference
 from finllm.edge.isolated import Served
-from finllm.edge.serving import ROW, entry_words
+from finllm.edge.serving import REGIME, ROW, entry_words
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bars import BarFeatures, MarketLead
@@ -56,9 +57,9 @@ N_HEAD = ROW_HEAD.itemsize // 8
 
 
 class Road(msgspec.Struct, frozen=True, kw_only=True):
-    """How one kind of market input becomes forecasts: its model, its grid and its gate."""
+    """How one kind of market input becomes forecasts: its bank of models, its grid and its gate."""
 
-    artifact: Artifact
+    bank: Bank
     spec: FeatureSpec
     inference: Inference
     grid_ns: int
@@ -69,7 +70,7 @@ class Server(Protocol):
     """Serves rows somewhere else: what it says of them comes back by `Pipeline.take`."""
 
     def put(self, key: int, entry: NDArray[np.int64]) -> None:
-        """Take an instrument's newest row, int64 [8 + F]; a newer one may replace it unserved."""
+        """Take an instrument's newest row, int64 [9 + F]; a newer one may replace it unserved."""
         ...
 
     def set_parameters(self, key: int, parameters: NDArray[np.int64]) -> None:
@@ -147,7 +148,7 @@ class Pipeline:
     @property
     def book_horizons(self) -> tuple[Horizon, ...]:
         """Return the horizons of a forecast row made from frames, in its order."""
-        return self._parts.book.artifact.horizons
+        return self._parts.book.bank.horizons
 
     def feed(self, chunk: list[Frame]) -> NDArray[np.void] | None:
         """Take frames in order of receipt, at most `chunk` of them; return the last forecast row.
@@ -309,6 +310,11 @@ class Pipeline:
         """Return how often a book's view was older than the one before it."""
         return sum(features.clock_steps_back for features in self._book_features)
 
+    @property
+    def fits(self) -> Counter[Fit]:
+        """Return how many instruments' models fit, and how many do not in which way."""
+        return Counter(lane.session.fit for lane in self.lanes)
+
     # --- the fast path -----------------------------------------------------------------------
 
     def _add_book_lane(self) -> None:
@@ -324,7 +330,7 @@ class Pipeline:
         return self._bar_lanes.get(key)
 
     def _add_lane(self, key: str, road: Road) -> Lane:
-        lane = Lane(len(self.lanes), key, road.artifact, road.spec, road.grid_ns)
+        lane = Lane(len(self.lanes), key, road.bank, road.spec, road.grid_ns)
         self.lanes.append(lane)
         return lane
 
@@ -337,7 +343,11 @@ class Pipeline:
         if self._parts.server is not None and not is_bar:
             self._hand_over(batch, heads, self._parts.server)
             return None
-        raw = batch.road.inference.infer(batch.rows[:n])
+        # The regime chooses the member, so every row is observed first; what is said of a row still
+        # depends on no later one.
+        for i, lane in enumerate(batch.lanes):
+            lane.session.observe(batch.entries[i], batch.entries_f[i])
+        raw = batch.road.inference.infer(batch.rows[:n], batch.entries[:n, REGIME])
         served = []
         for i, (lane, facts) in enumerate(zip(batch.lanes, batch.facts, strict=True)):
             if self._gaps:

@@ -43,6 +43,8 @@ def _live_line(status: Status, seconds: float) -> str:
     parts += [f"{status.forecasts:,} forecasts", f"{status.escalated:,} escalated"]
     parts += [f"{status.gaps:,} gaps"] if status.gaps else []
     parts += [f"[yellow]{status.unusable} books wait for a snapshot[/]"] if status.unusable else []
+    parts += [f"[yellow]{status.drifted} with inputs drifted[/]"] if status.drifted else []
+    parts += [f"[yellow]{status.worse} worse than climatology[/]"] if status.worse else []
     parts += [f"[yellow]{status.waiting:,} frames behind[/]"] if status.waiting > _BEHIND else []
     parts += [f"{status.downs:,} connections lost"] if status.downs else []
     if status.failed_connects:

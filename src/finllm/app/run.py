@@ -20,7 +20,9 @@ from finllm.app.subscribe import Publisher, socket_path
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm.edge.artifact import SHIPPED, read_manifest
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.bank import read_bank
+from finllm.edge.drift import Fit
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import Stream
 from finllm.narrative.documents import document_of
@@ -217,6 +219,8 @@ class _Desk:
             forecasts=pipeline.counts["forecasts"],
             escalated=pipeline.counts["escalated"],
             applied=pipeline.counts["applied"],
+            drifted=pipeline.fits[Fit.DRIFTED],
+            worse=pipeline.fits[Fit.WORSE],
             gaps=pipeline.counts["gaps"],
             unusable=self._unusable,
             downs=self.feed.counts.downs,
@@ -259,13 +263,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def _publish(edge: IsolatedEdge, folder: Path, name: str) -> Publisher:
     """Let other processes find the rows under a name."""
-    manifest = read_manifest(folder)
+    bank = read_bank(folder)
     return Publisher(
         edge,
         socket_path(name),
-        horizons=tuple(horizon.name for horizon in manifest.horizons),
-        model_version=manifest.version,
-        spec_hash=manifest.spec_hash,
+        horizons=tuple(horizon.name for horizon in bank.horizons),
+        model_version=bank.version,
+        spec_hash=bank.manifests[0].spec_hash,
     )
 
 

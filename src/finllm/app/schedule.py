@@ -20,9 +20,9 @@ from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.forecast import forecast_row_dtype
 from finllm.domain.market import Frame
-from finllm.edge.artifact import Artifact
+from finllm.edge.bank import Bank
 from finllm.edge.isolated import Served
-from finllm.edge.serving import ROW, SEQ, TS_EMIT, VERSION, entry_words, out_words, speak
+from finllm.edge.serving import REGIME, ROW, SEQ, TS_EMIT, VERSION, entry_words, out_words, speak
 from finllm.market.tape import Places
 from finllm.runtime.files import read_segment, segments
 from finllm.runtime.journal import read_journal
@@ -35,16 +35,16 @@ class Scheduled:
     """Serves rows when the schedule says so. Holds what may still be served.
 
     Args:
-        artifact: The model's artifact.
+        bank: The models.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
         self._entries: dict[int, dict[int, NDArray[np.int64]]] = {}
         self._parameters: dict[int, dict[int, NDArray[np.int64]]] = {}
 
     def put(self, key: int, entry: NDArray[np.int64]) -> None:
-        """Hold an instrument's row, int64 [8 + F], until it or a later one is served."""
+        """Hold an instrument's row, int64 [9 + F], until it or a later one is served."""
         self._entries.setdefault(key, {})[int(entry[SEQ])] = entry.copy()
 
     def set_parameters(self, key: int, parameters: NDArray[np.int64]) -> None:
@@ -63,10 +63,10 @@ class Scheduled:
             told = [self._parameters[k][v] for k, v in zip(keys, versions, strict=True)]
         except KeyError as missing:
             raise _differs(f"serves row or parameters {missing}, which do not come up") from missing
-        n, horizons = len(keys), len(self._artifact.horizons)
-        held = np.array(entries).reshape(n, entry_words(len(self._artifact.spec)))
+        n, horizons = len(keys), len(self._bank.horizons)
+        held = np.array(entries).reshape(n, entry_words(len(self._bank.spec)))
         held_f = held.view(np.float64)
-        raw = self._artifact.model.infer(held_f[:, ROW:])
+        raw = self._bank.infer(held_f[:, ROW:], held[:, REGIME])
         out = np.zeros((n, out_words(horizons)), dtype=np.int64)
         out[:, TS_EMIT] = facts["ts_emit"]
         out_f = out.view(np.float64)
@@ -127,19 +127,19 @@ class Schedule:
         self._frames: dict[int, Iterator[Frame]] = {}
         self._first = self._last = self._taken = 0
 
-    def serve_by(self, artifact: Artifact) -> Scheduled:
+    def serve_by(self, bank: Bank) -> Scheduled:
         """Return what serves rows as the schedule says.
 
         Raises:
             InputError: If the model is not the one that served them live.
         """
-        if artifact.version != self._model:
+        if bank.version != self._model:
             raise InputError(
-                f"was served by {self._model}, and the model here is {artifact.version}",
+                f"was served by {self._model}, and the model here is {bank.version}",
                 place=str(self._run),
                 mend="Set edge.book_artifact to the folder of the model that served it.",
             )
-        self._server = Scheduled(artifact)
+        self._server = Scheduled(bank)
         return self._server
 
     def drive(self, pipeline: Pipeline, progress: Progress | None) -> tuple[int, int]:

@@ -24,6 +24,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     escalated: int = 0
     applied: int = 0
     """Revisions applied."""
+    drifted: int = 0
+    """Instruments whose inputs are unlike those of training."""
+    worse: int = 0
+    """Instruments on which no model of the bank is as good as climatology."""
 
 
 Stop = Callable[[], bool]

@@ -13,7 +13,8 @@ from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS
-from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.bank import Bank, load_bank
 from finllm.edge.inference import Inference, InProcess, WorkerPool
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencyModel
@@ -74,13 +75,11 @@ class _Alarm:
 def _road(edge: EdgeSettings, name: str, spec: FeatureSpec, gate: Gate, grid_ns: int) -> Road:
     folder = edge.book_artifact if name == "book" else edge.bar_artifact
     path = Path(folder) if folder else SHIPPED[name]
-    artifact = load_artifact(path, spec=spec, provider=edge.provider)
+    bank = load_bank(path, spec=spec, provider=edge.provider)
     inference: Inference = (
-        WorkerPool(path, edge.workers, provider=edge.provider)
-        if edge.workers
-        else InProcess(artifact)
+        WorkerPool(path, edge.workers, provider=edge.provider) if edge.workers else InProcess(bank)
     )
-    return Road(artifact=artifact, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate)
+    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate)
 
 
 def wire(
@@ -93,7 +92,7 @@ def wire(
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
-    serve_by: Callable[[Artifact], Server] | None = None,
+    serve_by: Callable[[Bank], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
     bounds: Bounds | None = None,
     on_commit: Callable[[int, str], None] | None = None,
@@ -110,7 +109,7 @@ def wire(
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
         reasoner: The slow path's reasoner; the embedded one when None.
-        serve_by: Makes what serves the rows of books from their artifact; they are served in the
+        serve_by: Makes what serves the rows of books from their bank; they are served in the
             pipeline, each at once, when None.
         place_of: Says where a frame stands; by its source and receive time when None.
         bounds: How the recording is cut up, and how much of it is kept.
@@ -141,8 +140,8 @@ def wire(
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
         undo.pop_all()
-    server = None if serve_by is None else serve_by(book.artifact)
-    served_by = "" if server is None else book.artifact.version
+    server = None if serve_by is None else serve_by(book.bank)
+    served_by = "" if server is None else book.bank.version
     recorder.start(Start(venues=tuple(venues), served_by=served_by))
     parts = Parts(
         market=open_market(venues, tallies.frames, place_of),

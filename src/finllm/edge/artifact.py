@@ -56,6 +56,10 @@ class HorizonPrior(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """First calibration: multiplies log(p_up / p_down)."""
     width_scale: float = 1.0
     """First calibration: multiplies each quantile's deviation from the median."""
+    trust_p: float = 1.0
+    """Share of the model in what is said, the rest being climatology; 0 = it abstains."""
+    trust_q: float = 1.0
+    """The same of each quantile."""
 
 
 class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,20 +75,39 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Independent outcomes that a baseline's prior is worth."""
     half_life_n: float
     """Independent outcomes after which one counts half in calibration; 0 = they never fade."""
+    widen: float = 1.0
+    """Factor on widths right after a switch of regime; 1 = none."""
+    widen_n: float = 20.0
+    """Independent outcomes since the switch by which half of the widening is gone."""
 
 
 class RegimeRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the market counts as calm, active or stressed. See `finllm.edge.regime`."""
+    """How calm, active and stressed are told apart. See `finllm.edge.regime`."""
 
     row_s: float
     """Seconds that one row counts for; 0 = the time that really passed."""
     fast_s: float
-    """Time constant of the fast volatility, also that of the EWMA baseline."""
+    """Time constant of the fast volatility, which the EWMA baseline stands on."""
     slow_s: float
-    rise: tuple[float, float]
-    """Fast / slow ratios above which calm turns active, and active turns stressed."""
-    fall: tuple[float, float]
-    """Ratios below which active turns calm, and stressed turns active."""
+    """Time constant of the slow mean wait and variance, by which rows are measured."""
+    least_n: float
+    """Rows, faded over `slow_s`, that these must rest on before anything is said."""
+    wait_s: float
+    """Mean wait that an instrument is first taken to have."""
+    step_bps: float
+    """Deviation per row that it is first taken to have."""
+    prior_s: float
+    """Seconds of its own rows that these first beliefs are worth; 0 = nothing is believed at first."""
+    small: float
+    """Moves up to so many slow deviations per row are small."""
+    large: float
+    """Moves beyond so many are large."""
+    confirm: float
+    """Probability that another regime must reach before it is reported."""
+    chain: tuple[tuple[float, ...], ...]
+    """[3, 3]: probability of each regime one row after each."""
+    table: tuple[tuple[float, ...], ...]
+    """[80, 3]: likelihood of each symbol, after a short wait and after a long one, in each regime."""
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +138,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One per horizon, shortest first."""
     learning: Learning
     regime: RegimeRule
+    inputs: tuple[tuple[float, float], ...] = ()
+    """Mean and deviation of each column on the training tapes; none = inputs are not monitored."""
     card: Card
     model_sha256: str
     weights_sha256: str = ""

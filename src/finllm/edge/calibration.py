@@ -5,14 +5,13 @@ m' = offset + scale m and d' = direction d; each quantile's deviation from the m
 by a width. Offset and scale are Platt's two parameters, found by penalised likelihood: Gaussian
 priors at the artifact's first values, worth a stated number of independent outcomes; overlapping
 outcomes share their weight and older ones fade. Width is the factor with the least pinball loss, unfaded.
-Every applied refit is a new version; a claim names the version it was made under. Knows nothing of
+Every applied refit is a new version, which the session counts. Knows nothing of
 outlooks: learning from tilted claims would unlearn them.
 
 Source:
     Platt (1999), "Probabilistic outputs for support vector machines"; Koenker & Bassett (1978).
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,8 +28,6 @@ OFFSET, SCALE, TURN, WIDTH = 0, 1, 2, 3
 LEAST: Final = (-3.0, 0.3, 0.2, 0.3)
 MOST: Final = (3.0, 2.0, 3.0, 3.0)
 """Bounds of the parameters: beyond them the model is wrong, not uncalibrated."""
-N_VERSIONS: Final = 64
-"""Versions kept, so that a claim made under an older one can be read back into raw terms."""
 
 
 class Calibration:
@@ -42,7 +39,6 @@ class Calibration:
     """
 
     def __init__(self, priors: Sequence[HorizonPrior], learning: Learning) -> None:
-        self.version = 0
         self._first = np.array(
             [(p.move_offset, p.move_scale, p.direction_scale, p.width_scale) for p in priors]
         )
@@ -51,14 +47,9 @@ class Calibration:
         self._strength = learning.prior_n
         self._weights = [kept_weight(prior, learning) for prior in priors]
         self._half_life_n = learning.half_life_n
-        self._past: OrderedDict[int, NDArray[np.float64]] = OrderedDict({0: self._first})
-
-    def under(self, version: int) -> NDArray[np.float64] | None:
-        """Return the parameters [H, 4] of a version, or None once it is forgotten."""
-        return self._past.get(version)
 
     def refit(self, resolved: Resolved) -> None:
-        """Refit on what has resolved by now; a new version."""
+        """Refit on what has resolved by now."""
         fresh = self.parameters.copy()
         for horizon in range(len(fresh)):
             ring, n, newest = resolved.ring(horizon)
@@ -67,10 +58,6 @@ class Calibration:
                 order = (newest + 1 + np.arange(n)) % n
                 self._refit_horizon(fresh[horizon], horizon, ring[order])
         self.parameters = np.clip(fresh, LEAST, MOST)
-        self.version += 1
-        self._past[self.version] = self.parameters
-        if len(self._past) > N_VERSIONS:
-            self._past.popitem(last=False)
 
     def _refit_horizon(
         self, fresh: NDArray[np.float64], horizon: int, rows: NDArray[np.float32]

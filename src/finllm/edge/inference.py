@@ -1,8 +1,8 @@
 """Where inference runs: in this process, or spread over workers. The same bits either way.
 
-A worker is `python -m finllm.edge.inference <descriptor> <artifact folder> <provider>`; requests are
-the rows' bytes, answers the claims'. A model is pure per row, so rows may be split at will. Knows
-nothing of instruments.
+A worker is `python -m finllm.edge.inference <descriptor> <folder> <provider>`, of a bank or an artifact;
+requests are the bytes of the rows and their regimes, answers the claims'. A model is pure per row, so rows
+may be split at will. Knows nothing of instruments.
 """
 
 import sys
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import WorkerError
-from finllm.edge.artifact import AUTO, Artifact, open_model, read_manifest
-from finllm.edge.model import RAW_WIDTH, EdgeModel
+from finllm.edge.artifact import AUTO
+from finllm.edge.bank import Bank, Models, open_models, read_bank
+from finllm.edge.model import RAW_WIDTH
 from finllm.runtime.worker import Worker, answer
 
 MODULE: Final = "finllm.edge.inference"
@@ -23,8 +24,11 @@ MODULE: Final = "finllm.edge.inference"
 class Inference(Protocol):
     """Something that turns rows into raw claims."""
 
-    def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return raw claims float64 [n, H, 8] for rows float64 [n, F]. See `EdgeModel.infer`."""
+    def infer(self, rows: NDArray[np.float64], regimes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return raw claims float64 [n, H, 8] for rows float64 [n, F] in regimes int64 [n].
+
+        See `Models.infer`.
+        """
         ...
 
     def close(self) -> None:
@@ -33,18 +37,18 @@ class Inference(Protocol):
 
 
 class InProcess:
-    """Inference by an artifact's model in this process.
+    """Inference by a bank's models in this process.
 
     Args:
-        artifact: The loaded artifact.
+        bank: The loaded bank.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
-        self._model = artifact.model
+    def __init__(self, bank: Bank) -> None:
+        self._models = bank.models
 
-    def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return raw claims float64 [n, H, 8] for rows float64 [n, F]."""
-        return self._model.infer(rows)
+    def infer(self, rows: NDArray[np.float64], regimes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return raw claims float64 [n, H, 8] for rows float64 [n, F] in regimes int64 [n]."""
+        return self._models.infer(rows, regimes)
 
     def close(self) -> None:
         """Hold nothing, so let go of nothing."""
@@ -54,25 +58,26 @@ class WorkerPool:
     """Inference spread over processes of their own.
 
     Args:
-        artifact_folder: Folder of the artifact; each worker loads it.
+        folder: Folder of the bank or artifact; each worker loads it.
         n: Number of workers, at least one.
         provider: Where its graph runs; see `artifact.open_model`.
         timeout_s: How long one answer may take before a worker counts as dead.
 
     Raises:
-        ArtifactError: If the folder holds no readable manifest.
+        ArtifactError: If the folder holds no bank and no artifact.
         WorkerError: If `n` is below one.
     """
 
     def __init__(
-        self, artifact_folder: Path, n: int, *, provider: str = AUTO, timeout_s: float = 60.0
+        self, folder: Path, n: int, *, provider: str = AUTO, timeout_s: float = 60.0
     ) -> None:
-        manifest = read_manifest(artifact_folder)
+        chosen = read_bank(folder)
         if n < 1:
             raise WorkerError(f"a pool needs at least one worker, not {n}")
-        self._n_horizons = len(manifest.horizons)
+        self._n_horizons = len(chosen.horizons)
+        self._n_features = chosen.n_features
         self._workers = [
-            Worker(MODULE, [str(artifact_folder), provider], timeout_s=timeout_s) for _ in range(n)
+            Worker(MODULE, [str(folder), provider], timeout_s=timeout_s) for _ in range(n)
         ]
 
     @property
@@ -85,16 +90,28 @@ class WorkerPool:
         """Return how often a worker had to be restarted."""
         return sum(worker.n_restarts for worker in self._workers)
 
-    def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return raw claims float64 [n, H, 8] for rows float64 [n, F].
+    def warm(self) -> None:
+        """Wait until every worker has loaded its models: a pool may be made while another serves.
+
+        Raises:
+            WorkerError: If a worker cannot.
+        """
+        n = len(self._workers)
+        self.infer(np.zeros((n, self._n_features)), np.zeros(n, dtype=np.int64))
+
+    def infer(self, rows: NDArray[np.float64], regimes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return raw claims float64 [n, H, 8] for rows float64 [n, F] in regimes int64 [n].
 
         Raises:
             WorkerError: If a worker fails again after a restart.
         """
-        shares = [part for part in np.array_split(rows, len(self._workers)) if len(part)]
+        cuts = np.array_split(np.arange(len(rows)), len(self._workers))
+        shares = [cut for cut in cuts if len(cut)]
         busy = self._workers[: len(shares)]
-        for worker, part in zip(busy, shares, strict=True):
-            worker.send(np.array(part.shape, dtype="<i8").tobytes() + part.astype("<f8").tobytes())
+        for worker, share in zip(busy, shares, strict=True):
+            shape = np.array((len(share), rows.shape[1]), dtype="<i8").tobytes()
+            parts = regimes[share].astype("<i8").tobytes(), rows[share].astype("<f8").tobytes()
+            worker.send(shape + b"".join(parts))
         answers = [np.frombuffer(worker.receive(), dtype="<f8") for worker in busy]
         raw = np.concatenate(answers) if answers else np.empty(0)
         return raw.astype(np.float64).reshape(len(rows), self._n_horizons, RAW_WIDTH)
@@ -111,17 +128,17 @@ class WorkerPool:
         self.close()
 
 
-def _reply(model: EdgeModel, request: bytes) -> bytes:
-    n, width = np.frombuffer(request[:16], dtype="<i8")
-    rows = np.frombuffer(request[16:], dtype="<f8").reshape(n, width).astype(np.float64)
-    return model.infer(rows).astype("<f8").tobytes()
+def _reply(models: Models, request: bytes) -> bytes:
+    n, width = (int(number) for number in np.frombuffer(request[:16], dtype="<i8"))
+    regimes = np.frombuffer(request[16 : 16 + 8 * n], dtype="<i8").astype(np.int64)
+    rows = np.frombuffer(request[16 + 8 * n :], dtype="<f8").reshape(n, width).astype(np.float64)
+    return models.infer(rows, regimes).astype("<f8").tobytes()
 
 
 def main(folder: Path, provider: str) -> None:
-    """Serve one artifact until the parent is gone."""
-    manifest = read_manifest(folder)
-    model = open_model(folder, manifest, provider=provider)
-    answer(lambda request: _reply(model, request))
+    """Serve one bank until the parent is gone."""
+    models = open_models(read_bank(folder), provider=provider)
+    answer(lambda request: _reply(models, request))
 
 
 if __name__ == "__main__":

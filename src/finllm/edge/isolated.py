@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from finllm.domain.errors import WorkerError
 from finllm.domain.forecast import forecast_row_dtype
-from finllm.edge.artifact import AUTO, Manifest, open_model, read_manifest
-from finllm.edge.model import EdgeModel
+from finllm.edge.artifact import AUTO
+from finllm.edge.bank import Chosen, Models, open_models, read_bank
 from finllm.edge.serving import (
+    N_HORIZONS,
+    REGIME,
     ROW,
     entry_words,
     out_words,
@@ -57,12 +59,12 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     out: int
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "Sizes":
-        """Return the sizes that an artifact's rows have."""
-        n = len(manifest.horizons)
+    def of(cls, chosen: Chosen) -> "Sizes":
+        """Return the sizes that a bank's rows have."""
+        n = len(chosen.horizons)
         return cls(
             n_horizons=n,
-            entry=entry_words(len(manifest.columns)),
+            entry=entry_words(chosen.n_features),
             parameters=parameter_words(n),
             out=out_words(n),
         )
@@ -175,7 +177,7 @@ class Worker:
         post: What it shares.
         doors: int64, sleeping flags of the readers, a cache line each.
         bells: The readers' bells.
-        model: What infers.
+        models: What infers, by the regime in each entry.
         sizes: Lengths of the arrays.
         clock: Source of `ts_emit`.
     """
@@ -185,13 +187,13 @@ class Worker:
         post: Post,
         doors: NDArray[np.int64],
         bells: list[Bell],
-        model: EdgeModel,
+        models: Models,
         sizes: Sizes,
         clock: Clock,
     ) -> None:
         n_keys = post.entries.n_keys
         self._post, self._doors, self._bells = post, doors, bells
-        self._model, self._clock = model, clock
+        self._models, self._clock = models, clock
         self._mine = post.entries.reading()
         self._take_over()
         self._keys = np.zeros(BATCH, dtype=np.int64)
@@ -219,7 +221,7 @@ class Worker:
         n = collect(post.entries.words, self._mine, self._keys, self._counts, self._entries)
         if n == 0:
             return 0
-        raw = self._model.infer(self._entries_f[:n, ROW:])
+        raw = self._models.infer(self._entries_f[:n, ROW:], self._entries[:n, REGIME])
         now = self._clock.now()
         post.entries.beat(now)
         _serve(
@@ -262,10 +264,10 @@ class Worker:
 def main(folder: Path, descriptors: list[int], provider: str) -> None:
     """Get ready, wait for a post, and hold it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who then ends us
-    manifest = read_manifest(folder)
-    sizes = Sizes.of(manifest)
-    model = open_model(folder, manifest, provider=provider)
-    _rehearse(model, sizes)
+    chosen = read_bank(folder)
+    sizes = Sizes.of(chosen)
+    models = open_models(chosen, provider=provider)
+    _rehearse(models, sizes)
     doors = Segment.attach(descriptors[0]).words
     bells = [Bell(descriptor) for descriptor in descriptors[1 : 1 + DOORS]]
     rest = descriptors[1 + DOORS :]
@@ -273,10 +275,10 @@ def main(folder: Path, descriptors: list[int], provider: str) -> None:
     if number < 0:
         return
     post = Post.attach(rest[4 * number : 4 * number + 4])
-    Worker(post, doors, bells, model, sizes, WallClock()).run()
+    Worker(post, doors, bells, models, sizes, WallClock()).run()
 
 
-def _rehearse(model: EdgeModel, sizes: Sizes) -> None:
+def _rehearse(models: Models, sizes: Sizes) -> None:
     """Go through every kernel once, so that the first real row does not wait for their loading.
 
     One row and two: kernels are compiled for each layout of what they are given, and a single row lies
@@ -284,9 +286,9 @@ def _rehearse(model: EdgeModel, sizes: Sizes) -> None:
     """
     post = Post.create(sizes, 2, 4)
     doors = np.zeros(8 * DOORS, dtype=np.int64)
-    worker = Worker(post, doors, [], model, sizes, WallClock())
+    worker = Worker(post, doors, [], models, sizes, WallClock())
     parameters = np.zeros(sizes.parameters, dtype=np.int64)
-    parameters[7] = sizes.n_horizons
+    parameters[N_HORIZONS] = sizes.n_horizons
     for n in (1, 2):
         for key in range(n):
             put(post.parameters.words, key, parameters)
@@ -308,7 +310,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     rows: NDArray[np.void]
     """[n], forecast rows."""
     entries: NDArray[np.int64]
-    """[n, 8 + F], what they speak about."""
+    """[n, 9 + F], what they speak about."""
 
 
 class Reader:
@@ -409,7 +411,7 @@ class IsolatedEdge:
     """The feed's side: starts the workers, hands rows over, and reads what comes back.
 
     Args:
-        artifact_folder: Folder of the artifact; each worker loads it.
+        folder: Folder of the bank or artifact; each worker loads it.
         n: Number of workers.
         provider: Where its graph runs; see `artifact.open_model`.
         n_keys: Instruments that each can serve.
@@ -420,7 +422,7 @@ class IsolatedEdge:
 
     def __init__(
         self,
-        artifact_folder: Path,
+        folder: Path,
         n: int = 1,
         *,
         provider: str = AUTO,
@@ -429,13 +431,13 @@ class IsolatedEdge:
         stall_ns: int = 2_000_000_000,
         on_fall: Callable[[Fall], None] | None = None,
     ) -> None:
-        self.sizes = Sizes.of(read_manifest(artifact_folder))
+        self.sizes = Sizes.of(read_bank(folder))
         self._doors = Segment.create("doors", 8 * DOORS)
         self._bells = [Bell() for _ in range(DOORS)]
         self._posts = [Post.create(self.sizes, n_keys, ring_length) for _ in range(n)]
         self.crew = Crew(
             MODULE,
-            [str(artifact_folder), ",".join(str(d) for d in self._descriptors), provider],
+            [str(folder), ",".join(str(d) for d in self._descriptors), provider],
             self._descriptors,
             n,
             last_beat=lambda post: self._posts[post].entries.last_beat,
@@ -459,7 +461,7 @@ class IsolatedEdge:
 
         Args:
             key: The instrument's number.
-            entry: int64 [8 + F], observed.
+            entry: int64 [9 + F], observed.
 
         Raises:
             WorkerError: If the workers have no room for that number.

@@ -20,7 +20,7 @@ from finllm.domain.forecast import forecast_row_dtype
 from finllm.domain.label import SIGMA_BAND
 from finllm.domain.market import ROW_HEAD, Flag
 from finllm.domain.tilt import tilt as tilt_rule
-from finllm.edge.regime import watch
+from finllm.edge.regime import N_REGIMES, watch
 from finllm.runtime.kernels import kernel
 
 Words = NDArray[np.int64]
@@ -32,20 +32,27 @@ ABSTAINED: Final = int(Flag.ABSTAINED)
 LN2: Final = math.log(2.0)
 LOW: Final = 0xFFFF_FFFF
 
-# An entry, in words: `ROW_HEAD`, then what was observed, then the row.
+# An entry, in words: `ROW_HEAD`, then what was observed (regime, fast volatility, switches), then the row.
 SEQ, TS_RECV, TS_EVENT, MID2, SPREAD, FLAGS_AND_KIND = range(ROW_HEAD.itemsize // 8)
 REGIME: Final = 6
 EWMA: Final = 7
 """Fast volatility in bps per root second, a float64; 0 where none is known."""
-ROW: Final = 8
+SWITCHES: Final = 8
+"""How often the regime had changed by this row."""
+ROW: Final = 9
 """Where the features start."""
 
-# Parameters, in words: these, then `LINE` float64 a horizon.
-VERSION, CAL_VERSION, OUT_VERSION, OUT_TS, OUT_EXPIRES, OUT_HALF_LIFE, SIGMA, N_HORIZONS = range(8)
-LINES: Final = 8
-LINE: Final = 23
+# Parameters, in words: these, then a block for each regime: the version of the calibration that holds in
+# it, then `LINE` float64 a horizon.
+VERSION, EARNED, OUT_VERSION, OUT_TS, OUT_EXPIRES, OUT_HALF_LIFE, SIGMA, N_HORIZONS = range(8)
+"""`EARNED` is the switch that the widths in force were earned after; a later one has earned nothing yet."""
+BLOCKS: Final = 8
+CAL_VERSION: Final = 0
+"""Offset into a block; its lines follow."""
+LINE: Final = 27
 ROOT_S, IS_HALF_SPREAD, TILT_C, CAL, SHIFT, LOG_K, SHARE = 0, 1, 2, 3, 7, 8, 9
 CLIMATE_P, EMPIRICAL_Q, PRIOR_Q = 10, 13, 18
+WIDTH_NOW, WIDTH_FRESH, TRUST_P, TRUST_Q = 23, 24, 25, 26
 """Offsets into a horizon's line."""
 
 # A forecast row, in words; `base_p` is followed by `p`, `base_q`, `q` and `band_bps`.
@@ -70,7 +77,12 @@ def entries_of(heads: NDArray[np.void], rows: Doubles) -> Words:
 
 def parameter_words(n_horizons: int) -> int:
     """Return the length of the parameters."""
-    return LINES + LINE * n_horizons
+    return BLOCKS + N_REGIMES * block_words(n_horizons)
+
+
+def block_words(n_horizons: int) -> int:
+    """Return the length of one regime's block of the parameters."""
+    return 1 + LINE * n_horizons
 
 
 def out_words(n_horizons: int) -> int:
@@ -82,19 +94,27 @@ _tilt = kernel(tilt_rule)
 
 
 @kernel
-def observe(entry: Words, entry_f: Doubles, motion: Doubles, marks: Words) -> None:
-    """Keep the regime, and write it and the fast volatility into a row's entry.
+def observe(entry: Words, entry_f: Doubles, words: Words, words_f: Doubles) -> None:
+    """Keep the regime, and write it, its switches and the fast volatility into a row's entry.
 
     Args:
-        entry: int64 [8 + F], its head written.
+        entry: int64 [9 + F], its head written.
         entry_f: The same memory as float64.
-        motion: float64 [12]; see `regime.watch`.
-        marks: int64 [3]; likewise.
+        words: int64 [271], the watch's memory; see `regime.watch`.
+        words_f: The same memory as float64.
     """
     is_good = (entry[5] & GOOD) != 0
-    watch(entry[1], entry[3], is_good, motion, marks)
-    entry[6] = marks[2]
-    entry_f[7] = math.sqrt(motion[0] / motion[2]) if motion[2] > 0.0 else 0.0
+    watch(entry[1], entry[3], is_good, words, words_f)
+    entry[6] = words[2]
+    entry_f[7] = math.sqrt(words_f[6] / words_f[8]) if words_f[8] > 0.0 else 0.0
+    entry[8] = words[3]
+
+
+@kernel
+def observe_all(entries: Words, entries_f: Doubles, words: Words, words_f: Doubles) -> None:
+    """Observe rows of one instrument in their order, int64 [n, 9 + F]; see `observe`."""
+    for i in range(entries.shape[0]):
+        observe(entries[i], entries_f[i], words, words_f)
 
 
 @kernel
@@ -117,6 +137,21 @@ def _abstain(line: Doubles, scale_bps: float, p: Doubles, q: Doubles) -> None:
         p[j] = line[10 + j]
     for j in range(5):
         q[j] = line[9] * line[13 + j] + (1.0 - line[9]) * line[18 + j] * scale_bps
+
+
+@kernel
+def _pool(line: Doubles, width: float, scale_bps: float, p: Doubles, q: Doubles) -> None:
+    """Say as much of the claim as the horizon is trusted with, less what a switch has cost it.
+
+    Classes go nearer to climatology; quantiles from the median by the width, then nearer to climatology's.
+    """
+    share = line[25] / width
+    for j in range(3):
+        p[j] = line[10 + j] + (p[j] - line[10 + j]) * share
+    median, trust = q[2], line[26]
+    for j in range(5):
+        climate = line[9] * line[13 + j] + (1.0 - line[9]) * line[18 + j] * scale_bps
+        q[j] = trust * (median + (q[j] - median) * width) + (1.0 - trust) * climate
 
 
 @kernel
@@ -148,35 +183,37 @@ def speak(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 
     out: Words,
     out_f: Doubles,
 ) -> None:
-    """Fill a forecast row: calibration, base, the outlook's tilt, band and flags.
+    """Fill a forecast row: calibration, pooling with climatology, base, the outlook's tilt, band and flags.
+
+    The parameters are those of the row's own regime. After a switch the claim is widened by what is
+    still to be earned.
 
     A row that is not good, or a claim that is not finite, is served climatology, untilted, with the
     flag ABSTAINED.
 
     Args:
-        entry: int64 [8 + F], observed.
+        entry: int64 [9 + F], observed.
         entry_f: The same memory as float64.
         raw: float64 [H, 8], the model's claim.
-        params: int64 [8 + 23 H], the parameters in force.
+        params: int64 [8 + 3 (1 + 27 H)], the parameters in force.
         params_f: The same memory as float64.
         out: int64 [6 + 17 H], its `ts_emit` written; filled.
         out_f: The same memory as float64.
     """
     n = params[7]
-    out[0] = entry[0]
-    out[1] = entry[2]
-    out[2] = entry[1]
-    sigma = entry_f[8 + params[6]]
+    out[0], out[1], out[2] = entry[0], entry[2], entry[1]
+    sigma = entry_f[9 + params[6]]
+    block, width_at = 8 + entry[6] * (1 + 27 * n), 24 if entry[8] > params[1] else 23
     speaks = _speaks(entry, sigma, raw)
     if not (math.isfinite(sigma) and sigma > 0.0):
         sigma = entry_f[7]
     fade = _fade(out[3], params) if speaks else 0.0
     flags = entry[5] & LOW if speaks else entry[5] & LOW | ABSTAINED
     out[4] = flags | entry[6] << 32
-    out[5] = params[1] | (params[2] << 32 if fade > 0.0 else 0)
+    out[5] = params[block] | (params[2] << 32 if fade > 0.0 else 0)
     half_spread = entry[4] / entry[3] * 1e4 if entry[3] > 0 else 0.0
     for h in range(n):
-        line = params_f[8 + 23 * h : 31 + 23 * h]
+        line = params_f[block + 1 + 27 * h : block + 28 + 27 * h]
         base_p = out_f[6 + 3 * h : 9 + 3 * h]
         p = out_f[6 + 3 * (n + h) : 9 + 3 * (n + h)]
         base_q = out_f[6 + 6 * n + 5 * h : 11 + 6 * n + 5 * h]
@@ -185,6 +222,7 @@ def speak(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 
         out_f[6 + 16 * n + h] = SIGMA_BAND * scale_bps if line[1] == 0.0 else half_spread
         if speaks:
             _calibrate(raw[h], line, scale_bps, base_p, base_q)
+            _pool(line, line[width_at], scale_bps, base_p, base_q)
         else:
             _abstain(line, scale_bps, base_p, base_q)
         for j in range(3):

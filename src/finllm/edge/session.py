@@ -1,14 +1,18 @@
 """One instrument's edge: what it has seen, what it has learnt, and the outlook in force.
 
 A row is observed once, in order; it is then spoken about with the parameters that the session keeps
-(`serving`), here or in a worker. The session learns from outcomes between rows, never inside one. It
-knows its artifact and its instrument; it reads no clock (the caller states `ts_emit`) and never sees a
-future row.
+(`serving`), here or in a worker, by the member of the bank that the row's regime calls for. Each member
+has a calibration of its own, and an outcome teaches the one that spoke. The session learns from outcomes
+between rows, never inside one. It knows its bank and its instrument; it reads no clock (the caller states
+`ts_emit`) and never sees a future row.
 """
 
 import math
+from collections import OrderedDict
+from copy import deepcopy
 from typing import Any, Final, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,23 +30,34 @@ from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
+<<<<<<< HEAD
 from finllm.edge.artifact import Artifact, HorizonPrior
 from finllm.edge.baselines import EMPIRICAL_Q as TABLE_Q
 from finllm.edge.baselines import SHARE as TABLE_SHARE
 from finllm.edge.baselines import Baselines
+=======
+from finllm.edge.artifact import HorizonPrior, Manifest
+from finllm.edge.bank import Bank
+from finllm.edge.baselines import Baselines, weight_of
+from finllm.edge.baselines import EMPIRICAL_Q as TABLE_EMPIRICAL_Q
+from finllm.edge.baselines import PRIOR_Q as TABLE_PRIOR_Q
+from finllm.edge.baselines import SHARE as TABLE_SHARE
+>>>>>>> h1
 from finllm.edge.calibration import Calibration
-from finllm.edge.regime import ACTIVE, NAMES, STATE, motion_of
+from finllm.edge.drift import Fit, Monitor
+from finllm.edge.regime import COUNT, IS_KNOWN, N_REGIMES, NAMES, STATE, watch_words
 from finllm.edge.resolved import Resolved
 from finllm.edge.serving import (
     ABSTAINED,
+    BLOCKS,
     CAL,
     CAL_VERSION,
     CLIMATE_P,
+    EARNED,
     EMPIRICAL_Q,
     EWMA,
     IS_HALF_SPREAD,
     LINE,
-    LINES,
     LOG_K,
     N_HORIZONS,
     OUT_HALF_LIFE,
@@ -53,9 +68,15 @@ from finllm.edge.serving import (
     SHARE,
     SHIFT,
     SIGMA,
+    SWITCHES,
     TILT_C,
+    TRUST_P,
+    TRUST_Q,
     TS_EMIT,
     VERSION,
+    WIDTH_FRESH,
+    WIDTH_NOW,
+    block_words,
     observe,
     parameter_words,
     speak,
@@ -63,7 +84,15 @@ from finllm.edge.serving import (
 
 N_PENDING: Final = 65_536
 """Forecasts whose outcome is awaited at most; the oldest is forgotten first."""
+<<<<<<< HEAD
 _ONE_OF: Final = np.eye(3, dtype=np.int64)
+=======
+N_VERSIONS: Final = 256
+"""Calibrations kept, so that a claim made under an older one can be read back into raw terms."""
+_ONE_OF: Final = np.eye(3, dtype=np.int64)
+WIDTH_STEP: Final = 64.0
+"""Widths after a switch are rounded to one in so many: each change is a new version."""
+>>>>>>> h1
 
 
 class Issued(Protocol):
@@ -75,66 +104,187 @@ class Issued(Protocol):
         ...
 
 
+class _Voice:
+    """One member of the bank as one instrument knows it: its calibration, and what it learnt that from."""
+
+    def __init__(self, manifest: Manifest, resolved: Resolved) -> None:
+        self.manifest = manifest
+        self.calibration = Calibration(manifest.priors, manifest.learning)
+        self.resolved = resolved
+        self.version = 0
+        """Of the calibration in force, counted over the whole session."""
+        self.fresh = np.full(len(manifest.priors), manifest.learning.widen)
+        """Widths right after a switch, float64 [H]."""
+        self.now = np.ones(len(manifest.priors))
+        """Widths in force for what was earned since the last switch that has outcomes, float64 [H]."""
+
+
+class _Spoken(msgspec.Struct, frozen=True):
+    """What a calibration version stands for."""
+
+    voice: _Voice
+    parameters: NDArray[np.float64]
+    """float64 [H, 4]."""
+    tables: NDArray[np.float64]
+    """What the baselines said then, float64 [H, 20]; see `baselines.refer`."""
+    earned: int
+    """The switch after which the widths were earned."""
+    widths: NDArray[np.float64]
+    """float64 [H]."""
+
+
+class _Issued(msgspec.Struct, frozen=True):
+    """What is remembered of a forecast until its outcome comes."""
+
+    voice: _Voice
+    horizon: int
+    ts: int
+    switches: int
+    base: Triple
+    climatology: Triple
+    facts: tuple[float, ...]
+    """Baseline column, unit and band in bps, then the raw claim; see `resolved`."""
+
+
 class EdgeSession:
     """The edge's state for one instrument.
 
     Args:
-        artifact: Model, priors and rules.
+        bank: Models, priors and rules.
         spec: The feature spec of the rows to come.
         instrument: Instrument key.
 
     Raises:
-        ArtifactError: If the artifact reads another spec.
+        ArtifactError: If the bank reads another spec.
     """
 
-    def __init__(self, artifact: Artifact, spec: FeatureSpec, instrument: str) -> None:
-        manifest = artifact.manifest
+    def __init__(self, bank: Bank, spec: FeatureSpec, instrument: str) -> None:
+        manifest = bank.manifest
         if manifest.spec_hash != spec.hash:
-            raise ArtifactError(f"{manifest.name} reads spec {manifest.spec_hash}, not {spec.hash}")
-        self.instrument = instrument
+            raise ArtifactError(f"{bank.version} reads spec {manifest.spec_hash}, not {spec.hash}")
+        self.instrument, self._manifest = instrument, manifest
         self.horizons: tuple[Horizon, ...] = manifest.horizons
         self.n_unmatched = 0
         """Outcomes that taught nothing: void, of an abstaining forecast, or of a forgotten one."""
-        self._manifest = manifest
-        self._column = spec.columns[manifest.baseline_column]
-        self._sigma = spec.columns[manifest.sigma_column]
-        self._calibration = Calibration(manifest.priors, manifest.learning)
+        named = (manifest.baseline_column, manifest.sigma_column)
+        self._column, self._sigma = (spec.columns[name] for name in named)
         self._baselines = Baselines(manifest.priors, manifest.learning)
+<<<<<<< HEAD
         self._resolved = Resolved([horizon.ns for horizon in self.horizons])
         self._pending: dict[str, tuple[float, ...]] = {}
         self._refit_due = 0
         self._motion = motion_of(manifest.regime)
         self._marks = np.array([0, 0, ACTIVE], dtype=np.int64)
         self.parameters = np.zeros(parameter_words(len(self.horizons)), dtype=np.int64)
+=======
+        self._resolved = self._memory()
+        self._monitor = Monitor(manifest.inputs, self.horizons)
+        self._pending: dict[str, _Issued] = {}
+        self._refit_due = self._n_versions = 0
+        self._spoken: OrderedDict[int, _Spoken] = OrderedDict()
+        self._earned = np.zeros(len(self.horizons))
+        self._words, n = watch_words(manifest.regime), len(self.horizons)
+        self._words_f = self._words.view(np.float64)
+        self.parameters = np.zeros(parameter_words(n), dtype=np.int64)
+>>>>>>> h1
         """What `speak` needs, int64; its first word grows with every change."""
         self._parameters_f = self.parameters.view(np.float64)
-        self._lines = self._parameters_f[LINES:].reshape(-1, LINE)
-        self.parameters[[SIGMA, N_HORIZONS]] = self._sigma, len(self.horizons)
-        _write_priors(self._lines, manifest.priors)
-        self.out = np.zeros(1, dtype=forecast_row_dtype(len(self.horizons)))
+        blocks = self.parameters[BLOCKS:].reshape(N_REGIMES, block_words(n))
+        self._versions = blocks[:, CAL_VERSION]
+        self._lines = blocks.view(np.float64)[:, 1:].reshape(N_REGIMES, n, LINE)
+        self.parameters[[SIGMA, N_HORIZONS]] = self._sigma, n
+        self.out = np.zeros(1, dtype=forecast_row_dtype(n))
         """The forecast row last spoken, shape [1]; overwritten by the next."""
-        self._out = self.out.view(np.int64)
-        self._out_f = self.out.view(np.float64)
+        self._out, self._out_f = self.out.view(np.int64), self.out.view(np.float64)
+        self._seat(bank, {})
         self._publish()
+
+    def _seat(self, bank: Bank, known: dict[str, _Voice]) -> None:
+        """Give every regime its member's voice; one that is known keeps what it has learnt."""
+        shares = len(bank.artifacts) == 1 and not known
+        self._voices = []
+        for artifact in bank.artifacts:
+            manifest = artifact.manifest
+            voice = known.get(manifest.version)
+            if voice is None:
+                resolved = self._resolved if shares else self._memory()
+                voice = _Voice(manifest, resolved)
+            self._voices.append(voice)
+            self._renew(voice)
+        self._by_regime = [self._voices[number] for number in bank.by_regime]
+        for lines, voice in zip(self._lines, self._by_regime, strict=True):
+            _write_priors(lines, voice.manifest.priors)
+            lines[:, WIDTH_FRESH] = voice.fresh
+
+    def _memory(self) -> Resolved:
+        return Resolved([horizon.ns for horizon in self.horizons])
+
+    def fits(self, bank: Bank) -> None:
+        """Check that a bank could serve in place of the present one.
+
+        Raises:
+            ArtifactError: If it reads another spec, serves other horizons or needs other columns.
+        """
+        manifest, before = bank.manifest, self._manifest
+        for what in ("spec_hash", "horizons", "sigma_column", "baseline_column"):
+            if getattr(manifest, what) != getattr(before, what):
+                raise ArtifactError(
+                    f"{bank.version} has another {what} than the bank that serves"
+                    f" {self.instrument}: a live swap needs the same"
+                )
+
+    def swap(self, bank: Bank) -> None:
+        """Let another bank speak from the next row on; call it between two rows.
+
+        A member that both banks hold keeps its calibration; a new one begins at its own first values.
+        What was issued before still teaches the member that spoke. Baselines and the outlook stay.
+
+        Raises:
+            ArtifactError: As `fits`; nothing has changed then.
+        """
+        self.fits(bank)
+        manifest, before = bank.manifest, self._manifest
+        known = {voice.manifest.version: voice for voice in self._voices}
+        # What a member learnt of its own claims is its own; the baselines go on from a copy.
+        if any(voice.resolved is self._resolved for voice in known.values()):
+            self._resolved = deepcopy(self._resolved)
+        self._manifest = manifest
+        if manifest.regime != before.regime:
+            self._adopt_rule(bank)
+        self._monitor = Monitor(manifest.inputs, self.horizons)
+        self._seat(bank, known)
+        self._publish()
+
+    def _adopt_rule(self, bank: Bank) -> None:
+        """Follow another regime rule, keeping the volatilities and the count of switches."""
+        words = watch_words(bank.rule)
+        words[: COUNT + 1] = self._words[: COUNT + 1]
+        words[IS_KNOWN] = 0
+        self._words[:] = words
 
     @property
     def regime(self) -> str:
         """Return the regime's name after the last row."""
-        return NAMES[self._marks[STATE]]
+        return NAMES[self._words[STATE]]
 
     @property
     def calibration_version(self) -> int:
-        """Return the version of the calibration in force."""
-        return self._calibration.version
+        """Return the version of the calibration in force in the present regime."""
+        return int(self._versions[self._words[STATE]])
+
+    @property
+    def fit(self) -> Fit:
+        """Return whether a model of the bank still fits."""
+        return self._monitor.fit
 
     def observe(self, entry: NDArray[np.int64], entry_f: NDArray[np.float64]) -> None:
         """Take in one row, in order: keep the regime, and write into the entry what was found.
 
         Args:
-            entry: int64 [8 + F], head and features written; see `serving`.
+            entry: int64 [9 + F], head and features written; see `serving`.
             entry_f: The same memory as float64.
         """
-        observe(entry, entry_f, self._motion, self._marks)
+        observe(entry, entry_f, self._words, self._words_f)
 
     def speak(
         self,
@@ -149,7 +299,7 @@ class EdgeSession:
         with the flag ABSTAINED.
 
         Args:
-            entry: int64 [8 + F].
+            entry: int64 [9 + F].
             entry_f: The same memory as float64.
             raw: float64 [H, 8], the model's claim about this row.
             ts_emit: When the row leaves, ns.
@@ -171,14 +321,14 @@ class EdgeSession:
                 mend="Hand each outlook to its own instrument's session.",
             )
         self.parameters[VERSION] += 1
-        self._lines[:, (SHIFT, LOG_K)] = 0.0
+        self._lines[:, :, (SHIFT, LOG_K)] = 0.0
         self.parameters[OUT_VERSION : OUT_HALF_LIFE + 1] = 0
         if outlook is None:
             return
         for i, horizon in enumerate(self.horizons):
             shift, k = outlook.at(horizon.ns, outlook.ts)
-            self._lines[i, SHIFT] = shift
-            self._lines[i, LOG_K] = math.log(k)
+            self._lines[:, i, SHIFT] = shift
+            self._lines[:, i, LOG_K] = math.log(k)
         self.parameters[OUT_VERSION : OUT_HALF_LIFE + 1] = (
             outlook.version,
             outlook.ts,
@@ -199,15 +349,19 @@ class EdgeSession:
 
         Args:
             out: One forecast row record, spoken here or in a worker.
-            entry_f: float64 [8 + F], the entry that it was spoken about.
+            entry_f: float64 [9 + F], the entry that it was spoken about.
             horizon_index: Which horizon.
             epoch: Fencing epoch of the owner.
             rung: Rung of the degradation ladder.
         """
-        horizon, manifest = self.horizons[horizon_index], self._manifest
+        horizon = self.horizons[horizon_index]
         ts_recv, ts_emit = int(out["ts_recv"]), int(out["ts_emit"])
         versions = (int(out["calibration_version"]), int(out["outlook_version"]))
-        root_s = float(self._lines[horizon_index, ROOT_S])
+        regime = int(out["regime"])
+        spoken = self._spoken.get(versions[0])
+        voice = self._by_regime[regime] if spoken is None else spoken.voice
+        manifest = voice.manifest
+        root_s = float(self._lines[regime, horizon_index, ROOT_S])
         column = float(entry_f[ROW + self._column])
         sigma = _usable(float(entry_f[ROW + self._sigma]))
         ewma = float(entry_f[EWMA])
@@ -239,7 +393,7 @@ class EdgeSession:
             base_q=_quantiles(out["base_q"][horizon_index]),
             emitted_q=_quantiles(out["q"][horizon_index]),
             band_bps=band,
-            regime=NAMES[int(out["regime"])],
+            regime=NAMES[regime],
             model_version=manifest.version,
             calibration_version=versions[0],
             outlook_version=versions[1],
@@ -257,9 +411,26 @@ class EdgeSession:
                 band_bps=band,
             ),
         )
-        self._await(forecast, horizon_index, column, ewma * root_s)
+        if horizon_index == 0:
+            self._monitor.see(entry_f[ROW:])
+        if spoken is not None and not forecast.flags & ABSTAINED:
+            switches = int(entry_f[SWITCHES : SWITCHES + 1].view(np.int64)[0])
+            facts = (
+                column,
+                ewma * root_s,
+                band,
+                *_raw_of(
+                    forecast,
+                    spoken,
+                    horizon_index,
+                    switches=switches,
+                    unit_bps=(sigma or ewma) * root_s,
+                ),
+            )
+            self._await(forecast, spoken.voice, horizon_index, switches, facts)
         return forecast
 
+<<<<<<< HEAD
     def _await(self, forecast: Forecast, horizon: int, column: float, unit_bps: float) -> None:
         parameters = self._calibration.under(forecast.calibration_version)
         if forecast.flags & ABSTAINED or parameters is None:
@@ -271,6 +442,20 @@ class EdgeSession:
             unit_bps,
             forecast.band_bps,
             *_raw_of(forecast, parameters[horizon]),
+=======
+    def _await(
+        self,
+        forecast: Forecast,
+        voice: _Voice,
+        horizon: int,
+        switches: int,
+        facts: tuple[float, ...],
+    ) -> None:
+        base = forecast.base
+        climatology = base if forecast.reference is None else forecast.reference.climatology
+        self._pending[forecast.forecast_id] = _Issued(
+            voice, horizon, forecast.ts_recv, switches, base, climatology, facts
+>>>>>>> h1
         )
         if len(self._pending) > N_PENDING:
             del self._pending[next(iter(self._pending))]
@@ -278,8 +463,8 @@ class EdgeSession:
     def learn(self, forecast: Issued, outcome: Outcome) -> None:
         """Take in what became of a forecast that this session recorded. Untilted claims only.
 
-        Baselines and calibration are refitted when an outcome arrives at least `refit_ns` after the
-        last refit, on all that had resolved before it; the calibration's version then grows.
+        Baselines and calibrations are refitted when an outcome arrives at least `refit_ns` after the
+        last refit, on all that had resolved before it; each calibration then has a new version.
 
         Args:
             forecast: The forecast as issued.
@@ -289,29 +474,93 @@ class EdgeSession:
             self._refit_due = outcome.ts_resolved + self._manifest.learning.refit_ns
         elif outcome.ts_resolved >= self._refit_due:
             self._refit_due = outcome.ts_resolved + self._manifest.learning.refit_ns
-            self._baselines.refit(self._resolved)
-            self._calibration.refit(self._resolved)
-            self._publish()
+            self._refit()
         issued = self._pending.pop(forecast.forecast_id, None)
         if issued is None or outcome.label < 0:
             self.n_unmatched += 1
             return
+<<<<<<< HEAD
         horizon, ts, column, unit_bps, band, *claim = issued
         self._baselines.count(int(horizon), _ONE_OF[outcome.label])
         self._resolved.add(
             int(horizon),
             int(ts),
             (outcome.label, column, outcome.return_bps, unit_bps, band, *claim),
+=======
+        label, horizon, voice = outcome.label, issued.horizon, issued.voice
+        column, unit_bps, band, *claim = issued.facts
+        self._baselines.count(horizon, _ONE_OF[label])
+        known = (label, column, outcome.return_bps, unit_bps, band, *claim)
+        self._resolved.add(horizon, issued.ts, known)
+        if voice.resolved is not self._resolved:
+            voice.resolved.add(horizon, issued.ts, known)
+        self._monitor.score(horizon, issued.ts, issued.base[label], issued.climatology[label])
+        self._earn(issued)
+
+    def _refit(self) -> None:
+        self._baselines.refit(self._resolved)
+        for voice in self._voices:
+            voice.calibration.refit(voice.resolved)
+            self._renew(voice)
+        self._publish()
+
+    def _earn(self, issued: _Issued) -> None:
+        """Let the widening after a switch decay by an outcome of a forecast issued since."""
+        horizon, voice = issued.horizon, issued.voice
+        learning = voice.manifest.learning
+        if issued.switches < self.parameters[EARNED] or learning.widen <= 1.0:
+            return
+        if issued.switches > self.parameters[EARNED]:
+            self.parameters[EARNED] = issued.switches
+            self._earned[:] = 0.0
+            for held in self._voices:
+                held.now[:] = held.fresh
+                self._renew(held)
+            self._publish()
+        if issued.switches == 0:
+            return
+        self._earned[horizon] += weight_of(voice.manifest.priors[horizon], learning)
+        left = learning.widen_n / (learning.widen_n + self._earned[horizon])
+        width = 1.0 + round((learning.widen - 1.0) * left * WIDTH_STEP) / WIDTH_STEP
+        if width < voice.now[horizon]:
+            voice.now[horizon] = width
+            self._renew(voice)
+            self._publish()
+
+    def _renew(self, voice: _Voice) -> None:
+        """Give a voice's calibration a version, and remember what that stands for."""
+        voice.version = self._n_versions
+        self._n_versions += 1
+        self._spoken[voice.version] = _Spoken(
+            voice,
+            voice.calibration.parameters,
+            self._baselines.tables.copy(),
+            int(self.parameters[EARNED]),
+            voice.now.copy(),
+>>>>>>> h1
         )
+        if len(self._spoken) > N_VERSIONS:
+            self._spoken.popitem(last=False)
 
     def _publish(self) -> None:
         lines, baselines = self._lines, self._baselines
         self.parameters[VERSION] += 1
+<<<<<<< HEAD
         lines[:, CAL : CAL + 4] = self._calibration.parameters
         lines[:, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
         lines[:, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, TABLE_Q : TABLE_Q + 5]
         lines[:, SHARE] = baselines.tables[:, TABLE_SHARE]
         self.parameters[CAL_VERSION] = self._calibration.version
+=======
+        empirical_q = slice(TABLE_EMPIRICAL_Q, TABLE_EMPIRICAL_Q + 5)
+        lines[:, :, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
+        lines[:, :, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, empirical_q]
+        lines[:, :, SHARE] = baselines.tables[:, TABLE_SHARE]
+        for number, voice in enumerate(self._by_regime):
+            lines[number, :, CAL : CAL + 4] = voice.calibration.parameters
+            lines[number, :, WIDTH_NOW] = voice.now
+            self._versions[number] = voice.version
+>>>>>>> h1
 
 
 def _write_priors(lines: NDArray[np.float64], priors: tuple[HorizonPrior, ...]) -> None:
@@ -323,6 +572,7 @@ def _write_priors(lines: NDArray[np.float64], priors: tuple[HorizonPrior, ...]) 
         line[IS_HALF_SPREAD] = horizon.band == "half_spread"
         line[TILT_C] = prior.tilt_c
         line[PRIOR_Q : PRIOR_Q + 5] = prior.climatology_q
+        line[TRUST_P], line[TRUST_Q] = prior.trust_p, prior.trust_q
 
 
 def _usable(value: float) -> float:
@@ -339,13 +589,31 @@ def _quantiles(q: NDArray[np.float64]) -> Quantiles:
     return a, b, c, d, e
 
 
-def _raw_of(forecast: Forecast, parameters: NDArray[np.float64]) -> tuple[float, ...]:
-    """Read a base claim back into raw terms: log-odds of a move, direction, quantiles in bps."""
-    offset, scale, turn, width = parameters.tolist()
-    down, flat, up = forecast.base
-    median = forecast.base_q[2]
-    return (
-        (math.log((down + up) / flat) - offset) / scale,
-        math.log(up / down) / turn,
-        *(median + (q - median) / width for q in forecast.base_q),
+def _raw_of(
+    forecast: Forecast, spoken: _Spoken, horizon: int, *, switches: int, unit_bps: float
+) -> tuple[float, ...]:
+    """Read a base claim back into raw terms: log-odds of a move, direction, quantiles in bps.
+
+    What was wholly climatology's holds nothing of the claim: noughts.
+    """
+    offset, scale, turn, width = spoken.parameters[horizon].tolist()
+    prior, table = spoken.voice.manifest.priors[horizon], spoken.tables[horizon].tolist()
+    fresh = switches > spoken.earned
+    widened = float((spoken.voice.fresh if fresh else spoken.widths)[horizon])
+    down, flat, up = (
+        max(1e-12, c + (p - c) * widened / prior.trust_p) if prior.trust_p > 0.0 else 1.0
+        for p, c in zip(forecast.base, table, strict=False)
     )
+    claim = (math.log((down + up) / flat) - offset) / scale, math.log(up / down) / turn
+    if prior.trust_p <= 0.0:
+        claim = 0.0, 0.0
+    if prior.trust_q <= 0.0:
+        return *claim, *(0.0,) * 5
+    share, trust = table[TABLE_SHARE], prior.trust_q
+    empirical_q = table[TABLE_EMPIRICAL_Q : TABLE_EMPIRICAL_Q + 5]
+    prior_q = table[TABLE_PRIOR_Q : TABLE_PRIOR_Q + 5]
+    q = [
+        (said - (1.0 - trust) * (share * seen + (1.0 - share) * first * unit_bps)) / trust
+        for said, seen, first in zip(forecast.base_q, empirical_q, prior_q, strict=True)
+    ]
+    return *claim, *(q[2] + (one - q[2]) / (width * widened) for one in q)

@@ -1,79 +1,13 @@
-"""A small artifact with a network that says something, for the edge's tests."""
+"""The small artifact of `edge_toys` as fixtures."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from finllm.domain.instrument import Horizon
-from finllm.domain.spec import Feature, FeatureSpec
-from finllm.edge.artifact import (
-    Artifact,
-    Card,
-    HorizonPrior,
-    Learning,
-    Manifest,
-    RegimeRule,
-    load_artifact,
-)
-from finllm.edge.linear import Network
-from finllm_lab.export import graph_of, prior_network, write_artifact
-
-COLUMNS = ("obi_1", "sigma", "a", "b", "c")
-NORMAL = (-1.28, -0.67, 0.0, 0.67, 1.28)
-HORIZONS = tuple(
-    Horizon(name=f"{s:g}s", ns=int(s * 1e9), nominal_s=s, band="half_spread" if s <= 1 else "sigma")
-    for s in (0.5, 1.0, 10.0)
-)
-
-
-def spec_of(*names: str) -> FeatureSpec:
-    features = tuple(Feature(name=name, unit="1", source="toy") for name in names)
-    return FeatureSpec(name="toy", version=1, features=features)
-
-
-def manifest_of(spec: FeatureSpec) -> Manifest:
-    priors = tuple(
-        HorizonPrior(
-            horizon=horizon,
-            tilt_c=1.0,
-            climatology=(0.2, 0.6, 0.2),
-            climatology_q=NORMAL,
-            baseline_logit=(-1.0, -1.0, -1.0, 1.0),
-            ewma_scale=1.0,
-        )
-        for horizon in HORIZONS
-    )
-    return Manifest(
-        format=1,
-        name="toy",
-        version="",
-        spec_hash=spec.hash,
-        columns=tuple(spec.columns),
-        sigma_column="sigma",
-        baseline_column="obi_1",
-        priors=priors,
-        learning=Learning(
-            refit_ns=20 * 10**9, grid_s=0.1, prior_n=5.0, baseline_prior_n=5.0, half_life_n=0.0
-        ),
-        regime=RegimeRule(row_s=0.0, fast_s=5.0, slow_s=60.0, rise=(0.9, 1.5), fall=(0.7, 1.2)),
-        card=Card(data=(), licence_class="A", splits="", scores=(), limits=()),
-        model_sha256="",
-    )
-
-
-def network_of(spec: FeatureSpec, seed: int = 0) -> Network:
-    flat = prior_network(
-        len(spec), np.array([(0.2, 0.6, 0.2)] * len(HORIZONS)), np.array([NORMAL] * len(HORIZONS))
-    )
-    rng = np.random.default_rng(seed)
-    return Network(
-        centre=flat.centre,
-        spread=flat.spread,
-        weights=rng.normal(0.0, 0.1, flat.weights.shape),
-        bias=flat.bias,
-        dead_zone=flat.dead_zone,
-    )
+from edge_toys import COLUMNS, manifest_of, network_of, spec_of
+from finllm.domain.spec import FeatureSpec
+from finllm.edge.artifact import Artifact, load_artifact
+from finllm_lab.export import graph_of, write_artifact
 
 
 @pytest.fixture

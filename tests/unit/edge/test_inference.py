@@ -12,8 +12,11 @@ import pytest
 
 from finllm.domain.errors import ArtifactError, WorkerError
 from finllm.edge.artifact import Artifact
+from finllm.edge.bank import alone
 from finllm.edge.inference import InProcess, WorkerPool
 from finllm.runtime.worker import Worker
+
+CALM = np.zeros(101, dtype=np.int64)
 
 
 def _gone(pid: int, *, within_s: float = 10.0) -> bool:
@@ -40,13 +43,13 @@ def test_workers_answer_what_the_process_answers_also_after_one_was_killed(
     artifact: Artifact,
 ) -> None:
     rows = np.random.default_rng(0).normal(size=(101, 5))
-    here = InProcess(artifact).infer(rows)
+    here = InProcess(alone(artifact)).infer(rows, CALM)
     pool = WorkerPool(artifact.folder, 2)
-    assert pool.infer(rows).tobytes() == here.tobytes()
-    assert pool.infer(rows[:1]).tobytes() == here[:1].tobytes()
-    assert pool.infer(rows[:0]).shape == (0, 3, 8)
+    assert pool.infer(rows, CALM).tobytes() == here.tobytes()
+    assert pool.infer(rows[:1], CALM[:1]).tobytes() == here[:1].tobytes()
+    assert pool.infer(rows[:0], CALM[:0]).shape == (0, 3, 8)
     os.kill(pool.pids[1], signal.SIGKILL)
-    assert pool.infer(rows).tobytes() == here.tobytes()
+    assert pool.infer(rows, CALM).tobytes() == here.tobytes()
     assert pool.n_restarts == 1
     pids = pool.pids
     pool.close()
@@ -67,7 +70,7 @@ def test_a_worker_that_cannot_start_is_given_up_after_one_restart(
     (folder / "weights.npy").write_bytes(b"no weights")
     pool = WorkerPool(folder, 1)
     with pytest.raises(WorkerError, match=r"finllm\.edge\.inference.*ended with code 1"):
-        pool.infer(np.zeros((1, 5)))
+        pool.infer(np.zeros((1, 5)), CALM[:1])
     assert pool.n_restarts == 1
     pool.close()
     assert "the file was changed after it was built" in capfd.readouterr().err

@@ -13,8 +13,9 @@ import pytest
 from finllm.domain.errors import WorkerError
 from finllm.domain.market import ROW_HEAD
 from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
+from finllm.edge.bank import alone
 from finllm.edge.isolated import N_KEYS, IsolatedEdge, Served
-from finllm.edge.serving import entries_of
+from finllm.edge.serving import ROW, entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.books import MAX_INSTRUMENTS
@@ -38,7 +39,7 @@ def entries(artifact: Artifact) -> np.ndarray:
     heads["ts_recv"] = 10**18 + np.arange(N) * 10**7
     heads["mid2"], heads["spread"], heads["flags"], heads["kind"] = 200_001, 1, 1, 1
     made = entries_of(heads, rows)
-    session = EdgeSession(artifact, BOOK_SPEC, "x:Y")
+    session = EdgeSession(alone(artifact), BOOK_SPEC, "x:Y")
     for entry in made:
         session.observe(entry, entry.view(np.float64))
     return made
@@ -48,7 +49,7 @@ def entries(artifact: Artifact) -> np.ndarray:
 def edge(artifact: Artifact) -> Iterator[IsolatedEdge]:
     made = IsolatedEdge(SHIPPED["book"], stall_ns=60_000_000_000)
     made.start()
-    parameters = EdgeSession(artifact, BOOK_SPEC, "x:Y").parameters
+    parameters = EdgeSession(alone(artifact), BOOK_SPEC, "x:Y").parameters
     for key in range(8):
         made.set_parameters(key, parameters)
     try:
@@ -85,8 +86,8 @@ def _is_accounted_for(edge: IsolatedEdge) -> bool:
 def test_a_row_served_by_a_worker_is_the_row_served_here(
     artifact: Artifact, entries: np.ndarray, edge: IsolatedEdge
 ) -> None:
-    session, reader = EdgeSession(artifact, BOOK_SPEC, "x:Y"), edge.reader()
-    raw = artifact.model.infer(entries.view(np.float64)[:, 8:])
+    session, reader = EdgeSession(alone(artifact), BOOK_SPEC, "x:Y"), edge.reader()
+    raw = artifact.model.infer(entries.view(np.float64)[:, ROW:])
     for i, entry in enumerate(entries):
         edge.put(3, entry)
         served: Served | None = None
@@ -159,7 +160,8 @@ REHEARSED = """
 import sys, numpy as np
 from numba.core.dispatcher import Dispatcher
 from finllm.edge import isolated, linear, serving
-from finllm.edge.artifact import SHIPPED, open_model, read_manifest
+from finllm.edge.artifact import SHIPPED
+from finllm.edge.bank import open_models, read_bank
 from finllm.runtime import ring
 from finllm.runtime.clock import WallClock
 
@@ -168,8 +170,8 @@ def compiled():
     return sorted({str((k.py_func.__name__, s)) for k in kernels if isinstance(k, Dispatcher)
                    for s in k.signatures})
 
-manifest = read_manifest(SHIPPED["book"])
-sizes, model = isolated.Sizes.of(manifest), open_model(SHIPPED["book"], manifest)
+chosen = read_bank(SHIPPED["book"])
+sizes, model = isolated.Sizes.of(chosen), open_models(chosen)
 isolated._rehearse(model, sizes)
 before = compiled()
 post = isolated.Post.create(sizes, 8, 16)
@@ -199,7 +201,7 @@ def test_a_worker_that_is_never_idle_is_not_taken_for_silent(
     edge = IsolatedEdge(SHIPPED["book"], stall_ns=1_000_000_000)
     edge.start()
     try:
-        edge.set_parameters(0, EdgeSession(artifact, BOOK_SPEC, "x:Y").parameters)
+        edge.set_parameters(0, EdgeSession(alone(artifact), BOOK_SPEC, "x:Y").parameters)
         end = time.monotonic() + 3.0
         while time.monotonic() < end:
             edge.put(0, entries[0])

@@ -17,6 +17,7 @@ from finllm.domain.protocol import Outlook, OutlookBand
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.tilt import tilt
 from finllm.edge.artifact import Artifact
+from finllm.edge.bank import alone
 from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
 
@@ -30,7 +31,7 @@ class Desk:
     """A session with one row's arrays."""
 
     def __init__(self, artifact: Artifact) -> None:
-        self.session = EdgeSession(artifact, artifact.spec, "x:Y")
+        self.session = EdgeSession(alone(artifact), artifact.spec, "x:Y")
         self.head = np.zeros(1, dtype=ROW_HEAD)
         self.out = self.session.out
         self.entry = np.zeros(0)
@@ -291,7 +292,7 @@ def test_a_spec_that_the_artifact_does_not_read_is_refused(
 ) -> None:
     other = FeatureSpec(name="toy", version=2, features=spec.features)
     with pytest.raises(ArtifactError, match="reads spec"):
-        EdgeSession(artifact, other, "x:Y")
+        EdgeSession(alone(artifact), other, "x:Y")
 
 
 def test_a_storm_is_called_stressed_and_the_calm_after_it_is_not(desk: Desk) -> None:

@@ -3,14 +3,14 @@
 import numpy as np
 
 from finllm.domain.market import ROW_HEAD
-from finllm.edge.artifact import RegimeRule
 from finllm.features.book_spec import BOOK_SPEC
 from finllm_lab.counting import counts_of, repeated
 from finllm_lab.labels import BOOK_HORIZONS
+from finllm_lab.regimes.rules import load_rule
 from finllm_lab.tapes import Session
 
 N = 600
-RULE = RegimeRule(row_s=0.0, fast_s=30.0, slow_s=300.0, rise=(0.9, 1.5), fall=(0.7, 1.25))
+RULE = load_rule("book")
 
 
 def session() -> Session:

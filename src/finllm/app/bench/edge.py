@@ -33,6 +33,7 @@ from finllm.app.fastpath import FastPath, quiet_collector
 from finllm.domain.errors import InputError
 from finllm.domain.market import Frame
 from finllm.edge.artifact import SHIPPED, Artifact, load_artifact
+from finllm.edge.bank import alone
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.feed import Market
 from finllm.market.synthetic import SyntheticMarket, generate
@@ -256,7 +257,7 @@ def _frames(plan: Plan) -> tuple[list[Frame], int]:
 
 
 def _warmed(artifact: Artifact, frames: list[Frame]) -> FastPath:
-    path = FastPath(artifact, Market(Tally()))
+    path = FastPath(alone(artifact), Market(Tally()))
     for frame in frames:
         path.push(frame)
     stand_outlook(path)
@@ -319,7 +320,7 @@ def _load(artifact: Artifact, frames: list[Frame], n: int) -> Load:
         for k in range(n)
     ]
     market = Market(Tally())
-    path = FastPath(artifact, market)
+    path = FastPath(alone(artifact), market)
     half = len(many) // 2
     for frame in many[:half]:
         path.push(frame)

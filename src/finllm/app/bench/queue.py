@@ -23,6 +23,7 @@ from finllm.app.fastpath import FastPath
 from finllm.domain.errors import WorkerError
 from finllm.domain.market import Frame
 from finllm.edge.artifact import Artifact, open_model, read_manifest
+from finllm.edge.bank import alone
 from finllm.edge.onnx import CPU
 from finllm.edge.serving import ROW, TS_RECV
 from finllm.market.feed import Market
@@ -101,7 +102,7 @@ class QueueLine:
             process.start()
         mouth.close()
         # It takes what workers are told; parameters are not for this one, who does not calibrate.
-        self._path = FastPath(artifact, Market(Tally()), edge=cast("IsolatedEdge", self))
+        self._path = FastPath(alone(artifact), Market(Tally()), edge=cast("IsolatedEdge", self))
         self._start = 0
         self._settle()
         for frame in frames[:first]:

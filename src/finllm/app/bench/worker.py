@@ -17,6 +17,7 @@ from finllm.app.subscribe import Publisher
 from finllm.domain.errors import WorkerError
 from finllm.domain.market import Frame
 from finllm.edge.artifact import Artifact
+from finllm.edge.bank import alone
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.feed import Market
 from finllm.runtime.clock import stopwatch_ns
@@ -92,7 +93,7 @@ class Workers:
 
     def flat_out(self, frames: Sequence[Frame]) -> FlatOut:
         """Return how fast the feed goes when it waits for nobody, and what became of its rows."""
-        path = FastPath(self._artifact, Market(Tally()), edge=self._edge)
+        path = FastPath(alone(self._artifact), Market(Tally()), edge=self._edge)
         before = (self._edge.written, self._edge.published)
         started = stopwatch_ns()
         for frame in frames:
@@ -136,7 +137,7 @@ class WorkerLine:
         )
         if self._consumer.stdout is not None:
             self._consumer.stdout.readline()
-        self._path = FastPath(artifact, Market(Tally()), edge=edge)
+        self._path = FastPath(alone(artifact), Market(Tally()), edge=edge)
         self._warm(frames, first)
 
     def _warm(self, frames: Sequence[Frame], first: int) -> None:
