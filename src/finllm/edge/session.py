@@ -30,19 +30,12 @@ from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
-<<<<<<< HEAD
-from finllm.edge.artifact import Artifact, HorizonPrior
-from finllm.edge.baselines import EMPIRICAL_Q as TABLE_Q
-from finllm.edge.baselines import SHARE as TABLE_SHARE
-from finllm.edge.baselines import Baselines
-=======
 from finllm.edge.artifact import HorizonPrior, Manifest
 from finllm.edge.bank import Bank
 from finllm.edge.baselines import Baselines, weight_of
 from finllm.edge.baselines import EMPIRICAL_Q as TABLE_EMPIRICAL_Q
 from finllm.edge.baselines import PRIOR_Q as TABLE_PRIOR_Q
 from finllm.edge.baselines import SHARE as TABLE_SHARE
->>>>>>> h1
 from finllm.edge.calibration import Calibration
 from finllm.edge.drift import Fit, Monitor
 from finllm.edge.regime import COUNT, IS_KNOWN, N_REGIMES, NAMES, STATE, watch_words
@@ -84,15 +77,11 @@ from finllm.edge.serving import (
 
 N_PENDING: Final = 65_536
 """Forecasts whose outcome is awaited at most; the oldest is forgotten first."""
-<<<<<<< HEAD
-_ONE_OF: Final = np.eye(3, dtype=np.int64)
-=======
 N_VERSIONS: Final = 256
 """Calibrations kept, so that a claim made under an older one can be read back into raw terms."""
 _ONE_OF: Final = np.eye(3, dtype=np.int64)
 WIDTH_STEP: Final = 64.0
 """Widths after a switch are rounded to one in so many: each change is a new version."""
->>>>>>> h1
 
 
 class Issued(Protocol):
@@ -169,14 +158,6 @@ class EdgeSession:
         named = (manifest.baseline_column, manifest.sigma_column)
         self._column, self._sigma = (spec.columns[name] for name in named)
         self._baselines = Baselines(manifest.priors, manifest.learning)
-<<<<<<< HEAD
-        self._resolved = Resolved([horizon.ns for horizon in self.horizons])
-        self._pending: dict[str, tuple[float, ...]] = {}
-        self._refit_due = 0
-        self._motion = motion_of(manifest.regime)
-        self._marks = np.array([0, 0, ACTIVE], dtype=np.int64)
-        self.parameters = np.zeros(parameter_words(len(self.horizons)), dtype=np.int64)
-=======
         self._resolved = self._memory()
         self._monitor = Monitor(manifest.inputs, self.horizons)
         self._pending: dict[str, _Issued] = {}
@@ -186,7 +167,6 @@ class EdgeSession:
         self._words, n = watch_words(manifest.regime), len(self.horizons)
         self._words_f = self._words.view(np.float64)
         self.parameters = np.zeros(parameter_words(n), dtype=np.int64)
->>>>>>> h1
         """What `speak` needs, int64; its first word grows with every change."""
         self._parameters_f = self.parameters.view(np.float64)
         blocks = self.parameters[BLOCKS:].reshape(N_REGIMES, block_words(n))
@@ -430,19 +410,6 @@ class EdgeSession:
             self._await(forecast, spoken.voice, horizon_index, switches, facts)
         return forecast
 
-<<<<<<< HEAD
-    def _await(self, forecast: Forecast, horizon: int, column: float, unit_bps: float) -> None:
-        parameters = self._calibration.under(forecast.calibration_version)
-        if forecast.flags & ABSTAINED or parameters is None:
-            return
-        self._pending[forecast.forecast_id] = (
-            horizon,
-            forecast.ts_recv,
-            column,
-            unit_bps,
-            forecast.band_bps,
-            *_raw_of(forecast, parameters[horizon]),
-=======
     def _await(
         self,
         forecast: Forecast,
@@ -455,7 +422,6 @@ class EdgeSession:
         climatology = base if forecast.reference is None else forecast.reference.climatology
         self._pending[forecast.forecast_id] = _Issued(
             voice, horizon, forecast.ts_recv, switches, base, climatology, facts
->>>>>>> h1
         )
         if len(self._pending) > N_PENDING:
             del self._pending[next(iter(self._pending))]
@@ -479,14 +445,6 @@ class EdgeSession:
         if issued is None or outcome.label < 0:
             self.n_unmatched += 1
             return
-<<<<<<< HEAD
-        horizon, ts, column, unit_bps, band, *claim = issued
-        self._baselines.count(int(horizon), _ONE_OF[outcome.label])
-        self._resolved.add(
-            int(horizon),
-            int(ts),
-            (outcome.label, column, outcome.return_bps, unit_bps, band, *claim),
-=======
         label, horizon, voice = outcome.label, issued.horizon, issued.voice
         column, unit_bps, band, *claim = issued.facts
         self._baselines.count(horizon, _ONE_OF[label])
@@ -537,7 +495,6 @@ class EdgeSession:
             self._baselines.tables.copy(),
             int(self.parameters[EARNED]),
             voice.now.copy(),
->>>>>>> h1
         )
         if len(self._spoken) > N_VERSIONS:
             self._spoken.popitem(last=False)
@@ -545,13 +502,6 @@ class EdgeSession:
     def _publish(self) -> None:
         lines, baselines = self._lines, self._baselines
         self.parameters[VERSION] += 1
-<<<<<<< HEAD
-        lines[:, CAL : CAL + 4] = self._calibration.parameters
-        lines[:, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
-        lines[:, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, TABLE_Q : TABLE_Q + 5]
-        lines[:, SHARE] = baselines.tables[:, TABLE_SHARE]
-        self.parameters[CAL_VERSION] = self._calibration.version
-=======
         empirical_q = slice(TABLE_EMPIRICAL_Q, TABLE_EMPIRICAL_Q + 5)
         lines[:, :, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
         lines[:, :, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, empirical_q]
@@ -560,7 +510,6 @@ class EdgeSession:
             lines[number, :, CAL : CAL + 4] = voice.calibration.parameters
             lines[number, :, WIDTH_NOW] = voice.now
             self._versions[number] = voice.version
->>>>>>> h1
 
 
 def _write_priors(lines: NDArray[np.float64], priors: tuple[HorizonPrior, ...]) -> None:
@@ -600,20 +549,19 @@ def _raw_of(
     prior, table = spoken.voice.manifest.priors[horizon], spoken.tables[horizon].tolist()
     fresh = switches > spoken.earned
     widened = float((spoken.voice.fresh if fresh else spoken.widths)[horizon])
-    down, flat, up = (
-        max(1e-12, c + (p - c) * widened / prior.trust_p) if prior.trust_p > 0.0 else 1.0
-        for p, c in zip(forecast.base, table, strict=False)
-    )
-    claim = (math.log((down + up) / flat) - offset) / scale, math.log(up / down) / turn
-    if prior.trust_p <= 0.0:
-        claim = 0.0, 0.0
-    if prior.trust_q <= 0.0:
-        return *claim, *(0.0,) * 5
-    share, trust = table[TABLE_SHARE], prior.trust_q
-    empirical_q = table[TABLE_EMPIRICAL_Q : TABLE_EMPIRICAL_Q + 5]
-    prior_q = table[TABLE_PRIOR_Q : TABLE_PRIOR_Q + 5]
-    q = [
-        (said - (1.0 - trust) * (share * seen + (1.0 - share) * first * unit_bps)) / trust
-        for said, seen, first in zip(forecast.base_q, empirical_q, prior_q, strict=True)
-    ]
+    claim, q = (0.0, 0.0), [0.0] * 5
+    if prior.trust_p > 0.0:
+        part = widened / prior.trust_p
+        down, flat, up = (
+            max(1e-12, c + (p - c) * part) for p, c in zip(forecast.base, table[:3], strict=True)
+        )
+        claim = (math.log((down + up) / flat) - offset) / scale, math.log(up / down) / turn
+    if prior.trust_q > 0.0:
+        share, rest = table[TABLE_SHARE], 1.0 - prior.trust_q
+        seen = table[TABLE_EMPIRICAL_Q : TABLE_EMPIRICAL_Q + 5]
+        first = table[TABLE_PRIOR_Q : TABLE_PRIOR_Q + 5]
+        q = [
+            (said - rest * (share * a + (1.0 - share) * b * unit_bps)) / prior.trust_q
+            for said, a, b in zip(forecast.base_q, seen, first, strict=True)
+        ]
     return *claim, *(q[2] + (one - q[2]) / (width * widened) for one in q)
