@@ -63,13 +63,15 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     def log_loss(self) -> Array:
         """Return nats, float64 [n, 4], by `VOICES`."""
         chosen = np.take_along_axis(self.p, self.label[:, None, None], axis=2)[:, :, 0]
-        return -np.log(np.maximum(chosen, P_FLOOR))
+        loss: Array = -np.log(np.maximum(chosen, P_FLOOR))
+        return loss
 
     def pinball(self) -> Array:
         """Return the mean pinball loss in bps, float64 [n, 3], of edge, climatology and EWMA."""
         levels = np.array(LEVELS)
         miss = self.return_bps[:, None, None] - self.q
-        return np.where(miss >= 0.0, levels * miss, (levels - 1.0) * miss).mean(axis=2)
+        loss: Array = np.where(miss >= 0.0, levels * miss, (levels - 1.0) * miss).mean(axis=2)
+        return loss
 
 
 def walk(session: Session, artifact: Artifact, grid_ns: int) -> list[Said]:
@@ -140,7 +142,7 @@ def walked(
                 return_bps=found.return_bps[kept, h],
                 band_bps=found.band_bps[kept, h],
                 regime=points.regime[kept],
-                is_abstained=~np.isfinite(raw[kept]).all(axis=(1, 2)),
+                is_abstained=np.logical_not(np.isfinite(raw[kept]).all(axis=(1, 2))),
                 column=column[kept],
                 p=p[h, kept],
                 q=q[h, kept],
@@ -319,8 +321,8 @@ def followed(heads: NDArray[np.void], rule: RegimeRule) -> tuple[Array, Ints]:
     words = watch_words(rule)
     ewma, marks = np.zeros(len(heads)), np.zeros((len(heads), 2), dtype=np.int64)
     good = (heads["flags"] & int(Flag.VALID)) > 0
-    columns = (np.ascontiguousarray(heads[name]) for name in ("ts_recv", "mid2"))
-    _follow(*columns, good, words, words.view(np.float64), ewma, marks)
+    ts, mid2 = (np.ascontiguousarray(heads[name]) for name in ("ts_recv", "mid2"))
+    _follow(ts, mid2, good, words, words.view(np.float64), ewma, marks)
     return ewma, marks
 
 

@@ -32,10 +32,10 @@ from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import HorizonPrior, Manifest
 from finllm.edge.bank import Bank
-from finllm.edge.baselines import Baselines, weight_of
 from finllm.edge.baselines import EMPIRICAL_Q as TABLE_EMPIRICAL_Q
 from finllm.edge.baselines import PRIOR_Q as TABLE_PRIOR_Q
 from finllm.edge.baselines import SHARE as TABLE_SHARE
+from finllm.edge.baselines import Baselines, weight_of
 from finllm.edge.calibration import Calibration
 from finllm.edge.drift import Fit, Monitor
 from finllm.edge.regime import COUNT, IS_KNOWN, N_REGIMES, NAMES, STATE, watch_words
