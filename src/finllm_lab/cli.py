@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from finllm.domain.errors import FinllmError
+from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.reasoner import reasoner
 from finllm_lab.stance import stance
 
@@ -22,6 +23,7 @@ train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=Tr
 app.add_typer(train, name="train")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
+app.command("evaluate")(evaluate)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]
