@@ -9,8 +9,8 @@ from finllm_lab.evaluation.records import DataSet
 
 BASELINES: Final = (
     ("climatology", "climatology"),
-    ("ewma", "EWMA volatility"),
-    ("obi", "touch imbalance"),
+    ("ewma", "EWMA"),
+    ("obi", "OBI"),
 )
 _SIGN: Final = {Finding.BETTER: "▲", Finding.WORSE: "▼", Finding.INCONCLUSIVE: "●"}
 SIGNIFICANT: Final = 0.05
@@ -52,7 +52,7 @@ def skill_cell(row: Row, key: str, n_trials: int, *, is_brief: bool = False) -> 
     if not is_brief:
         mark = " ~" if row.tentative else ""
         small += (
-            f"<small>{row.n:,}, {row.n_eff:,}; {row.n_blocks} x {row.block_s:.3g} s{mark}</small>"
+            f"<small>{row.n:,} / {row.n_eff:,}; {row.n_blocks} x {row.block_s:.3g} s{mark}</small>"
         )
     sign = _sign(row, key, n_trials)
     css = f"{finding} hint" if row.tentative else str(finding)
@@ -75,7 +75,7 @@ def pinball_cell(row: Row, key: str) -> str:
     tip = f"p = {p_value(getattr(row.p_value_crps, key))}"
     small = f"<small>{within(getattr(row.interval_crps, key))}</small>"
     words = f"<b>{_SIGN[finding]} {percent(skill)}</b>{small}"
-    return cell(words, str(finding), tip)
+    return cell(words, f"{finding} hint" if row.tentative else str(finding), tip)
 
 
 def told(row: Row, key: str, n_trials: int) -> str:

@@ -59,10 +59,8 @@ def _significance(one: DataSet, n_trials: int) -> str:
         "against",
         "skill, 95 %",
         "Diebold-Mariano p",
-        f"p x {n_trials} trials",
+        f"p x {n_trials} trial{'s' * (n_trials > 1)}",
         "n",
-        "n eff.",
-        "blocks",
     )
     lines = []
     for row in pooled(one):
@@ -90,8 +88,8 @@ def _significance(one: DataSet, n_trials: int) -> str:
         )
     return (
         "<h3>Is it luck?</h3><p>The baselines are refitted as time goes. Climatology in hindsight is the "
-        "frequencies of this very sample, which nobody could have known. The last but one p is multiplied "
-        f"by the {n_trials} trials that the experiment record knows of (Bonferroni).</p>"
+        "frequencies of this very sample, which nobody could have known. The last p is multiplied by "
+        "the trials that the experiment record knows of (Bonferroni); none known counts as one.</p>"
         + table(head, lines)
     )
 
@@ -147,10 +145,12 @@ def _by_hour(one: DataSet, n_trials: int) -> str:
     plots = []
     for row in pooled(one):
         own = [hour for hour in one.hours if hour.horizon == row.horizon]
-        plots.append(hour_chart(row.horizon, own, n_trials))
+        if len(own) > 1:
+            plots.append(hour_chart(row.horizon, own, n_trials))
+    drawn = f'<div class="plots">{"".join(plots)}</div>' if plots else ""
     return (
-        "<h3>By time of day</h3><p>Skill over climatology by hour, UTC.</p>"
-        f'<div class="plots">{"".join(plots)}</div>{_grids(one.hours, "regime", n_trials)}'
+        "<h3>By time of day</h3><p>By hour, UTC; the plots show skill over climatology.</p>"
+        f"{drawn}{_grids(one.hours, 'regime', n_trials)}"
     )
 
 
@@ -166,16 +166,7 @@ def _reliability(one: DataSet) -> str:
 
 def _calibration_error(one: DataSet) -> str:
     rows = [row for row in one.rows if row.instrument == ALL]
-    head = (
-        "ahead",
-        "regime",
-        "ECE, 95 %",
-        "perfect forecaster: mean / 95 %",
-        "beyond luck",
-        "n",
-        "n eff.",
-        "blocks",
-    )
+    head = ("ahead", "regime", "ECE, 95 %", "perfect forecaster: mean / 95 %", "beyond luck", "n")
     lines = []
     for row in sorted(rows, key=lambda row: row.horizon_s):
         is_off = row.ece > row.ece_perfect_95
@@ -194,8 +185,8 @@ def _calibration_error(one: DataSet) -> str:
         )
     return (
         "<h3>Calibration error</h3><p>Beside what a perfect forecaster would show on as many independent "
-        f"rows. <i>{SWITCHED}</i>: the ten minutes after a change of regime.</p>"
-        + table(head, lines)
+        f"rows. <i>{SWITCHED}</i>: the ten minutes after a change of regime. Resampling adds to an ECE, "
+        "so the interval is mirrored at the figure and may lie below it.</p>" + table(head, lines)
     )
 
 
@@ -247,8 +238,6 @@ def _latency(one: DataSet) -> str:
         "skill over climatology, 95 %",
         "of the fresh lead",
         "n",
-        "n eff.",
-        "blocks",
     )
     lines = [
         (

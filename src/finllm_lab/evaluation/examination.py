@@ -56,6 +56,8 @@ def data_set(name: str, said: Sequence[Said], *, resamples: int, seed: int) -> D
         InputError: If a record's arrays do not fit each other, or one comes twice.
     """
     tally = Tally()
+    # sums of floats depend on their order, which that of the input must not show in
+    said = sorted(said, key=lambda one: (one.session, one.instrument, one.horizon.nominal_s))
     spoken = spoken_of(said, tally)
     sample = spoken.sample
     scored = score_all(sample, (Stage.EDGE,))

@@ -129,12 +129,17 @@ def _negatives_of(one: DataSet) -> list[str]:
                 lines.append(
                     f"{escape(one.name)} {escape(row.horizon)}{hint}: {said} {', '.join(names)}"
                 )
-    singles = [row for row in one.rows if row.instrument != ALL and row.regime == ALL]
-    for row in singles:
-        if row.finding.climatology is not Finding.BETTER and len(one.instruments) > 1:
-            about = f"{percent(row.skill.climatology)} {within(row.interval.climatology)}"
-            said = f"{row.finding.climatology} over climatology ({about})"
-            lines.append(f"{escape(row.instrument)} {escape(row.horizon)}: {said}")
+    for name in one.instruments if len(one.instruments) > 1 else ():
+        missed = [
+            f"{escape(row.horizon)} {row.finding.climatology} ({percent(row.skill.climatology)} "
+            f"{within(row.interval.climatology)})"
+            for row in one.rows
+            if row.instrument == name
+            and row.regime == ALL
+            and row.finding.climatology is not Finding.BETTER
+        ]
+        if missed:
+            lines.append(f"{escape(name)} against climatology: {', '.join(missed)}")
     return lines
 
 
@@ -168,5 +173,7 @@ def _reading(found: Evaluation) -> str:
         '<h2 id="reading">How to read this</h2><p>▲ better, ▼ worse, ● inconclusive, each by interval and '
         "Diebold-Mariano together; △ and ▽ no longer so once p is multiplied by the number of trials; "
         "~ fewer than 20 blocks of time: a hint, not a result. Small print of a cell: 95 % interval; "
-        f"n, effective n; blocks and their length.</p><ul>{listed}</ul>"
+        "n / effective n; blocks and their length. Climatology: frequencies so far. EWMA: a normal law of "
+        "mean nought on an exponentially weighted volatility. OBI: a logistic on touch imbalance alone (on "
+        f"bars on the last return alone).</p><ul>{listed}</ul>"
     )

@@ -92,7 +92,9 @@ def hour_chart(name: str, rows: Sequence[Row], n_trials: int) -> str:
 
 def reliability_chart(diagram: Diagram) -> str:
     """Return one horizon's reliability diagram with consistency bands."""
-    plane = Plane(width=236, height=236, x_range=(0.0, 1.0), y_range=(0.0, 1.0), left=40, top=22)
+    plane = Plane(
+        width=236, height=236, x_range=(0.0, 1.0), y_range=(0.0, 1.0), left=40, right=24, top=22
+    )
     parts = [
         charts.text(plane.left, 14, diagram.horizon, "start", "name"),
         charts.text(
@@ -166,6 +168,7 @@ def pit_chart(row: Row) -> str:
         x_range=(0.0, 1.0),
         y_range=(0.0, max(2.0, min(4.0, 1.1 * max(ratios)))),
         left=32,
+        right=22,
         top=22,
     )
     parts = [
@@ -191,7 +194,8 @@ def decay_chart(decay: Decay) -> str:
     spans = [step.interval or (step.skill, step.skill) for step in decay.steps]
     xs = [step.age_s for step in decay.steps]
     plane = Plane(
-        width=214,
+        width=224,
+        right=22,
         height=160,
         x_range=(0.0, max(xs) or 1.0),
         y_range=charts.range_of(
