@@ -236,3 +236,31 @@ def test_the_same_input_gives_the_same_page(tmp_path: Path) -> None:
         for i in range(2)
     ]
     assert pages[0] == pages[1]
+
+
+def test_nothing_to_score_gives_a_page_that_says_so(tmp_path: Path) -> None:
+    for said in (
+        [],
+        [make_said(40, seconds=2.0)],
+        [_first(make_said(40), 0), _first(make_said(40, seconds=5.0), 1)],
+    ):
+        verdict = report(
+            said, tmp_path / "page.html", resamples=20, record_file=tmp_path / "no.jsonl"
+        )
+        assert verdict.exit_code == 0
+        reader = _Reader()
+        reader.feed(verdict.page.read_text())
+        assert not reader.open
+    nothing = report(
+        [_first(make_said(40), 0)], tmp_path / "page.html", record_file=tmp_path / "no"
+    )
+    assert "Nothing could be scored." in nothing.page.read_text()
+
+
+def _first(said, n):
+    arrays = {
+        name: getattr(said, name)[:n]
+        for name in said.__struct_fields__
+        if isinstance(getattr(said, name), np.ndarray)
+    }
+    return msgspec.structs.replace(said, **arrays)
