@@ -107,7 +107,7 @@ def _compare(whole: Told | None, part: Told | None, now: int) -> tuple[int, int,
     ]
     n = min(len(rows) for rows in kept)
     differs = {}
-    if whole and part:
+    if whole and part and n:
         for name, column in whole.columns.items():
             unlike = _unlike(column[kept[0][:n]], part.columns[name][kept[1][:n]])
             if unlike.any():

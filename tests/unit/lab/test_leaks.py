@@ -164,3 +164,16 @@ def test_a_cut_never_parts_what_was_received_at_the_same_instant() -> None:
         assert set(cuts) <= {3, 5, 9}
         assert cuts == sorted(set(cuts))
     assert cuts_of(np.array([4, 4]), 3, np.random.default_rng(0)) == []
+
+
+def test_what_is_only_known_later_may_be_absent_and_what_is_known_may_not() -> None:
+    ts = np.arange(6) * 10
+
+    def build(n, *, known_at=40):
+        told = {"x": Told(ts[:n], {"c": ts[:n]})}
+        late = np.array([known_at]) if n > 4 else np.zeros(0, np.int64)
+        return told | {"y": Told(late, {"c": np.zeros((len(late), 2))})}
+
+    assert hunt(build, ts, [2, 5], dataset="toy", what="rows").n_faults == 0
+    (fault,) = hunt(lambda n: build(n, known_at=10), ts, [2, 5], dataset="toy", what="rows").faults
+    assert (fault.where, fault.row, fault.columns) == ("y", 0, ())
