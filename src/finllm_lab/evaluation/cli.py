@@ -118,7 +118,7 @@ def _training(
     return report(
         said,
         out,
-        title="Evaluation on the training tapes",
+        title="Evaluation on the training tapes (in sample: the shipped model was fitted on them)",
         hunts=hunts,
         waivers=reasons,
         record_file=record,
