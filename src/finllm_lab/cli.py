@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from finllm.domain.errors import FinllmError
+from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.reasoner import reasoner
 from finllm_lab.regimes.commands import regimes
 from finllm_lab.stance import stance
@@ -24,6 +25,7 @@ app.add_typer(train, name="train")
 app.add_typer(regimes, name="regimes")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
+app.command("evaluate")(evaluate)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]

@@ -6,6 +6,7 @@ moment and weighs nothing. After a retraction the climatology known at issue sta
 abstaining forecast counts as that climatology throughout; neither leaves the denominator.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -72,11 +73,11 @@ class Scored:
     """Where a stage was worth anything else than an earlier one, bool [n]."""
 
 
-def score_all(sample: Sample) -> Scored:
-    """Return every stage and every baseline scored."""
+def score_all(sample: Sample, wanted: Sequence[Stage] = tuple(Stage)) -> Scored:
+    """Return the wanted stages and every baseline scored."""
     baseline_log, baseline_crps = _baseline_losses(sample)
     first = _whole(sample, sample.emitted, sample.emitted_q)
-    stages = {stage: score(sample, served(sample, stage)) for stage in Stage}
+    stages = {stage: score(sample, served(sample, stage)) for stage in wanted}
     return Scored(
         sample=sample,
         stages=stages,
@@ -85,7 +86,7 @@ def score_all(sample: Sample) -> Scored:
         baseline_crps=baseline_crps,
         differs={
             (later, earlier): stages[later].differs(stages[earlier])
-            for earlier, later in combinations(Stage, 2)
+            for earlier, later in combinations(wanted, 2)
         },
     )
 

@@ -56,14 +56,16 @@ class Blocks:
 
 
 def typical_step_ns(ts: Ints, instrument: Ints) -> float:
-    """Return the median time between an instrument's forecasts; the longest over instruments."""
-    steps = [_median_step(ts[instrument == one]) for one in np.unique(instrument)]
-    return max(steps, default=0.0)
+    """Return the median time between an instrument's forecasts; the longest over instruments.
 
-
-def _median_step(ts: Ints) -> float:
-    gaps = np.diff(np.unique(ts))
-    return float(np.median(gaps)) if len(gaps) else 0.0
+    An instrument with fewer than five gaps only counts where no other has more: two lonely forecasts
+    of it would set the length of everybody's blocks.
+    """
+    gaps = [np.diff(np.unique(ts[instrument == one])) for one in np.unique(instrument)]
+    paced = [one for one in gaps if len(one) >= STEPS_PER_BLOCK] or [
+        one for one in gaps if len(one)
+    ]
+    return max((float(np.median(one)) for one in paced), default=0.0)
 
 
 def blocks_of(ts: Ints, horizon_ns: int, step_ns: float) -> Blocks:

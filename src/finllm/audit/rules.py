@@ -91,6 +91,24 @@ def width(q: Floats) -> Floats:
     return spread
 
 
+def ranked_rightly(signal: Floats, is_up: NDArray[np.bool_]) -> Floats:
+    """Return the share of the other class against which each row is ranked rightly, float64 [n].
+
+    A tie counts half. The mean over either class is the AUC; both classes must occur.
+
+    Source:
+        DeLong, DeLong & Clarke-Pearson (1988), structural components.
+    """
+    share = np.empty(len(signal))
+    for own, sign in ((is_up, 1.0), (~is_up, -1.0)):
+        others = np.sort(sign * signal[~own])
+        mine = sign * signal[own]
+        below = np.searchsorted(others, mine, side="left")
+        upto = np.searchsorted(others, mine, side="right")
+        share[own] = (below + upto) / (2.0 * len(others))
+    return share
+
+
 def matthews(said: Ints, label: Ints) -> float | None:
     """Return the multi-class correlation of what was said with the label; None if undefined.
 

@@ -84,6 +84,32 @@ class Sample:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """Columns of version 1 forecasts and what became of them, before anything is left out.
+
+    Attributes:
+        ids: One name a forecast.
+        reals: float64 [n, 36]: base and emitted probabilities [3], their quantiles [5], climatology,
+            EWMA and OBI [3], quantiles [5] of the first two, the flat band in bps.
+        ints: int64 [n, 8]: ts_recv, ts_emit, valid_until, horizon_ns, flags, and the codes of
+            instrument, horizon and regime.
+        label: int64 [n], -1 void, -2 unresolved.
+        return_bps: float64 [n].
+        ts_resolved: int64 [n].
+    """
+
+    ids: list[str]
+    reals: Floats
+    ints: Ints
+    label: Ints
+    return_bps: Floats
+    ts_resolved: Ints
+    instruments: list[str]
+    horizons: list[tuple[str, float]]
+    regimes: list[str]
+
+
 class _Names:
     """Numbers for names, in order of appearance."""
 
@@ -185,14 +211,30 @@ def assemble(
     """Return the sample: forecasts that resolved, in order of receive time."""
     reals, ints = columns.arrays()
     label, value, end = _resolved(columns.ids, outcomes, tally)
+    packed = Packed(
+        ids=list(columns.ids),
+        reals=reals,
+        ints=ints,
+        label=label,
+        return_bps=value,
+        ts_resolved=end,
+        instruments=[str(name) for name in columns.instruments.codes],
+        horizons=list(columns.horizons.codes),  # type: ignore[arg-type]  # coded as (name, seconds)
+        regimes=[str(name) for name in columns.regimes.codes],
+    )
+    return sample_of(packed, revised.changes, tally)
+
+
+def sample_of(packed: Packed, changes: dict[str, list[Change]], tally: Tally) -> Sample:
+    """Return what can be scored of packed columns, in order of receive time; the rest is counted."""
+    reals, ints, label, value = packed.reals, packed.ints, packed.label, packed.return_bps
     kept = (label >= 0) & _is_usable(reals, value)
     _count_exclusions(label, kept, tally)
     order = np.flatnonzero(kept)
     order = order[np.argsort(ints[order, 0], kind="stable")]
     _note_labels(label[order], value[order], reals[order, -1], tally)
     parts = [np.ascontiguousarray(p) for p in np.split(reals[order], np.cumsum(_WIDTHS), axis=1)]
-    names = list(columns.ids)
-    ids = [names[i] for i in order.tolist()]
+    ids = [packed.ids[i] for i in order.tolist()]
     whole = np.ascontiguousarray(ints[order].T)
     tally.used = len(ids)
     return Sample(
@@ -200,14 +242,14 @@ def assemble(
         instrument=whole[5],
         horizon=whole[6],
         regime=whole[7],
-        instruments=[str(name) for name in columns.instruments.codes],
-        horizons=list(columns.horizons.codes),  # type: ignore[arg-type]  # coded as (name, seconds)
-        regimes=[str(name) for name in columns.regimes.codes],
+        instruments=packed.instruments,
+        horizons=packed.horizons,
+        regimes=packed.regimes,
         ts_recv=whole[0],
         ts_emit=whole[1],
         valid_until=whole[2],
         horizon_ns=whole[3],
-        ts_end=np.maximum(end[order], whole[0] + whole[3]),
+        ts_end=np.maximum(packed.ts_resolved[order], whole[0] + whole[3]),
         base=parts[0],
         emitted=parts[1],
         base_q=parts[2],
@@ -220,7 +262,7 @@ def assemble(
         label=label[order],
         return_bps=value[order],
         is_abstained=(whole[4] & int(Flag.ABSTAINED)) != 0,
-        changes={i: revised.changes[name] for i, name in enumerate(ids) if name in revised.changes},
+        changes={i: changes[name] for i, name in enumerate(ids) if name in changes},
     )
 
 

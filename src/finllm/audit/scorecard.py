@@ -96,7 +96,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     skill_crps: Against
     skill_hindsight: float | None
     """Against the label frequencies of this very sample, which nobody could have known."""
+    interval_hindsight: Interval | None
+    interval_crps: IntervalAgainst
+    p_value_crps: Against
+    finding_crps: FindingAgainst
     coverage_80: float
+    """Share of outcomes in the central 80 % interval, its ends included."""
+    coverage_80_spread: float
+    """The same with an outcome that equals a quantile spread over the cells that touch it (`pit`)."""
+    coverage_80_luck: Interval
+    """Where the coverage of a true 80 % interval lies on `n_eff` rows, 95 % of the time; binomial."""
     width_80_bps: float
     pit: tuple[float, float, float, float, float, float]
     """Share of outcomes in each of the six cells that the quantiles cut."""

@@ -38,6 +38,16 @@ def test_nights_fill_no_block() -> None:
     assert np.bincount(block)[:-1].min() >= 5
 
 
+def test_two_lonely_forecasts_do_not_set_the_length_of_everybodys_blocks() -> None:
+    ts = np.concatenate([np.arange(300) * S // 10, [0, 29 * S]])
+    instrument = np.array([0] * 300 + [1] * 2)
+    assert intervals.typical_step_ns(ts, instrument) == S / 10
+    assert intervals.typical_step_ns(ts[300:], instrument[300:]) == 29 * S
+    slower = np.concatenate([ts[:300], np.arange(10) * S])
+    both = np.array([0] * 300 + [1] * 10)
+    assert intervals.typical_step_ns(slower, both) == S
+
+
 def test_fewer_than_twenty_blocks_is_tentative() -> None:
     ts = np.arange(0, 200 * S, S)
     assert not intervals.blocks_of(ts[:105], S, float(S)).is_tentative

@@ -264,3 +264,33 @@ def test_confirming_changes_nothing(make) -> None:
     assert found.touched == 200
     assert found.gain_per_1000_tokens is None
     assert found.share_of_always is None
+
+
+def test_every_skill_has_an_interval_and_coverage_stands_beside_what_luck_allows(make) -> None:
+    said = [make.run(3000, sharp=0.7)]
+    (row,) = rows_of(bare(*said[0]), stage="edge")
+    for skill, span in (
+        (row.skill_crps.climatology, row.interval_crps.climatology),
+        (row.skill_crps.ewma, row.interval_crps.ewma),
+        (row.skill_hindsight, row.interval_hindsight),
+    ):
+        assert span[0] <= skill <= span[1]
+    assert row.interval_crps.obi is None  # it states no quantiles
+    assert row.coverage_80_luck[0] < 0.8 < row.coverage_80_luck[1]
+    assert row.coverage_80_spread == pytest.approx(1.0 - row.pit[0] - row.pit[5])
+    assert row.coverage_80_spread <= row.coverage_80
+
+
+def test_a_change_of_regime_over_a_pause_is_no_switch(make) -> None:
+    early, told = make.run(60, seed=1, regime="calm")
+    late, later = make.run(60, seed=2, regime="wild")
+    day = 86_400 * S
+    for pause, expected in ((60 * S, 60), (day, 0)):
+        moved = [
+            msgspec.structs.replace(f, ts_recv=f.ts_recv + pause, ts_emit=f.ts_emit + pause)
+            for f in late
+        ]
+        after = [msgspec.structs.replace(o, ts_resolved=o.ts_resolved + pause) for o in later]
+        scores = bare([*early, *moved], [*told, *after], resamples=50)
+        rows = rows_of(scores, stage="edge", regime="switched")
+        assert sum(row.n for row in rows) == expected
