@@ -31,6 +31,7 @@ from finllm.edge.artifact import (
 from finllm.edge.linear import Network
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
+from finllm_lab.choice import Choice, Compared, Comparing, chosen
 from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
 from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
 from finllm_lab.manifest import checked
@@ -65,7 +66,7 @@ PENALTIES: Final = (
     Penalty(0.3, is_core=True),
     Penalty(0.1, is_core=True),
     Penalty(0.03, is_core=True),
-    Penalty(10.0),
+    Penalty(0.01, is_core=True),
     Penalty(3.0),
     Penalty(1.0),
     Penalty(0.3),
@@ -88,6 +89,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that may speak alone where little can be learnt."""
     unread: tuple[str, ...] = ()
     """Columns that scale or qualify others and must not speak for themselves."""
+    abstains: tuple[str, ...] = ()
+    """Horizons at which nothing is claimed, decided before anything is fitted."""
     is_mirrored: bool
     grid_ns: int
     choice_grid_ns: int
@@ -103,7 +106,17 @@ BOOK_PLAN: Final = Plan(
     spec=BOOK_SPEC,
     horizons=BOOK_HORIZONS,
     baseline_column="obi_1",
-    core=("obi_1",),
+    core=(
+        "obi_1",
+        "obi_3",
+        "obi_10",
+        "log_queue_ratio",
+        "ofi_500ms",
+        "ofi_2s",
+        "trade_rate_2s",
+        "event_rate_2s",
+    ),  # fmt: skip
+    abstains=("30s",),  # a session holds sixteen of them
     unread=("sigma", "lead_known"),  # the year, and in training the same as the instrument
     is_mirrored=True,
     grid_ns=GRID_NS,
@@ -158,6 +171,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     trials: tuple[Trial, ...]
     files: tuple[str, ...]
     """Name and SHA-256 of every file read."""
+    licence: str = "A"
+    """Class of the most restricted of them."""
 
 
 def labelled(plan: Plan, sessions: Sequence[Session]) -> tuple[tuple[Session, Targets], ...]:
@@ -242,40 +257,48 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         The manifest as written.
     """
     plan = material.plan
-    classes, quantiles = choose(material, say)
-    path = _fit(plan, material.fit)
-    chosen = path.network(classes, quantiles)
-    lines = tuple(
-        f"{horizon.name}: penalty {PENALTIES[c]} for classes, {PENALTIES[q]} for quantiles"
-        for horizon, c, q in zip(plan.horizons, classes, quantiles, strict=True)
+    choices = chosen(_compared(material), plan.horizons, PENALTIES, plan.abstains, say)
+    chosen_network = _fit(plan, material.fit).network(
+        [choice.classes for choice in choices], [choice.quantiles for choice in choices]
     )
+    priors = tuple(
+        msgspec.structs.replace(prior, trust_p=choice.trust_p, trust_q=choice.trust_q)
+        for prior, choice in zip(_priors(plan, material.fit), choices, strict=True)
+    )
+    lines = tuple(_in_words(*pair) for pair in zip(plan.horizons, choices, strict=True))
     card = Card(
         data=material.files,
-        licence_class="A",
+        licence_class=material.licence,
         splits=plan.splits,
         scores=(),
         limits=plan.limits + lines,
     )
-    return _write(plan, _priors(plan, material.fit), chosen, card, out)
+    return _write(plan, priors, chosen_network, card, out)
 
 
-def choose(material: Build, say: Say) -> tuple[list[int], list[int]]:
-    """Return the best penalty of each horizon, for classes by log loss and for quantiles by pinball."""
+def _in_words(horizon: Horizon, choice: Choice) -> str:
+    said = [
+        f"{what} penalty {PENALTIES[penalty]}, trust {trust:g}" if trust else f"{what} abstain"
+        for what, penalty, trust in (
+            ("classes", choice.classes, choice.trust_p),
+            ("quantiles", choice.quantiles, choice.trust_q),
+        )
+    ]
+    return f"{horizon.name}: {'; '.join(said)}"
+
+
+def _compared(material: Build) -> Compared:
+    """Return how each penalty did on what was left out."""
     n = len(material.plan.horizons)
-    log, pinball = np.zeros((len(PENALTIES), n)), np.zeros((len(PENALTIES), n))
+    comparing = Comparing(len(PENALTIES), n)
     for trial in material.trials:
         path = _fit(material.plan, trial.fit)
         priors = _priors(material.plan, trial.fit)
         for r in range(len(PENALTIES)):
             network = path.network([r] * n, [r] * n)
             for said in _walked(material.plan, priors, network, trial.compare):
-                log[r] += [one.log_loss()[:, 0].sum() for one in said]
-                pinball[r] += [one.pinball()[:, 0].mean() for one in said]
-    for h, horizon in enumerate(material.plan.horizons):
-        against_log, against_pinball = log[:, h] / log[0, h], pinball[:, h] / pinball[0, h]
-        say(f"{horizon.name}: log loss / prior's {against_log.round(4).tolist()}")
-        say(f"{horizon.name}: pinball / prior's {against_pinball.round(4).tolist()}")
-    return np.argmin(log, axis=0).tolist(), np.argmin(pinball, axis=0).tolist()
+                comparing.add(r, said)
+    return comparing.compared()
 
 
 def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:

@@ -30,7 +30,7 @@ BOOK_HORIZONS: Final = tuple(
         nominal_s=seconds,
         band="half_spread" if seconds <= 1.0 else "sigma",
     )
-    for seconds in (0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
+    for seconds in (0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0)
 )
 BAR_HORIZONS: Final = (
     Horizon(name="1bar", ns=NS_PER_HOUR, events=1, nominal_s=3_600.0, band="sigma"),

@@ -68,10 +68,14 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
     def pinball(self) -> Array:
         """Return the mean pinball loss in bps, float64 [n, 3], of edge, climatology and EWMA."""
-        levels = np.array(LEVELS)
-        miss = self.return_bps[:, None, None] - self.q
-        loss: Array = np.where(miss >= 0.0, levels * miss, (levels - 1.0) * miss).mean(axis=2)
-        return loss
+        return np.stack([pinball_of(self.q[:, j], self.return_bps) for j in range(3)], axis=1)
+
+
+def pinball_of(q: Array, return_bps: Array) -> Array:
+    """Return the mean pinball loss in bps, float64 [n], of quantiles [n, 5] at `LEVELS`."""
+    levels, miss = np.array(LEVELS), return_bps[:, None] - q
+    loss: Array = np.where(miss >= 0.0, levels * miss, (levels - 1.0) * miss).mean(axis=1)
+    return loss
 
 
 def walk(session: Session, artifact: Artifact, grid_ns: int) -> list[Said]:
@@ -83,7 +87,9 @@ def walk(session: Session, artifact: Artifact, grid_ns: int) -> list[Said]:
         grid_ns: Least time between two forecasts.
     """
     manifest = artifact.manifest
-    found = targets(session, manifest.horizons, artifact.spec.columns[manifest.sigma_column], grid_ns)
+    found = targets(
+        session, manifest.horizons, artifact.spec.columns[manifest.sigma_column], grid_ns
+    )
     rows = session.rows_at(found.at)
     column = rows[:, artifact.spec.columns[manifest.baseline_column]]
     sigma = rows[:, artifact.spec.columns[manifest.sigma_column]]

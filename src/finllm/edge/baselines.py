@@ -202,4 +202,3 @@ def empirical_quantiles(returns: NDArray[np.float32]) -> list[float]:
         low, high = float(ordered[below]), float(ordered[above])
         out.append(low + (at - below) * (high - low))
     return out
-
