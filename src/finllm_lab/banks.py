@@ -283,7 +283,7 @@ def compare(law: Law, confirm: float, widens: Sequence[float] = (1.0, 1.5)) -> R
 
     The first widening is the one compared; calibration is told of each.
     """
-    rule, ece_of, first = rule_of(law, confirm), {}, None
+    rule, ece_of, first, chosen = rule_of(law, confirm), {}, None, ""
     for widen in widens:
         with TemporaryDirectory() as folder:
             banks = banks_of(law, rule, Path(folder), widen)

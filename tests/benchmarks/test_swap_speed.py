@@ -18,8 +18,7 @@ from finllm.domain.market import Frame
 from finllm.edge.artifact import MODEL_FILE, SHIPPED, read_manifest
 from finllm.edge.bank import Bank, BankManifest, load_bank, write_bank
 from finllm.features.book_spec import BOOK_SPEC
-from finllm.market.synthetic.settings import SyntheticMarket
-from finllm.market.synthetic.tape import generate
+from finllm.market.synthetic import SyntheticMarket, generate
 from finllm_lab.export import write_artifact
 
 pytestmark = pytest.mark.bench
