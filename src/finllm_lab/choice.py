@@ -77,7 +77,8 @@ def _log_ratios(said: Said) -> Array:
         -np.log(np.maximum(trust * edge + (1.0 - trust) * climatology, P_FLOOR)).mean()
         for trust in TRUSTS
     ]
-    return np.array(losses) / losses[0]
+    ratios: Array = np.array(losses) / losses[0]
+    return ratios
 
 
 def _pinball_ratios(said: Said) -> Array:

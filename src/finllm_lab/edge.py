@@ -115,7 +115,7 @@ BOOK_PLAN: Final = Plan(
         "ofi_2s",
         "trade_rate_2s",
         "event_rate_2s",
-    ),  # fmt: skip
+    ),
     abstains=("30s",),  # a session holds sixteen of them
     unread=("sigma", "lead_known"),  # the year, and in training the same as the instrument
     is_mirrored=True,
