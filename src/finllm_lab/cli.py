@@ -9,6 +9,7 @@ import typer
 from finllm.domain.errors import FinllmError
 from finllm_lab.reasoner import reasoner
 from finllm_lab.stance import stance
+from finllm_lab.zoo.cli import heavier, shrink, zoo
 
 app = typer.Typer(
     name="finllm_lab",
@@ -22,6 +23,9 @@ train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=Tr
 app.add_typer(train, name="train")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
+train.command("heavier")(heavier)
+app.command("zoo")(zoo)
+app.command("shrink")(shrink)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]
