@@ -11,6 +11,7 @@ from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.reasoner import reasoner
 from finllm_lab.regimes.commands import regimes
 from finllm_lab.stance import stance
+from finllm_lab.zoo.cli import heavier, shrink, zoo
 
 app = typer.Typer(
     name="finllm_lab",
@@ -26,6 +27,9 @@ app.add_typer(regimes, name="regimes")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
+train.command("heavier")(heavier)
+app.command("zoo")(zoo)
+app.command("shrink")(shrink)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]

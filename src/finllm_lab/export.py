@@ -115,12 +115,20 @@ def write_artifact(folder: Path, manifest: Manifest, graph: bytes) -> Manifest:
     Returns:
         The manifest as written.
     """
-    weights = packed(network_of(graph))
+    return write_graph(folder, manifest, graph, packed(network_of(graph)))
+
+
+def write_graph(folder: Path, manifest: Manifest, graph: bytes, weights: bytes = b"") -> Manifest:
+    """Write an artifact of any graph; without weights for the kernel ONNX Runtime serves it.
+
+    Returns:
+        The manifest as written.
+    """
     complete = msgspec.structs.replace(
         manifest,
         format=FORMAT,
         model_sha256=sha256(graph).hexdigest(),
-        weights_sha256=sha256(weights).hexdigest(),
+        weights_sha256=sha256(weights).hexdigest() if weights else "",
         version="",
     )
     behind = msgspec.structs.replace(complete, card=EMPTY_CARD)
@@ -128,7 +136,8 @@ def write_artifact(folder: Path, manifest: Manifest, graph: bytes) -> Manifest:
     complete = msgspec.structs.replace(complete, version=version)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(graph)
-    (folder / WEIGHTS_FILE).write_bytes(weights)
+    if weights:
+        (folder / WEIGHTS_FILE).write_bytes(weights)
     text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
     (folder / MANIFEST_FILE).write_bytes(text + b"\n")
     return complete

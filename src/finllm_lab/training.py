@@ -78,6 +78,15 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """[n, H], -1 unknown."""
     scaled: Array
     """float64 [n, H], returns in units of sigma * sqrt(horizon)."""
+    soft: Array | None = None
+    """float64 [n, H, 3], what a teacher says in place of the label; None = the label alone."""
+
+    def claims(self, h: int) -> Array:
+        """Return what is to be learnt of a horizon, float64 [n, 3]: a teacher's word, else the label."""
+        if self.soft is not None:
+            return self.soft[:, h]
+        claims: Array = np.eye(3)[self.label[:, h]]  # an unknown label's row is never learnt
+        return claims
 
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,11 +130,19 @@ def columns_of(
 
 
 def pool(samples: Sequence[Sample]) -> Sample:
-    """Return several sessions' grid points as one sample."""
+    """Return several sessions' grid points as one sample; a teacher speaks for all or for none.
+
+    Raises:
+        ValueError: If some are soft and some are not.
+    """
+    soft = [s.soft for s in samples if s.soft is not None]
+    if soft and len(soft) < len(samples):
+        raise ValueError("a teacher must speak for every session of a sample, or for none")
     return Sample(
         rows=np.concatenate([s.rows for s in samples]),
         label=np.concatenate([s.label for s in samples]),
         scaled=np.concatenate([s.scaled for s in samples]),
+        soft=None if not soft else np.concatenate(soft),
     )
 
 
@@ -147,7 +164,7 @@ def fit_path(sample: Sample, penalties: Sequence[Penalty], columns: Columns) -> 
     dead_zone = np.zeros((len(penalties), n_horizons))
     for h in range(n_horizons):
         known = sample.label[:, h] >= 0
-        classes = _Classes(x[known], sample.label[known, h], turns, moves, core)
+        classes = _Classes(x[known], sample.claims(h)[known], turns, moves, core)
         few = slice(None, None, QUANTILE_STRIDE)
         lines = _Quantiles(x[known][few], sample.scaled[known, h][few], turns, moves, core)
         for r, penalty in enumerate(penalties):
@@ -209,14 +226,12 @@ class _Fit:
 class _Classes(_Fit):
     """The softmax with logits (move - turn, 0, move + turn)."""
 
-    def __init__(
-        self, x: Array, label: NDArray[np.int64], turns: Mask, moves: Mask, core: Mask
-    ) -> None:
+    def __init__(self, x: Array, claims: Array, turns: Mask, moves: Mask, core: Mask) -> None:
         super().__init__((turns, moves), core)
         self._masks = turns, moves
         self._by_turn, self._by_move = x[:, turns], x[:, moves]
-        self._sign = np.where(label == 2, 1.0, np.where(label == 0, -1.0, 0.0))
-        self._moved = (label != 1).astype(np.float64)
+        self._sign = claims[:, 2] - claims[:, 0]
+        self._moved = claims[:, 2] + claims[:, 0]
 
     def fit(self, penalty: Penalty) -> Array:
         """Return the three logits' weights, float64 [2 F + 1, 3]."""

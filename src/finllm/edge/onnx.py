@@ -45,6 +45,8 @@ class OnnxModel:
         horizons: Horizons served, in the order of the graph's output.
         version: Name and content hash.
         provider: Where it runs, one of `PROVIDERS`.
+        is_optimised: Whether ONNX Runtime may rewrite the graph; it may not where one is checked
+            against the other.
 
     Raises:
         ArtifactError: If the file is no graph, its input or output has another shape, or the provider
@@ -60,12 +62,13 @@ class OnnxModel:
         horizons: tuple[Horizon, ...],
         version: str,
         provider: str = CPU,
+        is_optimised: bool = True,
     ) -> None:
         self.spec_hash = spec_hash
         self.horizons = horizons
         self.version = version
         self._n_features = n_features
-        self._session = _open(graph, provider)
+        self._session = _open(graph, provider, is_optimised=is_optimised)
         _check(self._session, n_features, RAW_WIDTH * len(horizons))
         # One row's buffers, bound once: half the cost of `run` (tests/benchmarks/test_edge_speed.py).
         self._row = np.zeros((1, n_features), dtype=np.float32)
@@ -94,7 +97,7 @@ class OnnxModel:
         return raw
 
 
-def _open(graph: bytes, provider: str) -> Any:
+def _open(graph: bytes, provider: str, *, is_optimised: bool) -> Any:
     import onnxruntime
 
     wanted, found = PROVIDERS[provider], onnxruntime.get_available_providers()
@@ -107,6 +110,8 @@ def _open(graph: bytes, provider: str) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if not is_optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=list(wanted))
     except Exception as error:

@@ -1,0 +1,69 @@
+"""`finllm model`: parse, check, render."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from finllm.edge.check import ModelReport
+
+model_app = typer.Typer(help="Models that the edge serves.", no_args_is_help=True)
+
+
+@model_app.callback()
+def _root() -> None:
+    """Models that the edge serves."""
+
+
+@model_app.command("check")
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="With manifest.json and model.onnx.", metavar="FOLDER")
+    ],
+    *,
+    max_us: Annotated[
+        float, typer.Option(help="Median microseconds that one row may take.", min=0.0)
+    ] = 50.0,
+    max_kb: Annotated[float, typer.Option(help="Kilobytes that it may take.", min=0.0)] = 2_000.0,
+    seed: Annotated[int, typer.Option(help="Seed of the rows that it is asked about.")] = 0,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Hold one's own model to what a model promises: does it load, say the same twice, stay quick?
+
+    Manifest, calibration, card, hashes, feature spec and signature; parity between runtimes, determinism,
+    batch invariance, NaN in and NaN out; speed and size. Exit status 1 if a check fails.
+
+    Example: finllm model check models/mine --max-us 10
+    """
+    from finllm.edge.check import Limits, check_model
+    from finllm.features.bar_spec import BAR_SPEC
+    from finllm.features.book_spec import BOOK_SPEC
+
+    limits = Limits(us=max_us, kb=max_kb)
+    report = check_model(folder, (BOOK_SPEC, BAR_SPEC), limits=limits, seed=seed)
+    if json:
+        told = msgspec.structs.asdict(report) | {"ok": report.ok}
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    else:
+        _show(report, Console())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(report: "ModelReport", console: Console) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for one in report.checks:
+        verdict = Text("holds", "green") if one.ok else Text("fails", "bold red")
+        table.add_row(
+            verdict, one.name, Text(f"{one.figure}. {one.mend}" if one.mend else one.figure)
+        )
+    console.print(table)
+    console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")

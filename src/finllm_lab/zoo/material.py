@@ -1,0 +1,76 @@
+"""Which training sessions the zoo works on. Validation recordings are not reached from here."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from finllm.domain.errors import InputError
+from finllm.domain.instrument import Horizon
+from finllm.domain.units import NS_PER_MS
+from finllm.features.book_spec import BOOK_SPEC
+from finllm_lab.edge import BOOK_PLAN
+from finllm_lab.labels import BOOK_HORIZONS
+from finllm_lab.manifest import recordings
+from finllm_lab.tapes import BINANCE, BOOK_TAPES, Session, Tape, book_sessions, tape_paths
+from finllm_lab.ticks import CACHE, FOLDER, TICK_TAPES, tick_sessions
+from finllm_lab.training import Columns, columns_of
+from finllm_lab.zoo.parts import Part, parts_of
+
+BOOK: Final = "book"
+TICKS: Final = "ticks"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Which recordings, and how densely."""
+
+    on: str = BOOK
+    """`book` or `ticks`."""
+    grid_ns: int = 200 * NS_PER_MS
+    is_cached: bool = True
+
+
+class Material(msgspec.Struct, frozen=True, kw_only=True):
+    """Training sessions as grid points, and what is known of them."""
+
+    parts: list[Part]
+    horizons: tuple[Horizon, ...]
+    columns: Columns
+    data: dict[str, str]
+    """SHA-256 by recording."""
+
+
+def material(data: Path, asked: Asked) -> Material:
+    """Return the training sessions that are asked for.
+
+    Raises:
+        InputError: If nothing is called so, or a recording is missing or was changed.
+    """
+    if asked.on == BOOK:
+        tapes, folder, end = BOOK_TAPES, BINANCE, ".ndjson.gz"
+        sessions = [session for tape in tapes for session in _book(data, tape)]
+    elif asked.on == TICKS:
+        # LOBSTER's sample states no licence: nothing chosen on it may be shipped.
+        tapes, folder, end = TICK_TAPES[:-1], FOLDER, ".csv.gz"
+        cache = CACHE if asked.is_cached else None
+        sessions = tick_sessions(data, tapes, grid_ns=asked.grid_ns, cache=cache)
+    else:
+        raise InputError(
+            f"no recordings are called {asked.on!r}", place="--on", mend=f"Say {BOOK} or {TICKS}."
+        )
+    paths = [
+        f"{folder}/{file}{end}" for tape in tapes if tape.use == "train" for file in tape.files
+    ]
+    known = recordings()
+    return Material(
+        parts=parts_of(sessions, BOOK_HORIZONS, BOOK_SPEC.columns["sigma"], asked.grid_ns),
+        horizons=BOOK_HORIZONS,
+        columns=columns_of(
+            BOOK_SPEC, is_mirrored=True, core=BOOK_PLAN.core, unread=BOOK_PLAN.unread
+        ),
+        data={path: known[path].sha256 for path in paths},
+    )
+
+
+def _book(data: Path, tape: Tape) -> list[Session]:
+    return book_sessions(tape.name, tape_paths(data, tape)) if tape.use == "train" else []

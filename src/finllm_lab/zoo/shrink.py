@@ -1,0 +1,253 @@
+"""What a model costs and what is lost as it is made smaller: size, time, energy, skill.
+
+Cost is measured on the artifact's own graph, alone on one core, through the fastest way there is for each
+variant. What is lost is measured on training sessions left out: the same kind of model is fitted on
+the others, made smaller the same way, and held against its full self.
+"""
+
+import resource
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finllm.domain.errors import InputError
+from finllm.domain.spec import FeatureSpec
+from finllm.edge.artifact import MODEL_FILE, WEIGHTS_FILE, Manifest, load_artifact
+from finllm.edge.check import row_us
+from finllm.edge.model import EdgeModel
+from finllm_lab.export import write_artifact, write_graph
+from finllm_lab.zoo.compare import Zoo
+from finllm_lab.zoo.graphs import claims_of
+from finllm_lab.zoo.material import Material
+from finllm_lab.zoo.parts import Gain, Part, gain, leave_one_out, pooled, scored
+from finllm_lab.zoo.smaller import dynamic_int8, narrowed, pruned, static_int8
+
+Array = NDArray[np.float64]
+Make = Callable[[bytes], bytes]
+Say = Callable[[str], None]
+
+FULL: Final = "full"
+DYNAMIC: Final = "int8 dynamic"
+STUDENT: Final = "distilled"
+SHARES: Final = (0.25, 0.5, 0.75)
+LINEAR, DENSE = "linear", "dense"
+WATTS: Final = 10.0
+"""Of one busy core, where the machine does not say: a server's 150 to 300 W over its 16 to 32 cores."""
+RAPL: Final = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
+N_CALIBRATE: Final = 2_000
+N_ENERGY: Final = 5_000
+N_TURNS: Final = 5
+"""Whoever else runs here makes a turn dearer, never cheaper."""
+N_TIMED: Final = 3_000
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one variant costs."""
+
+    name: str
+    way: str
+    """`kernel` or `onnx runtime`."""
+    size: int
+    """Bytes of the file that is served."""
+    p50_us: float
+    p99_us: float
+    joules_per_million: float
+    """Joules a million rows."""
+    energy_by: str
+    """How the energy was found."""
+    is_batch_invariant: bool
+    """Whether rows get the same bits alone and together; if not, it must be run row by row."""
+
+
+class Shrunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant: its cost, and by horizon what it gains (below nought: loses) against the full model."""
+
+    cost: Cost
+    gains: dict[str, Gain]
+
+
+def kind_of(graph: bytes, place: str) -> str:
+    """Return whether a graph is the pooled linear network or the zoo's dense one.
+
+    Raises:
+        InputError: If it is neither: then nothing here could be fitted anew without a session.
+    """
+    import onnx
+
+    names = {one.name for one in onnx.load_from_string(graph).graph.initializer}
+    if "dense_w0" in names:
+        return DENSE
+    if "order" not in names and "weights" in names:
+        return LINEAR
+    raise InputError(
+        "it is neither a linear nor a dense network of this workshop",
+        place=place,
+        mend="Give an artifact of finllm_lab train book or finllm_lab train heavier --model dense.",
+    )
+
+
+def variants(rows: Array) -> dict[str, Make]:
+    """Return the ways to make a graph smaller, the full one first.
+
+    Args:
+        rows: float64 [n, F], on which static int8 fixes its ranges.
+    """
+    chosen = rows[:: max(1, len(rows) // N_CALIBRATE)]
+    made: dict[str, Make] = {
+        FULL: lambda graph: graph,
+        "int8 static": lambda graph: static_int8(graph, chosen),
+        DYNAMIC: dynamic_int8,
+    }
+    for share in SHARES:
+        made[f"pruned {share:.0%}"] = partial(pruned, share=share)
+        made[f"columns {share:.0%}"] = partial(narrowed, share=share)
+    return made
+
+
+def shrink(folder: Path, spec: FeatureSpec, found: Material, zoo: Zoo, say: Say) -> list[Shrunk]:
+    """Return what an artifact's variants cost and lose.
+
+    Args:
+        folder: Of the artifact.
+        spec: Feature spec that it reads.
+        found: Training sessions.
+        zoo: Fits the same kind of model anew.
+        say: Told what is being done.
+
+    Raises:
+        ArtifactError: If it cannot be loaded.
+        InputError: If it is no kind that is known here.
+    """
+    artifact = load_artifact(folder, spec=spec)
+    graph = (folder / MODEL_FILE).read_bytes()
+    kind = kind_of(graph, str(folder))
+    sample = pooled(found.parts)
+    made = variants(sample.rows)
+    gains = _gains(kind, found, zoo, say)
+    graphs = {name: make(graph) for name, make in made.items()}
+    graphs[STUDENT] = zoo.student_graph(found.parts, kind)
+    shrunk = []
+    for name, variant in graphs.items():
+        say(f"measuring {name}")
+        cost = _cost(name, variant, artifact.manifest, spec, sample.rows)
+        shrunk.append(Shrunk(cost=cost, gains=gains[name]))
+    return shrunk
+
+
+def _gains(kind: str, found: Material, zoo: Zoo, say: Say) -> dict[str, dict[str, Gain]]:
+    """Return each variant's gain by horizon on the sessions left out."""
+    claims: dict[str, list[tuple[Part, Array]]] = {}
+    for left_out, fit_on, left in leave_one_out(found.parts):
+        say(f"fitting, leaving {left_out} out")
+        full = zoo.linear_graph(pooled(fit_on)) if kind == LINEAR else zoo.dense_graph(fit_on)
+        graphs = {name: make(full) for name, make in variants(pooled(fit_on).rows).items()}
+        graphs[STUDENT] = zoo.student_graph(fit_on, kind)
+        for name, graph in graphs.items():
+            alone = name == DYNAMIC
+            said = [(p, claims_of(graph, p.sample.rows, one_by_one=alone)) for p in left]
+            claims.setdefault(name, []).extend(said)
+    gains: dict[str, dict[str, Gain]] = {name: {} for name in claims}
+    for h, horizon in enumerate(found.horizons):
+        full_scored = scored(claims[FULL], h, horizon)
+        for name, left_claims in claims.items():
+            one = scored(left_claims, h, horizon)
+            gains[name][horizon.name] = gain(one, full_scored, horizon)
+    return gains
+
+
+def _cost(name: str, graph: bytes, manifest: Manifest, spec: FeatureSpec, rows: Array) -> Cost:
+    with TemporaryDirectory() as held:
+        folder = Path(held)
+        is_kernel = _is_plain(graph)
+        if is_kernel:
+            write_artifact(folder, manifest, graph)
+        else:
+            write_graph(folder, manifest, graph)
+        model = load_artifact(folder, spec=spec).model
+        served = folder / (WEIGHTS_FILE if is_kernel else MODEL_FILE)
+        size = served.stat().st_size
+    few = rows[:: max(1, len(rows) // 500)]
+    p50, p99 = row_us(model.infer, few, N_TIMED)
+    joules, by = _energy(model, few)
+    alone = np.concatenate([model.infer(few[i : i + 1]) for i in range(len(few))])
+    return Cost(
+        name=name,
+        way="kernel" if is_kernel else "onnx runtime",
+        size=size,
+        p50_us=p50,
+        p99_us=p99,
+        joules_per_million=joules,
+        energy_by=by,
+        is_batch_invariant=alone.tobytes() == model.infer(few).tobytes(),
+    )
+
+
+def _is_plain(graph: bytes) -> bool:
+    """Return whether a graph is the pooled linear network as it was exported: then it has a kernel."""
+    import onnx
+
+    held = onnx.load_from_string(graph).graph
+    names = {one.name for one in held.initializer}
+    ops = {node.op_type for node in held.node}
+    return {"centre", "weights"} <= names and not ops & {
+        "Gather", "QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear",
+    }  # fmt: skip
+
+
+def _energy(model: EdgeModel, rows: Array) -> tuple[float, str]:
+    """Return joules a million rows, each alone, and how they were found: the least of some turns."""
+    singles = [rows[i : i + 1] for i in range(len(rows))]
+    per_million, counted, seconds = 1e6 / N_ENERGY, list[int](), list[float]()
+    for _ in range(N_TURNS):
+        before, started = _counter(), _cpu_s()
+        for i in range(N_ENERGY):
+            model.infer(singles[i % len(singles)])
+        seconds.append(_cpu_s() - started)
+        if before is not None and (after := _counter()) is not None and after > before:
+            counted.append(after - before)
+    if counted:
+        return min(counted) * 1e-6 * per_million, "measured: RAPL, package 0, others included"
+    return min(seconds) * WATTS * per_million, f"modelled: CPU seconds x {WATTS:g} W a core"
+
+
+def _counter() -> int | None:
+    """Return the processor's energy counter, microjoules; None where it cannot be read."""
+    try:
+        return int(RAPL.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def draw(shrunk: Sequence[Shrunk], horizon: str, file: Path) -> None:
+    """Draw the frontier: microseconds against skill lost at one horizon, joules as colour."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    axes = figure.subplots()
+    us = [one.cost.p50_us for one in shrunk]
+    lost = np.array([100.0 * one.gains[horizon].skill for one in shrunk])
+    low = np.array([100.0 * one.gains[horizon].low for one in shrunk])
+    high = np.array([100.0 * one.gains[horizon].high for one in shrunk])
+    reach = np.nan_to_num(np.abs(np.stack([lost - low, high - lost])))
+    joules = [one.cost.joules_per_million for one in shrunk]
+    axes.errorbar(us, lost, yerr=reach, fmt="none", ecolor="0.7", zorder=1)
+    dots = axes.scatter(us, lost, c=joules, s=60, zorder=2)
+    for one, x, y in zip(shrunk, us, lost.tolist(), strict=True):
+        axes.annotate(one.cost.name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("p50 of one row alone, microseconds (log)")
+    axes.set_ylabel(f"log-score skill at {horizon} against the full model, points")
+    axes.axhline(0.0, color="0.5", linewidth=0.8)
+    figure.colorbar(dots, label=f"joules a million rows ({shrunk[0].cost.energy_by})")
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

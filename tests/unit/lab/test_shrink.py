@@ -1,0 +1,73 @@
+"""A shrunken model's cost is that of what is served, and its loss is held against the full one."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from finllm.domain.errors import InputError
+from finllm.edge.artifact import MODEL_FILE, SHIPPED, read_manifest
+from finllm_lab.export import write_artifact
+from finllm_lab.zoo import shrink as module
+from finllm_lab.zoo.compare import Zoo
+from finllm_lab.zoo.material import Material
+from finllm_lab.zoo.parts import pooled
+from finllm_lab.zoo.shrink import DYNAMIC, FULL, STUDENT, Shrunk, draw, kind_of, shrink
+from zoo_market import COLUMNS, HORIZONS, SPEC, part_of
+
+
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory: pytest.TempPathFactory) -> list[Shrunk]:
+    parts = [part_of(seed) for seed in range(2)]
+    zoo, folder = Zoo(COLUMNS, ridge=0.001), tmp_path_factory.mktemp("toy")
+    shipped = read_manifest(SHIPPED["book"])
+    prior = msgspec.structs.replace(shipped.priors[0], horizon=HORIZONS[0])
+    manifest = msgspec.structs.replace(
+        shipped, name="toy", spec_hash=SPEC.hash, columns=tuple(SPEC.columns), priors=(prior,)
+    )
+    write_artifact(folder, manifest, zoo.linear_graph(pooled(parts)))
+    found = Material(parts=parts, horizons=HORIZONS, columns=COLUMNS, data={})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "N_ENERGY", 400)
+        patch.setattr(module, "N_TIMED", 200)
+        return shrink(folder, SPEC, found, zoo, lambda _: None)
+
+
+def test_every_variant_is_priced_and_held_against_the_full_one(shrunk: list[Shrunk]) -> None:
+    by_name = {one.cost.name: one for one in shrunk}
+    assert len(by_name) == 10
+    assert {FULL, DYNAMIC, STUDENT, "int8 static", "pruned 50%", "columns 75%"} <= set(by_name)
+    full = by_name[FULL]
+    assert full.gains["1s"].skill == 0.0
+    assert full.cost.way == "kernel"
+    assert abs(by_name["int8 static"].gains["1s"].skill) < 0.01
+    # Fewer and fewer weights cost more and more.
+    lost = [by_name[f"pruned {share}%"].gains["1s"].skill for share in (25, 75)]
+    assert lost[0] > lost[1]
+    for one in shrunk:
+        assert 0.0 < one.cost.p50_us <= one.cost.p99_us
+        assert one.cost.size > 0
+        assert one.cost.joules_per_million > 0.0
+        assert one.cost.energy_by.startswith(("measured", "modelled"))
+        assert one.cost.is_batch_invariant or one.cost.name == DYNAMIC
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_frontier_is_drawn(shrunk: list[Shrunk], tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"frontier.{ending}"
+    draw(shrunk, "1s", file)
+    assert file.stat().st_size > 1_000
+
+
+def test_a_graph_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", len(SPEC)])
+    out = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", len(SPEC)])
+    node = helper.make_node("Identity", ["rows"], ["scores"])
+    model = helper.make_model(helper.make_graph([node], "g", [value], [out]))
+    with pytest.raises(InputError, match="neither a linear nor a dense"):
+        kind_of(model.SerializeToString(), str(tmp_path))
+    shipped = onnx.load(SHIPPED["book"] / MODEL_FILE)
+    assert kind_of(shipped.SerializeToString(), "") == "linear"
