@@ -64,6 +64,20 @@ def book(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> N
     typer.echo(f"{manifest.version} in {folder}")
 
 
+@train.command("stock")
+def stock(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")], data: Data = DATA
+) -> None:
+    """Fit the model of US stocks (1 s to 60 s) on AIG and BAC of 7 to 9 October 2013.
+
+    Penalties are chosen by leaving the last day out. The same days give the same artifact.
+    """
+    from finllm_lab import edge
+
+    manifest = edge.build(edge.stock_build(data), out, _say)
+    typer.echo(f"{manifest.version} in {out}")
+
+
 @train.command("bar")
 def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> None:
     """Fit the hourly-bar model (1 bar, 1 day) on five US names to the end of 2014.

@@ -33,7 +33,14 @@ from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm_lab.choice import Choice, Compared, Comparing, chosen
 from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
-from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, Targets, targets
+from finllm_lab.labels import (
+    BAR_HORIZONS,
+    BOOK_HORIZONS,
+    GRID_NS,
+    STOCK_HORIZONS,
+    Targets,
+    targets,
+)
 from finllm_lab.manifest import checked
 from finllm_lab.priors import priors_of
 from finllm_lab.regimes.rules import load_rule
@@ -47,6 +54,7 @@ from finllm_lab.tapes import (
     book_sessions,
     tape_paths,
 )
+from finllm_lab.ticks import FOLDER, STOCK_TAPES, tick_sessions
 from finllm_lab.training import (
     PRIOR_ONLY,
     Penalty,
@@ -93,8 +101,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Horizons at which nothing is claimed, decided before anything is fitted."""
     is_mirrored: bool
     grid_ns: int
+    fit_grid_ns: int
+    """Grid on which weights are fitted."""
     choice_grid_ns: int
     """Grid on which penalties are compared: coarser, because it is walked once per penalty."""
+    penalties: tuple[Penalty, ...] = PENALTIES
+    """Penalties tried, strongest first."""
     learning: Learning
     regime: RegimeRule
     splits: str
@@ -120,6 +132,7 @@ BOOK_PLAN: Final = Plan(
     unread=("sigma", "lead_known"),  # the year, and in training the same as the instrument
     is_mirrored=True,
     grid_ns=GRID_NS,
+    fit_grid_ns=GRID_NS,
     choice_grid_ns=2 * GRID_NS,
     learning=Learning(
         refit_ns=20 * NS_PER_S, grid_s=0.1, prior_n=10.0, baseline_prior_n=60.0, half_life_n=60.0
@@ -131,6 +144,32 @@ BOOK_PLAN: Final = Plan(
         "Sessions are too short to say anything of regimes or profit.",
     ),
 )
+STOCK_PLAN: Final = Plan(
+    name="stock",
+    spec=BOOK_SPEC,
+    horizons=STOCK_HORIZONS,
+    baseline_column="obi_1",
+    core=("obi_1",),
+    unread=("lead_known",),
+    is_mirrored=True,
+    grid_ns=NS_PER_S,
+    fit_grid_ns=3 * NS_PER_S,
+    choice_grid_ns=3 * NS_PER_S,
+    penalties=(PRIOR_ONLY, Penalty(0.03), Penalty(0.003), Penalty(0.0003)),
+    learning=Learning(
+        refit_ns=60 * NS_PER_S,
+        grid_s=1.0,
+        prior_n=100.0,
+        baseline_prior_n=60.0,
+        half_life_n=2_000.0,
+    ),
+    regime=load_rule("book"),
+    splits="fit 2013-10-07 to 09; penalties by leaving the last day out; validation 2013-10-10",
+    limits=(
+        "Two liquid US names on three days in October 2013, best bid and offer only.",
+        "The files hold no withdrawals: a quote that was met is taken as gone.",
+    ),
+)
 BAR_PLAN: Final = Plan(
     name="bar",
     spec=BAR_SPEC,
@@ -139,6 +178,7 @@ BAR_PLAN: Final = Plan(
     core=("ret_1_z", "rv_ratio", "is_last"),
     is_mirrored=False,
     grid_ns=0,
+    fit_grid_ns=0,
     choice_grid_ns=0,
     learning=Learning(
         refit_ns=6 * 24 * NS_PER_HOUR,  # weekly: a refit on two years of outcomes takes 17 ms
@@ -178,7 +218,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 def labelled(plan: Plan, sessions: Sequence[Session]) -> tuple[tuple[Session, Targets], ...]:
     """Return sessions with what became of their grid points."""
     sigma = plan.spec.columns["sigma"]
-    return tuple((s, targets(s, plan.horizons, sigma, plan.grid_ns)) for s in sessions)
+    return tuple((s, targets(s, plan.horizons, sigma, plan.fit_grid_ns)) for s in sessions)
 
 
 def book_build(data: Path) -> Build:
@@ -203,6 +243,33 @@ def book_build(data: Path) -> Build:
         for left_out in names
     )
     return Build(plan=BOOK_PLAN, fit=fit, trials=trials, files=tuple(files))
+
+
+def stock_build(data: Path) -> Build:
+    """Read the training days of the stock model.
+
+    Raises:
+        InputError: If a file is missing under `data`, or was changed.
+    """
+    sessions = stock_sessions(data, "train")
+    files = [
+        _signed(data / FOLDER / f"{name}.csv.gz")
+        for tape in STOCK_TAPES
+        if tape.use == "train"
+        for name in tape.files
+    ]
+    fit = labelled(STOCK_PLAN, sessions)
+    last = max(session.name for session in sessions)
+    trial = Trial(
+        fit=tuple(pair for pair in fit if pair[0].name != last),
+        compare=tuple(session for session in sessions if session.name == last),
+    )
+    return Build(plan=STOCK_PLAN, fit=fit, trials=(trial,), files=tuple(files))
+
+
+def stock_sessions(data: Path, use: str) -> list[Session]:
+    """Read the days of AIG and BAC that are entered for a use, features on the plan's grid."""
+    return tick_sessions(data, STOCK_TAPES, use=use, grid_ns=STOCK_PLAN.grid_ns)
 
 
 def bar_build(data: Path) -> Build:
@@ -257,7 +324,7 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         The manifest as written.
     """
     plan = material.plan
-    choices = chosen(_compared(material), plan.horizons, PENALTIES, plan.abstains, say)
+    choices = chosen(_compared(material), plan.horizons, plan.penalties, plan.abstains, say)
     chosen_network = _fit(plan, material.fit).network(
         [choice.classes for choice in choices], [choice.quantiles for choice in choices]
     )
@@ -265,7 +332,9 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         msgspec.structs.replace(prior, trust_p=choice.trust_p, trust_q=choice.trust_q)
         for prior, choice in zip(_priors(plan, material.fit), choices, strict=True)
     )
-    lines = tuple(_in_words(*pair) for pair in zip(plan.horizons, choices, strict=True))
+    lines = tuple(
+        _in_words(plan.penalties, *pair) for pair in zip(plan.horizons, choices, strict=True)
+    )
     card = Card(
         data=material.files,
         licence_class=material.licence,
@@ -276,9 +345,9 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
     return _write(plan, priors, chosen_network, card, out)
 
 
-def _in_words(horizon: Horizon, choice: Choice) -> str:
+def _in_words(penalties: Sequence[Penalty], horizon: Horizon, choice: Choice) -> str:
     said = [
-        f"{what} penalty {PENALTIES[penalty]}, trust {trust:g}" if trust else f"{what} abstain"
+        f"{what} penalty {penalties[penalty]}, trust {trust:g}" if trust else f"{what} abstain"
         for what, penalty, trust in (
             ("classes", choice.classes, choice.trust_p),
             ("quantiles", choice.quantiles, choice.trust_q),
@@ -289,14 +358,13 @@ def _in_words(horizon: Horizon, choice: Choice) -> str:
 
 def _compared(material: Build) -> Compared:
     """Return how each penalty did on what was left out."""
-    n = len(material.plan.horizons)
-    comparing = Comparing(len(PENALTIES), n)
+    plan, n = material.plan, len(material.plan.horizons)
+    comparing = Comparing(len(plan.penalties), n)
     for trial in material.trials:
-        path = _fit(material.plan, trial.fit)
-        priors = _priors(material.plan, trial.fit)
-        for r in range(len(PENALTIES)):
+        path, priors = _fit(plan, trial.fit), _priors(plan, trial.fit)
+        for r in range(len(plan.penalties)):
             network = path.network([r] * n, [r] * n)
-            for said in _walked(material.plan, priors, network, trial.compare):
+            for said in _walked(plan, priors, network, trial.compare):
                 comparing.add(r, said)
     return comparing.compared()
 
@@ -305,7 +373,7 @@ def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
     samples = [Sample(rows=s.rows_at(t.at), label=t.label, scaled=t.scaled) for s, t in found]
     return fit_path(
         pool(samples),
-        PENALTIES,
+        plan.penalties,
         columns_of(plan.spec, is_mirrored=plan.is_mirrored, core=plan.core, unread=plan.unread),
     )
 

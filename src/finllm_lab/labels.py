@@ -32,6 +32,16 @@ BOOK_HORIZONS: Final = tuple(
     )
     for seconds in (0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0)
 )
+STOCK_HORIZONS: Final = tuple(
+    Horizon(
+        name=f"{seconds}s",
+        ns=seconds * NS_PER_S,
+        nominal_s=float(seconds),
+        band="half_spread",
+    )
+    for seconds in (1, 5, 10, 30, 60)
+)
+"""Half a spread is a quarter of a move on stocks with a wide tick: most of a minute leaves them flat."""
 BAR_HORIZONS: Final = (
     Horizon(name="1bar", ns=NS_PER_HOUR, events=1, nominal_s=3_600.0, band="sigma"),
     Horizon(name="1d", ns=24 * NS_PER_HOUR, events=7, nominal_s=25_200.0, band="sigma"),

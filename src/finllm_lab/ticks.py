@@ -54,19 +54,21 @@ GRID_NS: Final = 100 * NS_PER_MS
 CACHE: Final = Path.home() / ".cache" / "finllm" / "sessions"
 FOLDER: Final = "orderbook"
 
-TICK_TAPES: Final = (
-    *(
-        Tape(
-            name=f"2013-10-{day}",
-            files=tuple(f"us_ticks/{symbol}_201310{day}_{kind}" for kind in ("quote", "trade")),
-            use="train" if day != "10" else "validate",
-        )
-        for day in ("07", "08", "09", "10")
-        for symbol in ("aig", "bac")
-    ),
-    Tape(name="2012-06-21", files=("lobster/AMZN_20120621_message_L1",), use="train"),
+STOCK_TAPES: Final = tuple(
+    Tape(
+        name=f"2013-10-{day}",
+        files=tuple(f"us_ticks/{symbol}_201310{day}_{kind}" for kind in ("quote", "trade")),
+        use="train" if day != "10" else "validate",
+    )
+    for day in ("07", "08", "09", "10")
+    for symbol in ("aig", "bac")
 )
-"""QuantConnect/Lean's days (Apache-2.0), and LOBSTER's sample (no licence stated: never in a package)."""
+"""Days of QuantConnect/Lean (Apache-2.0)."""
+LOBSTER_TAPE: Final = Tape(
+    name="2012-06-21", files=("lobster/AMZN_20120621_message_L1",), use="train"
+)
+"""LOBSTER's sample: no licence stated, so never in a package."""
+TICK_TAPES: Final = (*STOCK_TAPES, LOBSTER_TAPE)
 
 _QUOTE_FIELDS, _TRADE_FIELDS = (5, 5, 7, 8), (3, 3, 5, 6)
 """How many fields are numbers, which is the exchange, which the flag, how many a line has at least."""

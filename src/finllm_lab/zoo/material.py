@@ -13,7 +13,7 @@ from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.labels import BOOK_HORIZONS
 from finllm_lab.manifest import recordings
 from finllm_lab.tapes import BINANCE, BOOK_TAPES, Session, Tape, book_sessions, tape_paths
-from finllm_lab.ticks import CACHE, FOLDER, TICK_TAPES, tick_sessions
+from finllm_lab.ticks import CACHE, FOLDER, STOCK_TAPES, tick_sessions
 from finllm_lab.training import Columns, columns_of
 from finllm_lab.zoo.parts import Part, parts_of
 
@@ -51,7 +51,7 @@ def material(data: Path, asked: Asked) -> Material:
         sessions = [session for tape in tapes for session in _book(data, tape)]
     elif asked.on == TICKS:
         # LOBSTER's sample states no licence: nothing chosen on it may be shipped.
-        tapes, folder, end = TICK_TAPES[:-1], FOLDER, ".csv.gz"
+        tapes, folder, end = STOCK_TAPES, FOLDER, ".csv.gz"
         cache = CACHE if asked.is_cached else None
         sessions = tick_sessions(data, tapes, grid_ns=asked.grid_ns, cache=cache)
     else:
