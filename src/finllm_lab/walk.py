@@ -276,7 +276,9 @@ def _widths(manifest: Manifest, points: _Points) -> Array:
     for h, prior in enumerate(manifest.priors):
         counted = np.concatenate([[0], np.cumsum(found.label[:, h] >= 0)])
         known = np.searchsorted(found.seen_at[:, h], found.at, side="right")
-        earned = np.maximum(0, counted[known] - counted[since]) * weight_of(prior, learning)
+        # Added up one by one, as the edge does: rounding is part of what it says.
+        sums = np.cumsum(np.full(len(counted), weight_of(prior, learning)))
+        earned = np.concatenate([[0.0], sums])[np.maximum(0, counted[known] - counted[since])]
         left = learning.widen_n / (learning.widen_n + earned)
         steps = np.round((learning.widen - 1.0) * left * WIDTH_STEP) / WIDTH_STEP
         widths[:, h] = np.where(points.switches > 0, 1.0 + steps, 1.0)

@@ -1,34 +1,44 @@
-"""`finllm_lab evaluate`: walk the training tapes, score, write the report; exit 3 where an alarm stands."""
+"""`finllm_lab evaluate`: walk tapes, score, write the report; exit 3 where an alarm stands."""
 
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final
 
 import msgspec
-import numpy as np
 import typer
 
 from finllm.domain.errors import InputError
-from finllm.runtime.tally import Tally
+from finllm.edge.artifact import SHIPPED, read_manifest
 from finllm_lab.evaluation.alarms import AUC_LEAD, SKILL_LOW
-from finllm_lab.evaluation.leaks import hunt_features, hunt_walk
-from finllm_lab.evaluation.records import Hunt
+from finllm_lab.evaluation.heard import SETS, TRAIN, VALIDATE, hear
 from finllm_lab.evaluation.report import Verdict, report
-from finllm_lab.experiments import FILE
-from finllm_lab.tapes import BOOK_TAPES, Session, between, book_sessions, frame_sessions, tape_paths
+from finllm_lab.experiments import FILE, open_validation
 
-HUNTED_FRAMES: Final = 20_000
-"""Frames of each tape that a hunt rebuilds at every cut."""
-CUTS: Final = 8
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TRAIN: "Evaluation on the training tapes (in sample: the models were fitted on them)",
+        VALIDATE: "Evaluation on the validation part: days that nothing was fitted or chosen on",
+    }
+)
 
 
 def evaluate(
     data: Annotated[
         Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")
     ] = Path("../shared/data"),
+    split: Annotated[
+        str,
+        typer.Option(
+            help="`train` (in sample), or `validate`: opens that part, which is counted and logged."
+        ),
+    ] = TRAIN,
     model: Annotated[
-        Path | None,
-        typer.Option("--model", help="Folder of the artifact. Default: the shipped one."),
+        list[str] | None,
+        typer.Option(
+            help="SET=FOLDER, the artifact for `book` or `stock`. Default: the shipped ones.",
+            metavar="SET=FOLDER",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Where to write the page.")] = Path(
         "runs/evaluation.html"
@@ -44,19 +54,54 @@ def evaluate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
-    """Score the edge on its training tapes; write one page that holds every figure and plot.
+    """Score the edge on recorded tapes; write one page that holds every figure and plot.
 
     A figure too good to be true raises a leak alarm: the report is still written, and the exit code is 3
     until a hunt has ended in a waiver with its reason.
+
+    Example: finllm_lab evaluate --split validate --model book=models/mine --out mine.html
     """
     reasons = reasons_of(waive or [])
-    verdict = _training(data, model, out, reasons, record, hunt=hunt)
+    models = models_of(model or [])
+    if split == VALIDATE:
+        for name, folder in models.items():
+            open_validation(name, f"evaluate {read_manifest(folder).version}", file=record)
+    heard = [hear(data, name, folder, split, is_hunted=hunt) for name, folder in models.items()]
+    verdict = report(
+        [said for one in heard for said in one.said],
+        out,
+        title=TITLES[split],
+        hunts=[found for one in heard for found in one.hunts],
+        waivers=reasons,
+        record_file=record,
+    )
     if as_json:
         typer.echo(msgspec.json.encode(verdict.evaluation).decode())
     else:
         typer.echo("\n".join(in_words(verdict)))
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)
+
+
+def models_of(named: list[str]) -> dict[str, Path]:
+    """Return the artifact's folder of each set of tapes; where none is named, the shipped ones.
+
+    Raises:
+        InputError: If a set is unknown, or one is not written as SET=FOLDER.
+    """
+    if not named:
+        return {name: SHIPPED[name] for name in SETS if name in SHIPPED}
+    found = {}
+    for one in named:
+        name, mark, folder = one.partition("=")
+        if name not in SETS or not mark:
+            raise InputError(
+                "no set of tapes is called so",
+                place=f"--model {one}",
+                mend=f"Sets: {', '.join(SETS)}.",
+            )
+        found[name] = Path(folder)
+    return found
 
 
 def reasons_of(waivers: list[str]) -> dict[str, str]:
@@ -86,61 +131,3 @@ def in_words(verdict: Verdict) -> list[str]:
         *lines,
         f"{len(verdict.evaluation.datasets)} data sets scored; report in {verdict.page}",
     ]
-
-
-def _training(
-    data: Path, model: Path | None, out: Path, reasons: dict[str, str], record: Path, *, hunt: bool
-) -> Verdict:
-    """Walk the training tapes of the book model and report."""
-    from finllm.edge.artifact import SHIPPED, load_artifact
-    from finllm_lab.edge import BOOK_PLAN
-    from finllm_lab.walk import walk
-
-    artifact = load_artifact(model or SHIPPED["book"], spec=BOOK_PLAN.spec)
-    said, hunts = [], []
-    for tape in BOOK_TAPES:
-        if tape.use != "train":
-            continue
-        sessions = book_sessions(tape.name, tape_paths(data, tape))
-        for session in sessions:
-            said += walk(session, artifact, BOOK_PLAN.grid_ns)
-        if hunt:
-            hunts.append(_hunt_tape(tape.name, tape_paths(data, tape)))
-            hunts.append(
-                hunt_walk(
-                    lambda part: walk(part, artifact, BOOK_PLAN.grid_ns),
-                    _beginning(sessions[0]),
-                    dataset=f"{tape.name} {sessions[0].instrument}",
-                    cuts=CUTS,
-                    rng=np.random.default_rng(0),
-                )
-            )
-    return report(
-        said,
-        out,
-        title="Evaluation on the training tapes (in sample: the shipped model was fitted on them)",
-        hunts=hunts,
-        waivers=reasons,
-        record_file=record,
-    )
-
-
-def _hunt_tape(name: str, paths: list[Path]) -> Hunt:
-    from finllm.features.book_spec import BOOK_SPEC
-    from finllm.market.tape import read_chain
-
-    return hunt_features(
-        lambda frames: frame_sessions(name, frames),
-        list(islice(read_chain(paths, Tally()), HUNTED_FRAMES)),
-        BOOK_SPEC,
-        dataset=name,
-        cuts=CUTS,
-        rng=np.random.default_rng(0),
-    )
-
-
-def _beginning(session: Session) -> Session:
-    """Return the first rows, as many as a hunt rebuilds at every cut."""
-    ts = session.heads["ts_recv"]
-    last = ts[min(HUNTED_FRAMES, len(ts)) - 1]
-    return between(session, int(ts[0]), int(last) + 1)
