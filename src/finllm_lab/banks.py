@@ -155,7 +155,7 @@ def _write(folder: Path, rule: RegimeRule, on: _Fitted) -> None:
     rows, label = on.rows, on.label
     sample = Sample(rows=rows, label=label[:, None], scaled=np.zeros((len(rows), 1)))
     columns = columns_of(on.spec, is_mirrored=True, core=("obi_1",), unread=on.unread)
-    network = fit_path(sample, (on.penalty,), columns).network([0], [0])
+    network = fit_path(sample, (on.penalty,), columns).network([(0,)], [(0,)])
     share = np.maximum(0.002, np.bincount(label, minlength=3) / len(label))
     share /= share.sum()
     prior = HorizonPrior(

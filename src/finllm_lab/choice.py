@@ -6,7 +6,7 @@ climatology. Where nothing beats climatology there, the horizon abstains. Each p
 goes on the record. Knows nothing of files.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -28,21 +28,21 @@ Array = NDArray[np.float64]
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What is decided about one horizon."""
 
-    classes: int
-    """Index of the penalty on the classes' weights."""
-    quantiles: int
+    classes: tuple[int, ...]
+    """Penalties whose fits of the classes are averaged."""
+    quantiles: tuple[int, ...]
     trust_p: float
     """Share of the model in the probabilities; 0 = it abstains."""
     trust_q: float
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """Losses over climatology's of everything that was tried, each mean over what was left out."""
+    """Losses over climatology's of everything that was tried."""
 
     log: Array
-    """float64 [R, T, H], by penalty, trust and horizon."""
+    """float64 [S, R, T, H], by what was left out, penalty, trust and horizon."""
     pinball: Array
-    """float64 [R, T, H]."""
+    """float64 [S, R, T, H]."""
 
 
 class Comparing:
@@ -50,24 +50,21 @@ class Comparing:
 
     Args:
         n_penalties: How many are tried.
-        n_horizons: How many horizons are chosen for.
     """
 
-    def __init__(self, n_penalties: int, n_horizons: int) -> None:
-        shape = (n_penalties, len(TRUSTS), n_horizons)
-        self._log, self._pinball, self._n = np.zeros(shape), np.zeros(shape), np.zeros(n_penalties)
+    def __init__(self, n_penalties: int) -> None:
+        self._log: list[list[Array]] = [[] for _ in range(n_penalties)]
+        self._pinball: list[list[Array]] = [[] for _ in range(n_penalties)]
 
     def add(self, penalty: int, said: Sequence[Said]) -> None:
         """Take in what was said over one recording that was left out, at full trust, by horizon."""
-        self._n[penalty] += 1
-        for h, one in enumerate(said):
-            self._log[penalty, :, h] += _log_ratios(one)
-            self._pinball[penalty, :, h] += _pinball_ratios(one)
+        self._log[penalty].append(np.stack([_log_ratios(one) for one in said], axis=1))
+        self._pinball[penalty].append(np.stack([_pinball_ratios(one) for one in said], axis=1))
 
     def compared(self) -> Compared:
-        """Return the means."""
-        n = self._n[:, None, None]
-        return Compared(log=self._log / n, pinball=self._pinball / n)
+        """Return what was gathered."""
+        log, pinball = (np.array(one).swapaxes(0, 1) for one in (self._log, self._pinball))
+        return Compared(log=log, pinball=pinball)
 
 
 def _log_ratios(said: Said) -> Array:
@@ -94,26 +91,49 @@ def chosen(
     compared: Compared,
     horizons: Sequence[Horizon],
     penalties: Sequence[Penalty],
-    abstains: Sequence[str],
+    most_trust: Mapping[str, float],
     say: Say,
 ) -> list[Choice]:
-    """Return what did best at each horizon; one that abstains from the first is not asked."""
+    """Return what is decided for each horizon.
+
+    Fits no worse than the best by more than one standard error of their difference over what was left out
+    are averaged: few recordings cannot tell them apart. The trust is the least that will do by the same rule
+    (Hastie, Tibshirani & Friedman 2009, section 7.10).
+
+    Args:
+        compared: What was tried.
+        horizons: Shortest first.
+        penalties: In the order of `compared`.
+        most_trust: Largest share of the model by horizon, where less than all is decided beforehand.
+        say: Told what was found.
+    """
     choices = []
     for h, horizon in enumerate(horizons):
         picked = []
         for what, ratios in (("log", compared.log), ("pinball", compared.pinball)):
-            r, t = divmod(int(np.argmin(ratios[:, :, h])), len(TRUSTS))
-            gain = 1.0 - float(ratios[r, t, h])
-            if horizon.name in abstains or gain < LEAST_GAIN:
-                r, t = 0, 0
-            picked.append((r, TRUSTS[t]))
+            near = np.flatnonzero(_is_near_best(ratios[:, :, -1, h]))
+            near = near[near > 0] if (near > 0).any() else near
+            pooled = ratios[:, near, :, h].mean(axis=1)
+            t = int(np.argmax(_is_near_best(pooled)))
+            gain = 1.0 - float(pooled[:, t].mean())
+            trust = min(TRUSTS[t], most_trust.get(horizon.name, 1.0)) if gain >= LEAST_GAIN else 0.0
+            picked.append((tuple(near.tolist()) if trust else (0,), trust))
+            full = 100 * (1 - ratios[:, :, -1, h].mean(axis=0))
             say(
-                f"{horizon.name} {what}: penalty {penalties[r]}, trust {TRUSTS[t]:g}; over climatology"
-                f" {100 * gain:.1f} %; at full trust by penalty"
-                f" {(100 * (1 - ratios[:, -1, h])).round(1).tolist()}"
+                f"{horizon.name} {what}: penalties {', '.join(str(penalties[r]) for r in near)}; trust"
+                f" {trust:g}; over climatology {100 * gain:.1f} %; at full trust by penalty"
+                f" {full.round(1).tolist()}"
             )
         (classes, trust_p), (quantiles, trust_q) = picked
         choices.append(
             Choice(classes=classes, quantiles=quantiles, trust_p=trust_p, trust_q=trust_q)
         )
     return choices
+
+
+def _is_near_best(ratios: Array) -> NDArray[np.bool_]:
+    """Return which columns of float64 [S, K] are within one standard error of the best."""
+    behind = ratios - ratios[:, [int(np.argmin(ratios.mean(axis=0)))]]
+    error = behind.std(axis=0, ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else 0.0
+    is_near: NDArray[np.bool_] = behind.mean(axis=0) <= error
+    return is_near

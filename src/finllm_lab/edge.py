@@ -6,10 +6,11 @@ walk itself, calibration and baselines included. The validation part is opened o
 figures on the card. Knows nothing of how rows or labels are made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -97,8 +98,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that may speak alone where little can be learnt."""
     unread: tuple[str, ...] = ()
     """Columns that scale or qualify others and must not speak for themselves."""
-    abstains: tuple[str, ...] = ()
-    """Horizons at which nothing is claimed, decided before anything is fitted."""
+    most_trust: Mapping[str, float] = MappingProxyType({})
+    """Largest share of the model by horizon, decided before anything is fitted; 0 = it abstains."""
     is_mirrored: bool
     grid_ns: int
     fit_grid_ns: int
@@ -128,7 +129,8 @@ BOOK_PLAN: Final = Plan(
         "trade_rate_2s",
         "event_rate_2s",
     ),
-    abstains=("30s",),  # a session holds sixteen of them
+    # Five minutes hold sixty outcomes of 5 s that do not overlap and ten of 30 s: little can be told.
+    most_trust=MappingProxyType({"5s": 0.5, "10s": 0.5, "30s": 0.0}),
     unread=("sigma", "lead_known"),  # the year, and in training the same as the instrument
     is_mirrored=True,
     grid_ns=GRID_NS,
@@ -324,7 +326,7 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         The manifest as written.
     """
     plan = material.plan
-    choices = chosen(_compared(material), plan.horizons, plan.penalties, plan.abstains, say)
+    choices = chosen(_compared(material), plan.horizons, plan.penalties, plan.most_trust, say)
     chosen_network = _fit(plan, material.fit).network(
         [choice.classes for choice in choices], [choice.quantiles for choice in choices]
     )
@@ -347,8 +349,10 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
 
 def _in_words(penalties: Sequence[Penalty], horizon: Horizon, choice: Choice) -> str:
     said = [
-        f"{what} penalty {penalties[penalty]}, trust {trust:g}" if trust else f"{what} abstain"
-        for what, penalty, trust in (
+        f"{what} penalties {', '.join(str(penalties[r]) for r in near)}, trust {trust:g}"
+        if trust
+        else f"{what} abstain"
+        for what, near, trust in (
             ("classes", choice.classes, choice.trust_p),
             ("quantiles", choice.quantiles, choice.trust_q),
         )
@@ -359,11 +363,11 @@ def _in_words(penalties: Sequence[Penalty], horizon: Horizon, choice: Choice) ->
 def _compared(material: Build) -> Compared:
     """Return how each penalty did on what was left out."""
     plan, n = material.plan, len(material.plan.horizons)
-    comparing = Comparing(len(plan.penalties), n)
+    comparing = Comparing(len(plan.penalties))
     for trial in material.trials:
         path, priors = _fit(plan, trial.fit), _priors(plan, trial.fit)
         for r in range(len(plan.penalties)):
-            network = path.network([r] * n, [r] * n)
+            network = path.network([(r,)] * n, [(r,)] * n)
             for said in _walked(plan, priors, network, trial.compare):
                 comparing.add(r, said)
     return comparing.compared()

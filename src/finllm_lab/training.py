@@ -99,15 +99,17 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     dead_zone: Array
     """float64 [R, H]: quantiles smaller than this are nought."""
 
-    def network(self, classes: Sequence[int], quantiles: Sequence[int]) -> Network:
-        """Return the network with one penalty chosen per horizon, for classes and for quantiles."""
+    def network(
+        self, classes: Sequence[Sequence[int]], quantiles: Sequence[Sequence[int]]
+    ) -> Network:
+        """Return the network of penalties chosen per horizon, for classes and quantiles, averaged."""
         n_horizons = self.weights.shape[2]
         chosen = np.zeros(self.weights.shape[1:])
         dead = np.zeros((n_horizons, 8))
         for h in range(n_horizons):
-            chosen[:, h, :3] = self.weights[classes[h], :, h, :3]
-            chosen[:, h, 3:] = self.weights[quantiles[h], :, h, 3:]
-            dead[h, 3:] = self.dead_zone[quantiles[h], h]
+            chosen[:, h, :3] = self.weights[list(classes[h]), :, h, :3].mean(axis=0)
+            chosen[:, h, 3:] = self.weights[list(quantiles[h]), :, h, 3:].mean(axis=0)
+            dead[h, 3:] = self.dead_zone[list(quantiles[h]), h].mean()
         return Network(
             centre=_rounded(self.centre),
             spread=_rounded(self.spread),

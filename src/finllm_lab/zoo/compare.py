@@ -85,7 +85,7 @@ class Zoo:
     def linear_graph(self, sample: Sample) -> bytes:
         """Return the pooled linear network fitted on a sample, as ONNX bytes."""
         path = fit_path(sample, (Penalty(self._ridge),), self._columns)
-        first = [0] * sample.label.shape[1]
+        first = [(0,)] * sample.label.shape[1]
         return graph_of(path.network(first, first))
 
     def tree_graph(self, parts: Sequence[Part]) -> bytes:
@@ -144,7 +144,7 @@ class Zoo:
 
     def _largest(self, sample: Sample) -> NDArray[np.bool_]:
         """Return the quarter of the columns that move the linear network's logits most, bool [F]."""
-        first = [0] * sample.label.shape[1]
+        first = [(0,)] * sample.label.shape[1]
         path = fit_path(sample, (Penalty(self._ridge),), self._columns)
         weights = path.network(first, first).weights
         n = sample.rows.shape[1]

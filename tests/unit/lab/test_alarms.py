@@ -51,7 +51,7 @@ def fitted(seed: int, *, planted: bool = False, shuffled: bool = False, seconds:
     )
     sample = Sample(rows=rows[:N], label=label[:N, None], scaled=value[:N, None])
     path = fit_path(sample, (Penalty(0.001),), columns_of(spec, is_mirrored=True, core=()))
-    graph = graph_of(path.network([0], [0]))
+    graph = graph_of(path.network([(0,)], [(0,)]))
     model = OnnxModel(graph, n_features=2, spec_hash="", horizons=BOOK_HORIZONS[:1], version="")
     raw = model.infer(rows[N:])[:, 0]
     honest = make_said(N, seed=seed, seconds=seconds)

@@ -56,7 +56,7 @@ def test_an_unread_column_moves_no_claim() -> None:
     fresh = _sample(50, 1).rows
     other = fresh.copy()
     other[:, 2] += 3.0
-    network = path.network([1], [1])
+    network = path.network([(1,)], [(1,)])
     assert np.array_equal(_served(network, fresh), _served(network, other))
     assert not np.array_equal(
         _served(network, fresh), _served(network, fresh + np.array([1.0, 0.0, 0.0]))
@@ -66,8 +66,8 @@ def test_an_unread_column_moves_no_claim() -> None:
 def test_a_fit_beats_climatology_on_rows_that_it_never_saw() -> None:
     path = fit_path(_sample(8_000, 0), (PRIOR_ONLY, Penalty(0.001)), COLUMNS)
     fresh = _sample(8_000, 1)
-    raw = _served(path.network([1], [1]), fresh.rows)
-    flat = _served(path.network([0], [0]), fresh.rows)
+    raw = _served(path.network([(1,)], [(1,)]), fresh.rows)
+    flat = _served(path.network([(0,)], [(0,)]), fresh.rows)
     label, y = fresh.label[:, 0], fresh.scaled[:, 0]
     assert _log_loss(raw[:, :3], label) < 0.93 * _log_loss(flat[:, :3], label)
     for j, level in enumerate((0.1, 0.25, 0.5, 0.75, 0.9)):
@@ -84,20 +84,22 @@ def test_labels_that_mean_nothing_teach_nothing() -> None:
     path = fit_path(shuffled, (PRIOR_ONLY, Penalty(0.01)), COLUMNS)
     fresh = _sample(4_000, 3)
     label = rng.permutation(fresh.label[:, 0])
-    said = _log_loss(_served(path.network([1], [1]), fresh.rows)[:, :3], label)
-    prior = _log_loss(_served(path.network([0], [0]), fresh.rows)[:, :3], label)
+    said = _log_loss(_served(path.network([(1,)], [(1,)]), fresh.rows)[:, :3], label)
+    prior = _log_loss(_served(path.network([(0,)], [(0,)]), fresh.rows)[:, :3], label)
     assert said > prior - 0.001
 
 
 def test_where_only_the_core_may_speak_no_other_column_does() -> None:
-    network = fit_path(_sample(3_000, 0), (Penalty(0.01, is_core=True),), COLUMNS).network([0], [0])
+    network = fit_path(_sample(3_000, 0), (Penalty(0.01, is_core=True),), COLUMNS).network(
+        [(0,)], [(0,)]
+    )
     weights = network.weights.reshape(2, 3, -1)
     assert np.abs(weights[:, 0]).max() > 0.01
     assert not weights[:, 1:].any()
 
 
 def test_a_mirrored_book_gets_the_mirrored_claim() -> None:
-    network = fit_path(_sample(3_000, 0), (Penalty(0.01),), COLUMNS).network([0], [0])
+    network = fit_path(_sample(3_000, 0), (Penalty(0.01),), COLUMNS).network([(0,)], [(0,)])
     rows = _sample(50, 9).rows
     mirrored = rows * np.array([-1.0, 1.0, 1.0])
     a, b = _served(network, rows), _served(network, mirrored)

@@ -109,7 +109,7 @@ def test_soft_labels_that_are_the_labels_teach_the_same() -> None:
     soft = np.eye(3)[np.maximum(sample.label, 0)]
     taught = Sample(rows=sample.rows, label=sample.label, scaled=sample.scaled, soft=soft)
     graphs = [
-        graph_of(fit_path(one, (Penalty(0.01),), COLUMNS).network([0], [0]))
+        graph_of(fit_path(one, (Penalty(0.01),), COLUMNS).network([(0,)], [(0,)]))
         for one in (sample, taught)
     ]
     assert graphs[0] == graphs[1]
