@@ -21,6 +21,8 @@ TRUSTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the model in what is said that are tried, the rest being climatology."""
 LEAST_GAIN: Final = 0.002
 """A horizon that gains less than this share over climatology abstains."""
+NEAR: Final = 0.01
+"""Differences below this share of climatology's loss are no news on a handful of recordings."""
 Say = Callable[[str], None]
 Array = NDArray[np.float64]
 
@@ -96,9 +98,9 @@ def chosen(
 ) -> list[Choice]:
     """Return what is decided for each horizon.
 
-    Fits no worse than the best by more than one standard error of their difference over what was left out
-    are averaged: few recordings cannot tell them apart. The trust is the least that will do by the same rule
-    (Hastie, Tibshirani & Friedman 2009, section 7.10).
+    Fits no worse than the best by more than one standard error of their difference over what was left out,
+    or by more than `NEAR`, are averaged: few recordings cannot tell them apart. The trust is the least
+    that will do by the same rule (Hastie, Tibshirani & Friedman 2009, section 7.10).
 
     Args:
         compared: What was tried.
@@ -117,10 +119,10 @@ def chosen(
             t = int(np.argmax(_is_near_best(pooled)))
             gain = 1.0 - float(pooled[:, t].mean())
             trust = min(TRUSTS[t], most_trust.get(horizon.name, 1.0)) if gain >= LEAST_GAIN else 0.0
-            picked.append((tuple(near.tolist()) if trust else (0,), trust))
+            picked.append((tuple(int(r) for r in near) if trust else (0,), trust))
             full = 100 * (1 - ratios[:, :, -1, h].mean(axis=0))
             say(
-                f"{horizon.name} {what}: penalties {', '.join(str(penalties[r]) for r in near)}; trust"
+                f"{horizon.name} {what}: penalties {', '.join(str(penalties[int(r)]) for r in near)}; trust"
                 f" {trust:g}; over climatology {100 * gain:.1f} %; at full trust by penalty"
                 f" {full.round(1).tolist()}"
             )
@@ -132,8 +134,8 @@ def chosen(
 
 
 def _is_near_best(ratios: Array) -> NDArray[np.bool_]:
-    """Return which columns of float64 [S, K] are within one standard error of the best."""
+    """Return which columns of float64 [S, K] are within one standard error, or `NEAR`, of the best."""
     behind = ratios - ratios[:, [int(np.argmin(ratios.mean(axis=0)))]]
     error = behind.std(axis=0, ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else 0.0
-    is_near: NDArray[np.bool_] = behind.mean(axis=0) <= error
+    is_near: NDArray[np.bool_] = behind.mean(axis=0) <= np.maximum(error, NEAR)
     return is_near

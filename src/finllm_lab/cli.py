@@ -45,22 +45,16 @@ def _say(line: str) -> None:
 
 
 @train.command("book")
-def book(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> None:
+def book(data: Data = DATA, out: Out = None) -> None:
     """Fit the order-book model (0.1 s to 30 s) on the Binance tapes of 2023-04 and 2024-07.
 
-    Penalties are chosen by leaving one session out. The same tapes give the same artifact.
+    What is decided is decided by leaving one recording out. The same tapes give the same artifact.
     """
-    from finllm.edge.artifact import SHIPPED, load_artifact
+    from finllm.edge.artifact import SHIPPED
     from finllm_lab import edge
 
     folder = out or SHIPPED["book"]
     manifest = edge.build(edge.book_build(data), folder, _say)
-    if validate:
-        artifact = load_artifact(folder, spec=edge.BOOK_PLAN.spec)
-        sessions = edge.book_validation(data)
-        scores = edge.score_lines(artifact, sessions, edge.BOOK_PLAN.grid_ns)
-        manifest = edge.add_scores(folder, edge.BOOK_PLAN.spec, scores)
-        typer.echo("\n".join(scores))
     typer.echo(f"{manifest.version} in {folder}")
 
 

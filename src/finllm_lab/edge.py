@@ -126,9 +126,7 @@ BOOK_PLAN: Final = Plan(
         "log_queue_ratio",
         "ofi_500ms",
         "ofi_2s",
-        "trade_rate_2s",
-        "event_rate_2s",
-    ),
+    ),  # no levels: how busy a book is tells one instrument from another
     # Five minutes hold sixty outcomes of 5 s that do not overlap and ten of 30 s: little can be told.
     most_trust=MappingProxyType({"5s": 0.5, "10s": 0.5, "30s": 0.0}),
     unread=("sigma", "lead_known"),  # the year, and in training the same as the instrument
@@ -286,15 +284,6 @@ def bar_build(data: Path) -> Build:
     compare = tuple(_span(session, "2015-01-01", "2015-08-01") for session in sessions)
     trial = Trial(fit=fit, compare=compare)
     return Build(plan=BAR_PLAN, fit=fit, trials=(trial,), files=(_signed(data / BARS),))
-
-
-def book_validation(data: Path) -> list[Session]:
-    """Read the validation tapes of the book model. To be opened for the last figures only."""
-    found = []
-    for tape in BOOK_TAPES:
-        if tape.use == "validate":
-            found += book_sessions(tape.name, tape_paths(data, tape))
-    return found
 
 
 def bar_validation(data: Path) -> list[Session]:

@@ -8,10 +8,14 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
+from finllm.audit.scorecard import ALL, Interval
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import SHIPPED, read_manifest
+from finllm.features.book_spec import BOOK_SPEC
+from finllm_lab.edge import add_scores
 from finllm_lab.evaluation.alarms import AUC_LEAD, SKILL_LOW
 from finllm_lab.evaluation.heard import SETS, TRAIN, VALIDATE, hear
+from finllm_lab.evaluation.records import Evaluation
 from finllm_lab.evaluation.report import Verdict, report
 from finllm_lab.experiments import FILE, open_validation
 
@@ -52,6 +56,9 @@ def evaluate(
     hunt: Annotated[
         bool, typer.Option("--hunt", help="Also hunt for look-ahead: rebuild from truncated tapes.")
     ] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Put the pooled figures on the models' cards.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
     """Score the edge on recorded tapes; write one page that holds every figure and plot.
@@ -75,6 +82,10 @@ def evaluate(
         waivers=reasons,
         record_file=record,
     )
+    if card:
+        for folder in models.values():
+            version = read_manifest(folder).version
+            add_scores(folder, BOOK_SPEC, on_card(verdict.evaluation, version, split))
     if as_json:
         typer.echo(msgspec.json.encode(verdict.evaluation).decode())
     else:
@@ -131,3 +142,26 @@ def in_words(verdict: Verdict) -> list[str]:
         *lines,
         f"{len(verdict.evaluation.datasets)} data sets scored; report in {verdict.page}",
     ]
+
+
+def on_card(found: Evaluation, version: str, split: str) -> tuple[str, ...]:
+    """Return the pooled figures of a model, a line a horizon."""
+    return tuple(
+        f"{split}, {one.name}, {row.horizon}: log skill over climatology"
+        f" {_percent(row.skill.climatology, row.interval.climatology)}, EWMA"
+        f" {_percent(row.skill.ewma, row.interval.ewma)}, imbalance"
+        f" {_percent(row.skill.obi, row.interval.obi)}; pinball skill over climatology"
+        f" {_percent(row.skill_crps.climatology, row.interval_crps.climatology)}; ECE {row.ece:.3f}"
+        f" (perfect {row.ece_perfect:.3f}); n {row.n}, effective {row.n_eff}, {row.n_blocks} blocks of"
+        f" {row.block_s:g} s{', tentative' if row.tentative else ''}"
+        for one in found.datasets
+        if version in one.models
+        for row in one.rows
+        if row.instrument == ALL and row.regime == ALL
+    )
+
+
+def _percent(share: float | None, span: Interval | None) -> str:
+    if share is None:
+        return "none"
+    return f"{100 * share:.1f} %" + (f" [{100 * span[0]:.1f}, {100 * span[1]:.1f}]" if span else "")

@@ -5,19 +5,23 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from finllm.domain.errors import InputError
 from finllm.domain.spec import Feature, FeatureSpec
+from finllm.edge.artifact import SHIPPED
 from finllm.edge.onnx import OnnxModel
 from finllm_lab.evaluation import cli as evaluation_cli
 from finllm_lab.evaluation.cli import in_words, reasons_of
+from finllm_lab.evaluation.heard import Heard
 from finllm_lab.evaluation.records import Fault, Hunt
 from finllm_lab.evaluation.report import STOPPED, evaluate, report
 from finllm_lab.experiments import experiments, record
 from finllm_lab.export import graph_of
 from finllm_lab.labels import BOOK_HORIZONS
 from finllm_lab.training import Penalty, Sample, columns_of, fit_path
+from finllm_lab.walk import Said
 from said import make_said, normal_claim
 
 N = 3_000
@@ -186,12 +190,31 @@ def test_a_look_ahead_that_was_found_stops_everything_and_cannot_be_waived(tmp_p
         run(tmp_path, [fitted(0)], hunts=[hunt], waivers={"2024-07": "please"})
 
 
-def test_the_command_exits_with_three_where_an_alarm_stands(tmp_path: Path, monkeypatch) -> None:
+def _evaluated(folder: Path, said: Said, monkeypatch: pytest.MonkeyPatch, *more: str) -> Result:
     from finllm_lab.cli import app
 
+    heard = Heard(said=[said], hunts=[])
+    monkeypatch.setattr(evaluation_cli, "hear", lambda *_, **__: heard)
+    named = ["--out", str(folder / "page.html"), "--record", str(folder / "experiments.jsonl")]
+    shipped = f"book={SHIPPED['book']}"
+    return CliRunner().invoke(app, ["evaluate", "--json", "--model", shipped, *named, *more])
+
+
+def test_the_command_exits_with_three_where_an_alarm_stands(tmp_path: Path, monkeypatch) -> None:
     for said, code in ((make_said(600, voice="leak"), 3), (fitted(0), 0)):
-        verdict = run(tmp_path, [said])
-        monkeypatch.setattr(evaluation_cli, "_training", lambda *_, v=verdict, **__: v)
-        shown = CliRunner().invoke(app, ["evaluate", "--json"])
+        shown = _evaluated(tmp_path, said, monkeypatch)
         assert shown.exit_code == code
         assert msgspec.json.decode(shown.stdout)["datasets"][0]["name"] == "binance"
+
+
+def test_the_validation_part_is_opened_three_times_and_each_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        assert _evaluated(tmp_path, fitted(0), monkeypatch, "--split", "validate").exit_code == 0
+    refused = _evaluated(tmp_path, fitted(0), monkeypatch, "--split", "validate")
+    assert isinstance(refused.exception, InputError)
+    assert "opened 3 times" in str(refused.exception)
+    found = experiments(tmp_path / "experiments.jsonl")
+    assert [one.kind for one in found] == ["opening"] * 3
+    assert _evaluated(tmp_path, fitted(0), monkeypatch).exit_code == 0
