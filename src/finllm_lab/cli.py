@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,15 +60,28 @@ def book(data: Data = DATA, out: Out = None) -> None:
 
 @train.command("stock")
 def stock(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")], data: Data = DATA
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    data: Data = DATA,
+    model: Annotated[
+        Literal["linear", "trees"],
+        typer.Option(help="What speaks for the classes; quantiles are linear."),
+    ] = "linear",
 ) -> None:
     """Fit the model of US stocks (1 s to 60 s) on AIG and BAC of 7 to 9 October 2013.
 
-    Penalties are chosen by leaving the last day out. The same days give the same artifact.
+    Penalties and trust are chosen by leaving the last day out. The same days give the same artifact. Trees
+    need the `zoo` extra, are heavier and better.
+
+    Example: finllm_lab train stock --model trees --out models/stock
     """
     from finllm_lab import edge
 
-    manifest = edge.build(edge.stock_build(data), out, _say)
+    material = edge.stock_build(data)
+    manifest = edge.build(material, out, _say)
+    if model == "trees":
+        from finllm_lab.zoo.stock import with_trees
+
+        manifest = with_trees(material, out, _say)
     typer.echo(f"{manifest.version} in {out}")
 
 

@@ -159,7 +159,7 @@ STOCK_PLAN: Final = Plan(
     learning=Learning(
         refit_ns=60 * NS_PER_S,
         grid_s=1.0,
-        prior_n=100.0,
+        prior_n=20.0,  # a stock never seen gains 2 to 3 points of skill over 100; the others lose nothing
         baseline_prior_n=60.0,
         half_life_n=2_000.0,
     ),
@@ -321,7 +321,7 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
     )
     priors = tuple(
         msgspec.structs.replace(prior, trust_p=choice.trust_p, trust_q=choice.trust_q)
-        for prior, choice in zip(_priors(plan, material.fit), choices, strict=True)
+        for prior, choice in zip(priors_for(plan, material.fit), choices, strict=True)
     )
     lines = tuple(
         _in_words(plan.penalties, *pair) for pair in zip(plan.horizons, choices, strict=True)
@@ -354,7 +354,7 @@ def _compared(material: Build) -> Compared:
     plan, n = material.plan, len(material.plan.horizons)
     comparing = Comparing(len(plan.penalties))
     for trial in material.trials:
-        path, priors = _fit(plan, trial.fit), _priors(plan, trial.fit)
+        path, priors = _fit(plan, trial.fit), priors_for(plan, trial.fit)
         for r in range(len(plan.penalties)):
             network = path.network([(r,)] * n, [(r,)] * n)
             for said in _walked(plan, priors, network, trial.compare):
@@ -371,7 +371,8 @@ def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
     )
 
 
-def _priors(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> tuple[HorizonPrior, ...]:
+def priors_for(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> tuple[HorizonPrior, ...]:
+    """Return what a plan's artifact believes before the first outcome, one prior a horizon."""
     return priors_of(
         plan.horizons,
         found,

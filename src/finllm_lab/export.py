@@ -138,6 +138,8 @@ def write_graph(folder: Path, manifest: Manifest, graph: bytes, weights: bytes =
     (folder / MODEL_FILE).write_bytes(graph)
     if weights:
         (folder / WEIGHTS_FILE).write_bytes(weights)
+    else:
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
     (folder / MANIFEST_FILE).write_bytes(text + b"\n")
     return complete

@@ -9,10 +9,17 @@ import pytest
 from finllm_lab.export import graph_of
 from finllm_lab.training import Penalty, Sample, fit_path, pool
 from finllm_lab.zoo.compare import PLAIN, Zoo, compare
-from finllm_lab.zoo.graphs import claims_of, softmax
+from finllm_lab.zoo.graphs import claims_of, softmax, with_logits
 from finllm_lab.zoo.parts import Part, gain, leave_one_out, pooled, scored
 from finllm_lab.zoo.smaller import dynamic_int8, narrowed, pruned, static_int8
-from finllm_lab.zoo.trees import SETTINGS, fit_trees, mirrored
+from finllm_lab.zoo.trees import (
+    SETTINGS,
+    fit_trees,
+    fit_turned_trees,
+    mirrored,
+    turned,
+    turned_nodes,
+)
 from zoo_market import COLUMNS, HORIZONS, N_ROUNDS, QUICK, N, part_of
 
 needs_trees = pytest.mark.skipif(find_spec("lightgbm") is None, reason="the zoo's extra")
@@ -102,6 +109,39 @@ def test_the_tree_graph_says_what_the_trees_say(zoo: Zoo, parts: list[Part]) -> 
     table = lightgbm.Dataset(both.rows[known], both.label[known, 0], params=dict(SETTINGS))
     own = lightgbm.train(dict(SETTINGS), table, N_ROUNDS).predict(fresh, num_threads=1)
     assert np.abs(claims_of(graph, fresh)[:, 0] - own).max() < 1e-5
+
+
+@needs_trees
+def test_a_mirrored_row_gets_the_mirrored_claim_of_turned_trees(
+    linear: bytes, parts: list[Part]
+) -> None:
+    import lightgbm
+
+    sample, odd = pooled(parts), COLUMNS.odd
+    ensembles = fit_turned_trees(sample, odd, 0, n_rounds=N_ROUNDS)
+    graph = with_logits(linear, *turned_nodes(ensembles, odd, 0))
+    fresh = part_of(9).sample
+    claims = claims_of(graph, fresh.rows)[:, 0]
+    mirror = claims_of(graph, fresh.rows * np.where(odd, -1.0, 1.0))[:, 0]
+    assert np.abs(claims - mirror[:, ::-1]).max() < 1e-15
+    assert np.ptp(claims[:, 2] - claims[:, 0]) > 0.3  # they do speak of direction
+    # Turned back, they are what LightGBM itself says of turned rows.
+    own, known = turned(sample, odd, 0), sample.label[:, 0] >= 0
+    table = lightgbm.Dataset(own.rows[known], own.label[known, 0], params=dict(SETTINGS))
+    said = lightgbm.train(dict(SETTINGS), table, N_ROUNDS).predict(
+        turned(fresh, odd, 0).rows, num_threads=1
+    )
+    is_turned = fresh.rows[:, :1] < 0.0
+    assert np.abs(np.where(is_turned, said[:, ::-1], said) - claims).max() < 1e-5
+
+
+def test_turning_twice_is_turning_once() -> None:
+    once = turned(part_of(4).sample, COLUMNS.odd, 0)
+    twice = turned(once, COLUMNS.odd, 0)
+    assert (once.rows[:, 0] >= 0.0).all()
+    assert once.rows.tobytes() == twice.rows.tobytes()
+    assert once.label.tobytes() == twice.label.tobytes()
+    assert once.scaled.tobytes() == twice.scaled.tobytes()
 
 
 def test_soft_labels_that_are_the_labels_teach_the_same() -> None:
