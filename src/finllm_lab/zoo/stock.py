@@ -43,7 +43,7 @@ def with_trees(material: Build, folder: Path, say: Say, *, n_rounds: int = N_ROU
     plan = material.plan
     linear = load_artifact(folder, spec=plan.spec).manifest
     quantiles = (folder / MODEL_FILE).read_bytes()
-    comparing = Comparing(1, len(plan.horizons))
+    comparing = Comparing(1)
     for trial in material.trials:
         say("trees, leaving " + ", ".join(sorted({session.name for session in trial.compare})))
         graph = _graph(plan, [session for session, _ in trial.fit], quantiles, n_rounds)
@@ -56,7 +56,7 @@ def with_trees(material: Build, folder: Path, say: Say, *, n_rounds: int = N_ROU
             for session in trial.compare:
                 comparing.add(0, walk(session, artifact, plan.grid_ns))
     # Pinball is not looked at: the linear quantiles have seen the day, and were chosen without it before.
-    losses = comparing.compared().log[0]
+    losses = comparing.compared().log[:, 0].mean(axis=0)
     trusts = [
         0.0 if 1.0 - losses[:, h].min() < LEAST_GAIN else TRUSTS[int(np.argmin(losses[:, h]))]
         for h in range(len(plan.horizons))
