@@ -198,11 +198,11 @@ def test_a_worker_that_is_never_idle_is_not_taken_for_silent(
     artifact: Artifact, entries: np.ndarray
 ) -> None:
     """Fewer rows than one would think to count by, for longer than the time-out."""
-    edge = IsolatedEdge(SHIPPED["book"], stall_ns=1_000_000_000)
+    edge = IsolatedEdge(SHIPPED["book"], stall_ns=3_000_000_000)
     edge.start()
     try:
         edge.set_parameters(0, EdgeSession(alone(artifact), BOOK_SPEC, "x:Y").parameters)
-        end = time.monotonic() + 3.0
+        end = time.monotonic() + 5.0
         while time.monotonic() < end:
             edge.put(0, entries[0])
             time.sleep(0.02)
