@@ -35,7 +35,9 @@ Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and t
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]
 Validate = Annotated[
     bool,
-    typer.Option("--validate", help="Open the validation part and put its scores on the card."),
+    typer.Option(
+        "--validate", help="Open the validation part, on record; put its scores on the card."
+    ),
 ]
 DATA = Path("../shared/data")
 
@@ -93,10 +95,12 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     """
     from finllm.edge.artifact import SHIPPED, load_artifact
     from finllm_lab import edge
+    from finllm_lab.experiments import open_validation
 
     folder = out or SHIPPED["bar"]
     manifest = edge.build(edge.bar_build(data), folder, _say)
     if validate:
+        open_validation("bar", f"train bar --validate, {manifest.version}")
         artifact = load_artifact(folder, spec=edge.BAR_PLAN.spec)
         scores = edge.score_lines(
             artifact, edge.bar_validation(data), 0, since=edge.BAR_VALIDATION_FROM
