@@ -2,8 +2,9 @@
 
 Recordings are left out in turn, the rest is fitted along the path of penalties, and what an edge with
 that fit would have said over the one left out (calibration and references included) is scored against
-climatology. Where nothing beats climatology there, the horizon abstains. Each penalty tried is a trial and
-goes on the record. Knows nothing of files.
+climatology. Where nothing beats climatology there, the horizon abstains. Quantiles of its own a model says
+only where they beat those that its classes imply. Each penalty tried is a trial and goes on the record.
+Knows nothing of files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,9 @@ from finllm_lab.training import Penalty
 from finllm_lab.walk import P_FLOOR, Said, pinball_of
 
 TRUSTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the model in what is said that are tried, the rest being climatology."""
+"""Shares of the model in what is said that are tried."""
 LEAST_GAIN: Final = 0.002
-"""A horizon that gains less than this share over climatology abstains."""
+"""What gains less than this share is not let speak."""
 NEAR: Final = 0.01
 """Differences below this share of climatology's loss are no news on a handful of recordings."""
 Say = Callable[[str], None]
@@ -28,45 +29,51 @@ Array = NDArray[np.float64]
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """What is decided about one horizon."""
+    """What is decided about the classes, or the quantiles, of one horizon."""
 
-    classes: tuple[int, ...]
-    """Penalties whose fits of the classes are averaged."""
-    quantiles: tuple[int, ...]
-    trust_p: float
-    """Share of the model in the probabilities; 0 = it abstains."""
-    trust_q: float
-
-
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """Losses over climatology's of everything that was tried."""
-
-    log: Array
-    """float64 [S, R, T, H], by what was left out, penalty, trust and horizon."""
-    pinball: Array
-    """float64 [S, R, T, H]."""
+    penalties: tuple[int, ...]
+    """Those whose fits are averaged."""
+    trust: float
+    """Share of the model; 0 = classes abstain, and quantiles are those that the classes imply."""
 
 
 class Comparing:
-    """Gathers what each penalty comes to.
+    """Gathers what each penalty comes to on what was left out.
 
     Args:
         n_penalties: How many are tried.
     """
 
     def __init__(self, n_penalties: int) -> None:
-        self._log: list[list[Array]] = [[] for _ in range(n_penalties)]
-        self._pinball: list[list[Array]] = [[] for _ in range(n_penalties)]
+        self._held: list[list[Array]] = [[] for _ in range(n_penalties)]
 
-    def add(self, penalty: int, said: Sequence[Said]) -> None:
-        """Take in what was said over one recording that was left out, at full trust, by horizon."""
-        self._log[penalty].append(np.stack([_log_ratios(one) for one in said], axis=1))
-        self._pinball[penalty].append(np.stack([_pinball_ratios(one) for one in said], axis=1))
+    def add(self, penalty: int, ratios: Array) -> None:
+        """Take in one recording's ratios, float64 [T, H]."""
+        self._held[penalty].append(ratios)
 
-    def compared(self) -> Compared:
-        """Return what was gathered."""
-        log, pinball = (np.array(one).swapaxes(0, 1) for one in (self._log, self._pinball))
-        return Compared(log=log, pinball=pinball)
+    def ratios(self) -> Array:
+        """Return losses over climatology's: by what was left out, penalty, trust and horizon.
+
+        Returns:
+            float64 [S, R, T, H].
+        """
+        return np.array(self._held).swapaxes(0, 1)
+
+
+def class_ratios(said: Sequence[Said]) -> Array:
+    """Return log losses over climatology's, float64 [T, H], of what was said at full trust."""
+    return np.stack([_log_ratios(one) for one in said], axis=1)
+
+
+def quantile_ratios(said: Sequence[Said], implied: Sequence[Said]) -> Array:
+    """Return pinball losses over climatology's, float64 [T, H].
+
+    Args:
+        said: With the model's own quantiles alone, by horizon.
+        implied: The same with those that its classes imply.
+    """
+    pairs = zip(said, implied, strict=True)
+    return np.stack([_pinball_ratios(one, other) for one, other in pairs], axis=1)
 
 
 def _log_ratios(said: Said) -> Array:
@@ -80,17 +87,17 @@ def _log_ratios(said: Said) -> Array:
     return ratios
 
 
-def _pinball_ratios(said: Said) -> Array:
-    edge, climatology = said.q[:, 0], said.q[:, 1]
+def _pinball_ratios(said: Said, implied: Said) -> Array:
+    climatology = pinball_of(said.q[:, 1], said.return_bps).mean()
     losses = [
-        pinball_of(trust * edge + (1.0 - trust) * climatology, said.return_bps).mean()
+        pinball_of(trust * said.q[:, 0] + (1.0 - trust) * implied.q[:, 0], said.return_bps).mean()
         for trust in TRUSTS
     ]
-    return np.array(losses) / losses[0] if losses[0] > 0.0 else np.ones(len(TRUSTS))
+    return np.array(losses) / climatology if climatology > 0.0 else np.ones(len(TRUSTS))
 
 
 def chosen(
-    compared: Compared,
+    ratios: Array,
     horizons: Sequence[Horizon],
     penalties: Sequence[Penalty],
     most_trust: Mapping[str, float],
@@ -103,32 +110,29 @@ def chosen(
     that will do by the same rule (Hastie, Tibshirani & Friedman 2009, section 7.10).
 
     Args:
-        compared: What was tried.
+        ratios: float64 [S, R, T, H], losses over climatology's.
         horizons: Shortest first.
-        penalties: In the order of `compared`.
+        penalties: In the order of `ratios`.
         most_trust: Largest share of the model by horizon, where less than all is decided beforehand.
         say: Told what was found.
     """
     choices = []
     for h, horizon in enumerate(horizons):
-        picked = []
-        for what, ratios in (("log", compared.log), ("pinball", compared.pinball)):
-            near = np.flatnonzero(_is_near_best(ratios[:, :, -1, h]))
-            near = near[near > 0] if (near > 0).any() else near
-            pooled = ratios[:, near, :, h].mean(axis=1)
-            t = int(np.argmax(_is_near_best(pooled)))
-            gain = 1.0 - float(pooled[:, t].mean())
-            trust = min(TRUSTS[t], most_trust.get(horizon.name, 1.0)) if gain >= LEAST_GAIN else 0.0
-            picked.append((tuple(int(r) for r in near) if trust else (0,), trust))
-            full = 100 * (1 - ratios[:, :, -1, h].mean(axis=0))
-            say(
-                f"{horizon.name} {what}: penalties {', '.join(str(penalties[int(r)]) for r in near)}; trust"
-                f" {trust:g}; over climatology {100 * gain:.1f} %; at full trust by penalty"
-                f" {full.round(1).tolist()}"
-            )
-        (classes, trust_p), (quantiles, trust_q) = picked
+        near = np.flatnonzero(_is_near_best(ratios[:, :, -1, h]))
+        near = near[near > 0] if (near > 0).any() else near
+        pooled = ratios[:, near, :, h].mean(axis=1)
+        t = int(np.argmax(_is_near_best(pooled)))
+        gained = 1.0 - float(pooled[:, t].mean() / pooled[:, 0].mean())
+        trust = min(TRUSTS[t], most_trust.get(horizon.name, 1.0)) if gained >= LEAST_GAIN else 0.0
+        full = 100 * (1 - ratios[:, :, -1, h].mean(axis=0))
+        least = 100 * (1 - pooled[:, 0].mean())
+        say(
+            f"{horizon.name}: penalties {', '.join(str(penalties[int(r)]) for r in near)}; trust"
+            f" {trust:g}; over climatology {100 * (1.0 - float(pooled[:, t].mean())):.1f} %; without"
+            f" trust {least:.1f}; at full trust by penalty {full.round(1).tolist()}"
+        )
         choices.append(
-            Choice(classes=classes, quantiles=quantiles, trust_p=trust_p, trust_q=trust_q)
+            Choice(penalties=tuple(int(r) for r in near) if trust else (0,), trust=trust)
         )
     return choices
 

@@ -96,6 +96,7 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     from finllm.edge.artifact import SHIPPED, load_artifact
     from finllm_lab import edge
     from finllm_lab.experiments import open_validation
+    from finllm_lab.export import put_scores
 
     folder = out or SHIPPED["bar"]
     manifest = edge.build(edge.bar_build(data), folder, _say)
@@ -105,7 +106,7 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
         scores = edge.score_lines(
             artifact, edge.bar_validation(data), 0, since=edge.BAR_VALIDATION_FROM
         )
-        manifest = edge.add_scores(folder, edge.BAR_PLAN.spec, scores)
+        manifest = put_scores(folder, scores)
         typer.echo("\n".join(scores))
     typer.echo(f"{manifest.version} in {folder}")
 

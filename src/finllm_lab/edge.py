@@ -7,11 +7,10 @@ figures on the card. Knows nothing of how rows or labels are made.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,7 +31,7 @@ from finllm.edge.artifact import (
 from finllm.edge.linear import Network
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
-from finllm_lab.choice import Choice, Compared, Comparing, chosen
+from finllm_lab.choice import Choice, Comparing, chosen, class_ratios, quantile_ratios
 from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
 from finllm_lab.labels import (
     BAR_HORIZONS,
@@ -42,7 +41,7 @@ from finllm_lab.labels import (
     Targets,
     targets,
 )
-from finllm_lab.manifest import checked
+from finllm_lab.manifest import checked, hash_of
 from finllm_lab.priors import priors_of
 from finllm_lab.regimes.rules import load_rule
 from finllm_lab.tapes import (
@@ -85,6 +84,7 @@ PENALTIES: Final = (
 )
 """Penalties tried, strongest first."""
 Say = Callable[[str], None]
+Array = NDArray[np.float64]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,7 +300,7 @@ def _span(session: Session, start: str, end: str) -> Session:
 
 
 def _signed(path: Path) -> str:
-    return f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()}"
+    return f"{path.name} sha256:{hash_of(path)}"
 
 
 def build(material: Build, out: Path, say: Say) -> Manifest:
@@ -315,16 +315,30 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         The manifest as written.
     """
     plan = material.plan
-    choices = chosen(_compared(material), plan.horizons, plan.penalties, plan.most_trust, say)
-    chosen_network = _fit(plan, material.fit).network(
-        [choice.classes for choice in choices], [choice.quantiles for choice in choices]
+    say("classes")
+    tried = [_Tried(_fit(plan, t.fit), priors_for(plan, t.fit), t.compare) for t in material.trials]
+    classes = chosen(
+        _classes_compared(plan, tried), plan.horizons, plan.penalties, plan.most_trust, say
     )
-    priors = tuple(
-        msgspec.structs.replace(prior, trust_p=choice.trust_p, trust_q=choice.trust_q)
-        for prior, choice in zip(priors_for(plan, material.fit), choices, strict=True)
+    say("quantiles")
+    quantiles = chosen(
+        _quantiles_compared(plan, tried, classes),
+        plan.horizons,
+        plan.penalties,
+        plan.most_trust,
+        say,
+    )
+    network = _fit(plan, material.fit).network(
+        [choice.penalties for choice in classes], [choice.penalties for choice in quantiles]
+    )
+    priors = _trusted(
+        priors_for(plan, material.fit),
+        [choice.trust for choice in classes],
+        [choice.trust for choice in quantiles],
     )
     lines = tuple(
-        _in_words(plan.penalties, *pair) for pair in zip(plan.horizons, choices, strict=True)
+        _in_words(plan.penalties, *three)
+        for three in zip(plan.horizons, classes, quantiles, strict=True)
     )
     card = Card(
         data=material.files,
@@ -333,33 +347,68 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         scores=(),
         limits=plan.limits + lines,
     )
-    return _write(plan, priors, chosen_network, card, out)
+    return _write(plan, priors, network, card, out)
 
 
-def _in_words(penalties: Sequence[Penalty], horizon: Horizon, choice: Choice) -> str:
+def _in_words(
+    penalties: Sequence[Penalty], horizon: Horizon, classes: Choice, quantiles: Choice
+) -> str:
     said = [
-        f"{what} penalties {', '.join(str(penalties[r]) for r in near)}, trust {trust:g}"
-        if trust
-        else f"{what} abstain"
-        for what, near, trust in (
-            ("classes", choice.classes, choice.trust_p),
-            ("quantiles", choice.quantiles, choice.trust_q),
+        f"{what} penalties {', '.join(str(penalties[r]) for r in choice.penalties)}, trust"
+        f" {choice.trust:g}"
+        if choice.trust
+        else f"{what} {otherwise}"
+        for what, choice, otherwise in (
+            ("classes", classes, "abstain"),
+            ("quantiles", quantiles, "follow the classes"),
         )
     ]
     return f"{horizon.name}: {'; '.join(said)}"
 
 
-def _compared(material: Build) -> Compared:
-    """Return how each penalty did on what was left out."""
-    plan, n = material.plan, len(material.plan.horizons)
-    comparing = Comparing(len(plan.penalties))
-    for trial in material.trials:
-        path, priors = _fit(plan, trial.fit), priors_for(plan, trial.fit)
+class _Tried(NamedTuple):
+    """What was fitted without a recording, and that recording."""
+
+    path: FitPath
+    priors: tuple[HorizonPrior, ...]
+    sessions: Sequence[Session]
+
+
+def _classes_compared(plan: Plan, tried: Sequence[_Tried]) -> Array:
+    """Return how each penalty's classes did on what was left out; see `Comparing.ratios`."""
+    n, comparing = len(plan.horizons), Comparing(len(plan.penalties))
+    for one in tried:
         for r in range(len(plan.penalties)):
-            network = path.network([(r,)] * n, [(r,)] * n)
-            for said in _walked(plan, priors, network, trial.compare):
-                comparing.add(r, said)
-    return comparing.compared()
+            network = one.path.network([(r,)] * n, [(r,)] * n)
+            for said in _walked(plan, one.priors, network, one.sessions):
+                comparing.add(r, class_ratios(said))
+    return comparing.ratios()
+
+
+def _quantiles_compared(plan: Plan, tried: Sequence[_Tried], choices: Sequence[Choice]) -> Array:
+    """Return how each penalty's quantiles did, pooled with what the chosen classes imply."""
+    n, comparing = len(plan.horizons), Comparing(len(plan.penalties))
+    classes, trusts = [c.penalties for c in choices], [c.trust for c in choices]
+    for one in tried:
+        silent = _trusted(one.priors, trusts, [0.0] * n)
+        implied = _walked(plan, silent, one.path.network(classes, [(0,)] * n), one.sessions)
+        alone = _trusted(one.priors, trusts, [1.0] * n)
+        for r in range(len(plan.penalties)):
+            network = one.path.network(classes, [(r,)] * n)
+            for said, other in zip(
+                _walked(plan, alone, network, one.sessions), implied, strict=True
+            ):
+                comparing.add(r, quantile_ratios(said, other))
+    return comparing.ratios()
+
+
+def _trusted(
+    priors: Sequence[HorizonPrior], trusts_p: Sequence[float], trusts_q: Sequence[float]
+) -> tuple[HorizonPrior, ...]:
+    return tuple(
+        msgspec.structs.replace(prior, trust_p=trust_p, trust_q=trust_q)
+        for prior, trust_p, trust_q in zip(priors, trusts_p, trusts_q, strict=True)
+    )
 
 
 def _fit(plan: Plan, found: Sequence[tuple[Session, Targets]]) -> FitPath:
@@ -448,13 +497,3 @@ def _line(what: str, log: NDArray[np.float64], pinball: NDArray[np.float64]) -> 
         f"{what} n={len(log)} log skill % climatology {against[0]:.1f} ewma {against[1]:.1f}"
         f" obi {against[2]:.1f}; pinball skill % climatology {width[0]:.1f} ewma {width[1]:.1f}"
     )
-
-
-def add_scores(folder: Path, spec: FeatureSpec, scores: tuple[str, ...]) -> Manifest:
-    """Write validation figures into an artifact's card; the version stays."""
-    from finllm.edge.artifact import MODEL_FILE
-
-    manifest = load_artifact(folder, spec=spec).manifest
-    card = msgspec.structs.replace(manifest.card, scores=scores)
-    graph = (folder / MODEL_FILE).read_bytes()
-    return write_artifact(folder, msgspec.structs.replace(manifest, card=card), graph)

@@ -22,6 +22,7 @@ from finllm.edge.artifact import (
     WEIGHTS_FILE,
     Card,
     Manifest,
+    read_manifest,
 )
 from finllm.edge.linear import CLIP, Network, packed
 
@@ -140,6 +141,26 @@ def write_graph(folder: Path, manifest: Manifest, graph: bytes, weights: bytes =
         (folder / WEIGHTS_FILE).write_bytes(weights)
     else:
         (folder / WEIGHTS_FILE).unlink(missing_ok=True)
-    text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
-    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+    _write_manifest(folder, complete)
     return complete
+
+
+def put_scores(folder: Path, scores: tuple[str, ...]) -> Manifest:
+    """Write figures into an artifact's card, whatever serves it; nothing else of it changes.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ArtifactError: If there is no manifest to read.
+    """
+    manifest = read_manifest(folder)
+    card = msgspec.structs.replace(manifest.card, scores=scores)
+    complete = msgspec.structs.replace(manifest, card=card)
+    _write_manifest(folder, complete)
+    return complete
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    (folder / MANIFEST_FILE).write_bytes(text + b"\n")

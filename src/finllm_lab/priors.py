@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
-from finllm.edge.artifact import HorizonPrior, RegimeRule
+from finllm.edge.artifact import FLAT_SIZES, KNOTS, MOVE_SIZES, HorizonPrior, RegimeRule, Sizes
 from finllm.edge.fitting import fit_deviation, fit_three_way
 from finllm_lab.labels import Targets
 from finllm_lab.tapes import Session
@@ -44,10 +44,12 @@ def priors_of(
     label = np.concatenate([t.label for _, t in found])
     scaled = np.concatenate([t.scaled for _, t in found])
     band = np.concatenate([t.band_bps for _, t in found])
+    size = np.abs(np.concatenate([t.return_bps for _, t in found]))
     priors = []
     for h, horizon in enumerate(horizons):
         known = label[:, h] >= 0
         y, x, r = label[known, h], column[known], scaled[known, h]
+        y_known, bands = y, size[known, h] / np.maximum(band[known, h], 1e-9)
         if is_mirrored:
             y, x, r = np.concatenate([y, 2 - y]), np.concatenate([x, -x]), np.concatenate([r, -r])
         unit = ewma[known] * math.sqrt(horizon.nominal_s)
@@ -57,6 +59,8 @@ def priors_of(
                 tilt_c=_tilt_c(label[known, h], np.abs(scaled[known, h]), band[known, h]),
                 climatology=_frequencies(y),
                 climatology_q=_quantiles(r),
+                move_sizes=_sizes(bands[y_known != 1], MOVE_SIZES),
+                flat_sizes=(0.0, *_sizes(bands[y_known == 1], FLAT_SIZES)[1:]),
                 baseline_logit=_logit(x, y),
                 ewma_scale=_ewma_scale(label[known, h], band[known, h], unit),
             )
@@ -77,6 +81,14 @@ def _frequencies(label: NDArray[np.int64]) -> tuple[float, float, float]:
 def _quantiles(scaled: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
     a, b, c, d, e = (_round(q) for q in np.quantile(scaled, LEVELS))
     return a, b, c, d, e
+
+
+def _sizes(bands: NDArray[np.float64], otherwise: Sizes) -> Sizes:
+    """Return sizes at `KNOTS`, in half-widths of the band; another law where there are none."""
+    if not len(bands):
+        return otherwise
+    a, b, c, d, e, f, g, h = (_round(q) for q in np.quantile(bands, KNOTS))
+    return a, b, c, d, e, f, g, h
 
 
 def _ewma_scale(

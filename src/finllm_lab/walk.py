@@ -17,7 +17,7 @@ from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import Flag
 from finllm.edge.artifact import Artifact, Manifest, RegimeRule
-from finllm.edge.baselines import Baselines, refer, weight_of
+from finllm.edge.baselines import SIZES, Baselines, implied_all, refer, weight_of
 from finllm.edge.calibration import OFFSET, SCALE, TURN, WIDTH, Calibration
 from finllm.edge.regime import watch, watch_words
 from finllm.edge.resolved import Resolved
@@ -260,7 +260,11 @@ class _Edge:
         prior, width = self._priors[h], self._widths[stretch, h, None]
         p[:, 0] = p[:, 1] + (said - p[:, 1]) * prior.trust_p / width
         lines = lines[:, 2:3] + (lines - lines[:, 2:3]) * width
-        q[:, 0] = prior.trust_q * lines + (1.0 - prior.trust_q) * q[:, 1]
+        rest = q[:, 1]
+        if prior.trust_p > 0.0:
+            rest = np.empty(lines.shape)
+            implied_all(p[:, 0], x[:, 3], self._baselines.tables[h, SIZES:], rest)
+        q[:, 0] = prior.trust_q * lines + (1.0 - prior.trust_q) * rest
         dumb = ~np.isfinite(raw).all(axis=1)
         p[dumb, 0], q[dumb, 0] = p[dumb, 1], q[dumb, 1]
         return p, q

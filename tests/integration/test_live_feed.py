@@ -128,10 +128,11 @@ def test_while_too_many_frames_wait_the_venue_waits_and_is_not_silent() -> None:
             [stream(venue.port, "A")], max_waiting=1_000, reconnect_after_s=10.0, clock=clock
         ) as feed,
     ):
+        until(lambda: feed.waiting >= 1_000)
         seen = -1
         while seen != sent[0]:
             seen = sent[0]
-            time.sleep(0.4 if seen else 0.01)
+            time.sleep(0.4)
         assert 1_000 <= seen < n_frames // 2  # the rest of what was sent lies in the kernel
         assert 1_000 <= feed.waiting < 1_100
         clock.skip(40.0)

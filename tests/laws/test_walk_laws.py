@@ -71,14 +71,17 @@ def _row_by_row(session: Session, artifact: Artifact) -> list[list[tuple[float, 
     return found
 
 
-def _artifact(tmp: object, spec: FeatureSpec, **learning: float) -> Artifact:
+def _artifact(
+    tmp: object,
+    spec: FeatureSpec,
+    trusts_q: tuple[float, float, float] = (1.0, 0.75, 0.0),
+    **learning: float,
+) -> Artifact:
     manifest = manifest_of(spec)
     rule = msgspec.to_builtins(manifest.learning) | {"refit_ns": 5 * 10**9} | learning
     priors = tuple(
         msgspec.structs.replace(prior, trust_p=trust_p, trust_q=trust_q)
-        for prior, trust_p, trust_q in zip(
-            manifest.priors, (1.0, 0.5, 0.0), (1.0, 0.75, 0.0), strict=True
-        )
+        for prior, trust_p, trust_q in zip(manifest.priors, (1.0, 0.5, 0.0), trusts_q, strict=True)
     )
     manifest = msgspec.structs.replace(
         manifest, priors=priors, learning=msgspec.convert(rule, Learning)
@@ -87,12 +90,18 @@ def _artifact(tmp: object, spec: FeatureSpec, **learning: float) -> Artifact:
     return load_artifact(tmp, spec=spec)
 
 
-@pytest.mark.parametrize(("widen", "seed"), [(1.0, 1), (2.0, 2), (2.0, 3)])
+@pytest.mark.parametrize(
+    ("widen", "seed", "trusts_q"),
+    [(1.0, 1, (1.0, 0.75, 0.0)), (2.0, 2, (0.0, 0.0, 0.0)), (2.0, 3, (0.5, 0.25, 0.0))],
+)
 def test_a_walk_says_what_the_edge_says_row_by_row(
-    tmp_path_factory: pytest.TempPathFactory, widen: float, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    widen: float,
+    seed: int,
+    trusts_q: tuple[float, float, float],
 ) -> None:
     artifact = _artifact(
-        tmp_path_factory.mktemp("toy"), SPEC, half_life_n=20.0, widen=widen, widen_n=5.0
+        tmp_path_factory.mktemp("toy"), SPEC, trusts_q, half_life_n=20.0, widen=widen, widen_n=5.0
     )
     session = _session(seed)
     wanted = _row_by_row(session, artifact)

@@ -34,6 +34,16 @@ SHIPPED: Final[Mapping[str, Path]] = MappingProxyType(
 """The artifacts in this package, by name."""
 
 
+KNOTS: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
+"""Shares of a class's returns at which their sizes are known."""
+Sizes = tuple[float, float, float, float, float, float, float, float]
+"""Sizes of returns at `KNOTS`, in half-widths of the flat band."""
+MOVE_SIZES: Final[Sizes] = (1.0, 1.1, 1.29, 1.69, 2.39, 3.3, 4.51, 5.61)
+"""Of an exponential tail beyond the band."""
+FLAT_SIZES: Final[Sizes] = KNOTS
+"""Of a uniform law within the band."""
+
+
 class HorizonPrior(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is believed of one horizon before any outcome of the day."""
 
@@ -56,10 +66,14 @@ class HorizonPrior(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """First calibration: multiplies log(p_up / p_down)."""
     width_scale: float = 1.0
     """First calibration: multiplies each quantile's deviation from the median."""
+    move_sizes: Sizes = MOVE_SIZES
+    """Of returns that left the band, on the training tapes."""
+    flat_sizes: Sizes = FLAT_SIZES
+    """Of those that did not; from nought."""
     trust_p: float = 1.0
     """Share of the model in what is said, the rest being climatology; 0 = it abstains."""
     trust_q: float = 1.0
-    """The same of each quantile."""
+    """Share of the model's own quantiles, the rest being what the probabilities imply."""
 
 
 class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

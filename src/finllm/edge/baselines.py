@@ -2,7 +2,8 @@
 
 Climatology (class frequencies, expanding; empirical quantiles of the remembered returns), a
 zero-mean normal law on an exponentially weighted volatility, and a logistic on touch imbalance alone
-(on bars on the last return). Each starts from the artifact's prior and is refitted on labels resolved
+(on bars on the last return). With them goes what sizes returns have within each class, by which class
+probabilities imply quantiles. Each starts from the artifact's prior and is refitted on labels resolved
 by then: a static reference would flatter any model that adapts. Knows nothing of the model.
 
 Source:
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS, Reference
 from finllm.domain.units import NS_PER_S
-from finllm.edge.artifact import HorizonPrior, Learning
+from finllm.edge.artifact import KNOTS, HorizonPrior, Learning
 from finllm.edge.fitting import fit_deviation, fit_three_way, fit_width, normal_tail
 from finllm.edge.resolved import BAND, COLUMN, LABEL, RETURN, SCALE, Resolved, spacing_ns
 from finllm.runtime.kernels import kernel
@@ -50,9 +51,14 @@ def kept_weight(prior: HorizonPrior, learning: Learning) -> float:
     return weight_of(prior, learning, spacing_ns(prior.horizon.ns) / NS_PER_S)
 
 
-# What `refer` reads of one horizon, float64 [20].
+# What `refer` reads of one horizon, float64 [20]; behind it what `implied` reads, float64 [34].
 CLIMATE, THETA, CLASS_SCALE, WIDTH_SCALE, SHARE, EMPIRICAL_Q, PRIOR_Q = 0, 3, 7, 8, 9, 10, 15
-TABLE: Final = 20
+SIZES: Final = 20
+SIZES_WIDTH: Final = 2 + 4 * len(KNOTS)
+TABLE: Final = SIZES + SIZES_WIDTH
+# Offsets behind `SIZES`, each for returns that left the band and then for those that did not: the weight of
+# what was seen; its sizes at `KNOTS`, bps; the prior's, in bands.
+SEEN_SIZES, FIRST_SIZES = 2, 2 + 2 * len(KNOTS)
 # What it reads of one row, float64 [4].
 COLUMN_X, UNIT_X, EWMA_X, BAND_X = range(4)
 
@@ -88,6 +94,59 @@ def refer(
             q[i, 1, j] = x[i, 2] * table[8] * NORMAL[j]
 
 
+@kernel
+def _size(share: float, inside: int, band_bps: float, sizes: NDArray[np.float64]) -> float:
+    """Return the size below which a share of the returns lies that left the band, or did not, bps."""
+    k = 0
+    while k < 6 and share >= KNOTS[k + 1]:
+        k += 1
+    along = (share - KNOTS[k]) / (KNOTS[k + 1] - KNOTS[k])
+    seen, first = 2 + 8 * inside + k, 18 + 8 * inside + k
+    saw = sizes[seen] + along * (sizes[seen + 1] - sizes[seen])
+    thought = (sizes[first] + along * (sizes[first + 1] - sizes[first])) * band_bps
+    size = sizes[inside] * saw + (1.0 - sizes[inside]) * thought
+    return min(size, band_bps) if inside else max(size, band_bps)
+
+
+@kernel
+def implied(
+    level: float, down: float, flat: float, band_bps: float, sizes: NDArray[np.float64]
+) -> float:
+    """Return the quantile that class probabilities imply, bps: climatology's law within each class.
+
+    Where the classes are climatology's, so is the quantile, up and down taken alike; between two levels it
+    cannot cross, because what left the band is larger than it and what did not is smaller.
+
+    Args:
+        level: Of the quantile, 0 to 1.
+        down: Probability of a fall below the band.
+        flat: Probability of staying within it.
+        band_bps: Half-width of the band.
+        sizes: float64 [34], what is known of returns' sizes; a table's part from `SIZES` on.
+    """
+    side, inside = 2.0 * (level - down) / flat - 1.0, 1
+    share = abs(side)
+    if level < down:
+        share, inside = 1.0 - level / down, 0
+    elif level > down + flat:
+        share, inside = 1.0 - (1.0 - level) / (1.0 - down - flat), 0
+    size: float = _size(share, inside, band_bps, sizes)
+    return size if side > 0.0 else -size
+
+
+@kernel
+def implied_all(
+    p: NDArray[np.float64],
+    band_bps: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    q: NDArray[np.float64],
+) -> None:
+    """Fill q float64 [n, 5] with what p [n, 3] and bands [n] imply at `LEVELS`; see `implied`."""
+    for i in range(p.shape[0]):
+        for j in range(5):
+            q[i, j] = implied(LEVELS[j], p[i, 0], p[i, 1], band_bps[i], sizes)
+
+
 class Baselines:
     """The three references of one instrument at every horizon.
 
@@ -99,6 +158,7 @@ class Baselines:
     def __init__(self, priors: Sequence[HorizonPrior], learning: Learning) -> None:
         self._priors = tuple(priors)
         self._strength = learning.baseline_prior_n
+        self._size_strength = learning.prior_n
         self._weights = [weight_of(prior, learning) for prior in priors]
         self._kept_weights = [kept_weight(prior, learning) for prior in priors]
         self._counts = np.zeros((len(priors), 3), dtype=np.int64)
@@ -112,11 +172,14 @@ class Baselines:
                     0.0,
                     *(0.0,) * 5,
                     *prior.climatology_q,
+                    *(0.0,) * FIRST_SIZES,
+                    *prior.move_sizes,
+                    *prior.flat_sizes,
                 )
                 for prior in priors
             ]
         )
-        """What was learnt as of the last refit, float64 [H, 20]; see `refer`."""
+        """What was learnt as of the last refit, float64 [H, 54]; see `refer` and `implied`."""
         self._x = np.zeros((1, 4))
         self._p, self._q = np.zeros((1, 3, 3)), np.zeros((1, 2, 5))
 
@@ -131,6 +194,7 @@ class Baselines:
             if n:
                 self._refit_frequencies(horizon, prior, ring[:n])
                 self._refit_laws(horizon, prior, ring[:n])
+                self._refit_sizes(horizon, ring[:n])
 
     def _refit_frequencies(
         self, horizon: int, prior: HorizonPrior, ring: NDArray[np.float32]
@@ -140,7 +204,7 @@ class Baselines:
         mass = float(counts[0]) + float(counts[1]) + float(counts[2])
         for j in range(3):
             table[CLIMATE + j] = (strength * prior.climatology[j] + counts[j]) / (strength + mass)
-        table[EMPIRICAL_Q : EMPIRICAL_Q + 5] = empirical_quantiles(ring[:, RETURN])
+        table[EMPIRICAL_Q : EMPIRICAL_Q + 5] = empirical_quantiles(ring[:, RETURN], LEVELS)
         table[SHARE] = mass / (strength + mass)
 
     def _refit_laws(self, horizon: int, prior: HorizonPrior, ring: NDArray[np.float32]) -> None:
@@ -165,6 +229,17 @@ class Baselines:
         table[WIDTH_SCALE] = fit_width(
             returns, law, weights, min(5.0, max(0.02, prior.ewma_scale)), self._strength
         )
+
+    def _refit_sizes(self, horizon: int, ring: NDArray[np.float32]) -> None:
+        sizes, weight = self.tables[horizon, SIZES:], self._kept_weights[horizon]
+        size, is_flat = np.abs(ring[:, RETURN]), ring[:, LABEL] == 1.0
+        for inside, seen in enumerate((size[~is_flat], size[is_flat])):
+            if len(seen):
+                mass = weight * len(seen)
+                sizes[inside] = mass / (self._size_strength + mass)
+                at = SEEN_SIZES + inside * len(KNOTS)
+                sizes[at : at + len(KNOTS)] = empirical_quantiles(seen, KNOTS)
+        sizes[SEEN_SIZES + len(KNOTS)] = 0.0  # where a fall turns into a rise nothing may jump
 
     def reference(
         self, horizon: int, *, column: float, unit_bps: float, ewma_bps: float, band_bps: float
@@ -191,11 +266,11 @@ class Baselines:
         )
 
 
-def empirical_quantiles(returns: NDArray[np.float32]) -> list[float]:
-    """Return the quantiles of a sample at `LEVELS`, by linear interpolation of order statistics."""
-    ordered = np.sort(returns)
+def empirical_quantiles(sample: NDArray[np.float32], levels: Sequence[float]) -> list[float]:
+    """Return the quantiles of a sample at some levels, by linear interpolation of order statistics."""
+    ordered = np.sort(sample)
     out = []
-    for level in LEVELS:
+    for level in levels:
         at = level * (len(ordered) - 1)
         below = int(at)
         above = min(below + 1, len(ordered) - 1)

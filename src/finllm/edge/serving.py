@@ -16,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.forecast import forecast_row_dtype
+from finllm.domain.forecast import LEVELS, forecast_row_dtype
 from finllm.domain.label import SIGMA_BAND
 from finllm.domain.market import ROW_HEAD, Flag
 from finllm.domain.tilt import tilt as tilt_rule
+from finllm.edge.baselines import implied
 from finllm.edge.regime import N_REGIMES, watch
 from finllm.runtime.kernels import kernel
 
@@ -49,10 +50,10 @@ VERSION, EARNED, OUT_VERSION, OUT_TS, OUT_EXPIRES, OUT_HALF_LIFE, SIGMA, N_HORIZ
 BLOCKS: Final = 8
 CAL_VERSION: Final = 0
 """Offset into a block; its lines follow."""
-LINE: Final = 27
+LINE: Final = 61
 ROOT_S, IS_HALF_SPREAD, TILT_C, CAL, SHIFT, LOG_K, SHARE = 0, 1, 2, 3, 7, 8, 9
 CLIMATE_P, EMPIRICAL_Q, PRIOR_Q = 10, 13, 18
-WIDTH_NOW, WIDTH_FRESH, TRUST_P, TRUST_Q = 23, 24, 25, 26
+WIDTH_NOW, WIDTH_FRESH, TRUST_P, TRUST_Q, SIZES = 23, 24, 25, 26, 27
 """Offsets into a horizon's line."""
 
 # A forecast row, in words; `base_p` is followed by `p`, `base_q`, `q` and `band_bps`.
@@ -140,18 +141,25 @@ def _abstain(line: Doubles, scale_bps: float, p: Doubles, q: Doubles) -> None:
 
 
 @kernel
-def _pool(line: Doubles, width: float, scale_bps: float, p: Doubles, q: Doubles) -> None:
+def _pool(
+    line: Doubles, width: float, scale_bps: float, band_bps: float, p: Doubles, q: Doubles
+) -> None:
     """Say as much of the claim as the horizon is trusted with, less what a switch has cost it.
 
-    Classes go nearer to climatology; quantiles from the median by the width, then nearer to climatology's.
+    Classes go nearer to climatology; quantiles from the median by the width, then nearer to what the
+    classes imply, or to climatology's where the classes are wholly its own.
     """
     share = line[25] / width
     for j in range(3):
         p[j] = line[10 + j] + (p[j] - line[10 + j]) * share
     median, trust = q[2], line[26]
     for j in range(5):
-        climate = line[9] * line[13 + j] + (1.0 - line[9]) * line[18 + j] * scale_bps
-        q[j] = trust * (median + (q[j] - median) * width) + (1.0 - trust) * climate
+        rest = 0.0
+        if line[25] == 0.0:
+            rest = line[9] * line[13 + j] + (1.0 - line[9]) * line[18 + j] * scale_bps
+        elif trust < 1.0:
+            rest = implied(LEVELS[j], p[0], p[1], band_bps, line[27:61])
+        q[j] = trust * (median + (q[j] - median) * width) + (1.0 - trust) * rest
 
 
 @kernel
@@ -195,7 +203,7 @@ def speak(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 
         entry: int64 [9 + F], observed.
         entry_f: The same memory as float64.
         raw: float64 [H, 8], the model's claim.
-        params: int64 [8 + 3 (1 + 27 H)], the parameters in force.
+        params: int64 [8 + 3 (1 + 61 H)], the parameters in force.
         params_f: The same memory as float64.
         out: int64 [6 + 17 H], its `ts_emit` written; filled.
         out_f: The same memory as float64.
@@ -203,7 +211,7 @@ def speak(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 
     n = params[7]
     out[0], out[1], out[2] = entry[0], entry[2], entry[1]
     sigma = entry_f[9 + params[6]]
-    block, width_at = 8 + entry[6] * (1 + 27 * n), 24 if entry[8] > params[1] else 23
+    block, width_at = 8 + entry[6] * (1 + 61 * n), 24 if entry[8] > params[1] else 23
     speaks = _speaks(entry, sigma, raw)
     if not (math.isfinite(sigma) and sigma > 0.0):
         sigma = entry_f[7]
@@ -213,16 +221,17 @@ def speak(  # noqa: PLR0917 - a kernel: every array handed over costs about 0.1 
     out[5] = params[block] | (params[2] << 32 if fade > 0.0 else 0)
     half_spread = entry[4] / entry[3] * 1e4 if entry[3] > 0 else 0.0
     for h in range(n):
-        line = params_f[block + 1 + 27 * h : block + 28 + 27 * h]
+        line = params_f[block + 1 + 61 * h : block + 62 + 61 * h]
         base_p = out_f[6 + 3 * h : 9 + 3 * h]
         p = out_f[6 + 3 * (n + h) : 9 + 3 * (n + h)]
         base_q = out_f[6 + 6 * n + 5 * h : 11 + 6 * n + 5 * h]
         q = out_f[6 + 11 * n + 5 * h : 11 + 11 * n + 5 * h]
         scale_bps = sigma * line[0]
-        out_f[6 + 16 * n + h] = SIGMA_BAND * scale_bps if line[1] == 0.0 else half_spread
+        band_bps = SIGMA_BAND * scale_bps if line[1] == 0.0 else half_spread
+        out_f[6 + 16 * n + h] = band_bps
         if speaks:
             _calibrate(raw[h], line, scale_bps, base_p, base_q)
-            _pool(line, line[width_at], scale_bps, base_p, base_q)
+            _pool(line, line[width_at], scale_bps, band_bps, base_p, base_q)
         else:
             _abstain(line, scale_bps, base_p, base_q)
         for j in range(3):

@@ -9,6 +9,7 @@ between rows, never inside one. It knows its bank and its instrument; it reads n
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from finllm.domain.errors import ArtifactError, InputError
 from finllm.domain.forecast import (
+    LEVELS,
     Forecast,
     Outcome,
     Quantiles,
@@ -35,7 +37,8 @@ from finllm.edge.bank import Bank
 from finllm.edge.baselines import EMPIRICAL_Q as TABLE_EMPIRICAL_Q
 from finllm.edge.baselines import PRIOR_Q as TABLE_PRIOR_Q
 from finllm.edge.baselines import SHARE as TABLE_SHARE
-from finllm.edge.baselines import Baselines, weight_of
+from finllm.edge.baselines import SIZES as TABLE_SIZES
+from finllm.edge.baselines import Baselines, implied, weight_of
 from finllm.edge.calibration import Calibration
 from finllm.edge.drift import Fit, Monitor
 from finllm.edge.regime import COUNT, IS_KNOWN, N_REGIMES, NAMES, STATE, watch_words
@@ -61,6 +64,7 @@ from finllm.edge.serving import (
     SHARE,
     SHIFT,
     SIGMA,
+    SIZES,
     SWITCHES,
     TILT_C,
     TRUST_P,
@@ -506,6 +510,7 @@ class EdgeSession:
         lines[:, :, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
         lines[:, :, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, empirical_q]
         lines[:, :, SHARE] = baselines.tables[:, TABLE_SHARE]
+        lines[:, :, SIZES:LINE] = baselines.tables[:, TABLE_SIZES:]
         for number, voice in enumerate(self._by_regime):
             lines[number, :, CAL : CAL + 4] = voice.calibration.parameters
             lines[number, :, WIDTH_NOW] = voice.now
@@ -557,11 +562,25 @@ def _raw_of(
         )
         claim = (math.log((down + up) / flat) - offset) / scale, math.log(up / down) / turn
     if prior.trust_q > 0.0:
-        share, rest = table[TABLE_SHARE], 1.0 - prior.trust_q
-        seen = table[TABLE_EMPIRICAL_Q : TABLE_EMPIRICAL_Q + 5]
-        first = table[TABLE_PRIOR_Q : TABLE_PRIOR_Q + 5]
+        rest = _rest_of(forecast, prior, spoken.tables[horizon], unit_bps)
         q = [
-            (said - rest * (share * a + (1.0 - share) * b * unit_bps)) / prior.trust_q
-            for said, a, b in zip(forecast.base_q, seen, first, strict=True)
+            (said - (1.0 - prior.trust_q) * other) / prior.trust_q
+            for said, other in zip(forecast.base_q, rest, strict=True)
         ]
     return *claim, *(q[2] + (one - q[2]) / (width * widened) for one in q)
+
+
+def _rest_of(
+    forecast: Forecast, prior: HorizonPrior, table: NDArray[np.float64], unit_bps: float
+) -> Sequence[float]:
+    """Return what a claim's quantiles were pooled with, bps; see `serving`."""
+    if prior.trust_q == 1.0:
+        return (0.0,) * 5
+    if prior.trust_p > 0.0:
+        down, flat, _ = forecast.base
+        return [
+            implied(level, down, flat, forecast.band_bps, table[TABLE_SIZES:]) for level in LEVELS
+        ]
+    share, seen, first = table[TABLE_SHARE], table[TABLE_EMPIRICAL_Q:], table[TABLE_PRIOR_Q:]
+    rest: list[float] = (share * seen[:5] + (1.0 - share) * first[:5] * unit_bps).tolist()
+    return rest

@@ -11,13 +11,12 @@ import typer
 from finllm.audit.scorecard import ALL, Interval
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import SHIPPED, read_manifest
-from finllm.features.book_spec import BOOK_SPEC
-from finllm_lab.edge import add_scores
 from finllm_lab.evaluation.alarms import AUC_LEAD, SKILL_LOW
 from finllm_lab.evaluation.heard import SETS, TRAIN, VALIDATE, hear
 from finllm_lab.evaluation.records import Evaluation
 from finllm_lab.evaluation.report import Verdict, report
 from finllm_lab.experiments import FILE, open_validation
+from finllm_lab.export import put_scores
 
 TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -85,7 +84,7 @@ def evaluate(
     if card:
         for folder in models.values():
             version = read_manifest(folder).version
-            add_scores(folder, BOOK_SPEC, on_card(verdict.evaluation, version, split))
+            put_scores(folder, on_card(verdict.evaluation, version, split))
     if as_json:
         typer.echo(msgspec.json.encode(verdict.evaluation).decode())
     else:

@@ -13,11 +13,10 @@ from finllm.edge.artifact import Artifact, load_artifact
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.tape import read_chain
 from finllm.runtime.tally import Tally
-from finllm_lab.edge import BOOK_PLAN, STOCK_PLAN
+from finllm_lab.edge import BOOK_PLAN, STOCK_PLAN, stock_sessions
 from finllm_lab.evaluation.leaks import hunt_features, hunt_walk
 from finllm_lab.evaluation.records import Hunt
 from finllm_lab.tapes import BOOK_TAPES, Session, between, book_sessions, frame_sessions, tape_paths
-from finllm_lab.ticks import STOCK_TAPES, tick_sessions
 from finllm_lab.walk import Said, walk
 
 BOOK: Final = "book"
@@ -78,8 +77,7 @@ def _sessions(data: Path, name: str, split: str) -> Iterator[Session]:
             if tape.use == split:
                 yield from book_sessions(tape.name, tape_paths(data, tape))
         return
-    for tape in STOCK_TAPES:
-        yield from tick_sessions(data, [tape], use=split, grid_ns=STOCK_PLAN.grid_ns)
+    yield from stock_sessions(data, split)
 
 
 def _hunt_walk(session: Session, artifact: Artifact, grid_ns: int) -> Hunt:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from finllm.edge.artifact import MODEL_FILE, HorizonPrior, Manifest, load_artifact
-from finllm_lab.choice import LEAST_GAIN, TRUSTS, Comparing
+from finllm_lab.choice import LEAST_GAIN, TRUSTS, class_ratios
 from finllm_lab.edge import Build, Plan, priors_for
 from finllm_lab.export import EMPTY_CARD, write_graph
 from finllm_lab.labels import targets
@@ -43,7 +43,7 @@ def with_trees(material: Build, folder: Path, say: Say, *, n_rounds: int = N_ROU
     plan = material.plan
     linear = load_artifact(folder, spec=plan.spec).manifest
     quantiles = (folder / MODEL_FILE).read_bytes()
-    comparing = Comparing(1)
+    held = []
     for trial in material.trials:
         say("trees, leaving " + ", ".join(sorted({session.name for session in trial.compare})))
         graph = _graph(plan, [session for session, _ in trial.fit], quantiles, n_rounds)
@@ -53,10 +53,11 @@ def with_trees(material: Build, folder: Path, say: Say, *, n_rounds: int = N_ROU
         with TemporaryDirectory() as made:
             write_graph(Path(made), manifest, graph)
             artifact = load_artifact(Path(made), spec=plan.spec)
-            for session in trial.compare:
-                comparing.add(0, walk(session, artifact, plan.grid_ns))
+            held += [
+                class_ratios(walk(session, artifact, plan.grid_ns)) for session in trial.compare
+            ]
     # Pinball is not looked at: the linear quantiles have seen the day, and were chosen without it before.
-    losses = comparing.compared().log[:, 0].mean(axis=0)
+    losses = np.mean(held, axis=0)
     trusts = [
         0.0 if 1.0 - losses[:, h].min() < LEAST_GAIN else TRUSTS[int(np.argmin(losses[:, h]))]
         for h in range(len(plan.horizons))
