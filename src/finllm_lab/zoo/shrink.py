@@ -25,7 +25,7 @@ from finllm_lab.export import write_artifact, write_graph
 from finllm_lab.zoo.compare import Zoo
 from finllm_lab.zoo.graphs import claims_of
 from finllm_lab.zoo.material import Material
-from finllm_lab.zoo.parts import Gain, Part, gain, leave_one_out, pooled, scored
+from finllm_lab.zoo.parts import Claims, Gain, Part, gain, pooled, scores
 from finllm_lab.zoo.smaller import dynamic_int8, narrowed, pruned, static_int8
 
 Array = NDArray[np.float64]
@@ -110,21 +110,27 @@ def variants(rows: Array) -> dict[str, Make]:
     return made
 
 
-def shrink(folder: Path, spec: FeatureSpec, found: Material, zoo: Zoo, say: Say) -> list[Shrunk]:
+def shrink(folder: Path, found: Material, zoo: Zoo, say: Say) -> list[Shrunk]:
     """Return what an artifact's variants cost and lose.
 
     Args:
         folder: Of the artifact.
-        spec: Feature spec that it reads.
         found: Training sessions.
         zoo: Fits the same kind of model anew.
         say: Told what is being done.
 
     Raises:
         ArtifactError: If it cannot be loaded.
-        InputError: If it is no kind that is known here.
+        InputError: If it is no kind that is known here, or speaks of other horizons.
     """
+    spec = found.plan.spec
     artifact = load_artifact(folder, spec=spec)
+    if artifact.horizons != found.plan.horizons:
+        raise InputError(
+            f"its horizons are not those of the {found.plan.name} recordings",
+            place=str(folder),
+            mend="Say which recordings it was trained on: --on book or --on ticks.",
+        )
     graph = (folder / MODEL_FILE).read_bytes()
     kind = kind_of(graph, str(folder))
     sample = pooled(found.parts)
@@ -142,23 +148,27 @@ def shrink(folder: Path, spec: FeatureSpec, found: Material, zoo: Zoo, say: Say)
 
 def _gains(kind: str, found: Material, zoo: Zoo, say: Say) -> dict[str, dict[str, Gain]]:
     """Return each variant's gain by horizon on the sessions left out."""
-    claims: dict[str, list[tuple[Part, Array]]] = {}
-    for left_out, fit_on, left in leave_one_out(found.parts):
+
+    def fit_all(left_out: str, fit_on: Sequence[Part]) -> dict[str, Claims]:
         say(f"fitting, leaving {left_out} out")
-        full = zoo.linear_graph(pooled(fit_on)) if kind == LINEAR else zoo.dense_graph(fit_on)
-        graphs = {name: make(full) for name, make in variants(pooled(fit_on).rows).items()}
+        sample = pooled(fit_on)
+        full = zoo.linear_graph(sample) if kind == LINEAR else zoo.dense_graph(fit_on)
+        graphs = {name: make(full) for name, make in variants(sample.rows).items()}
         graphs[STUDENT] = zoo.student_graph(fit_on, kind)
-        for name, graph in graphs.items():
-            alone = name == DYNAMIC
-            said = [(p, claims_of(graph, p.sample.rows, one_by_one=alone)) for p in left]
-            claims.setdefault(name, []).extend(said)
-    gains: dict[str, dict[str, Gain]] = {name: {} for name in claims}
-    for h, horizon in enumerate(found.horizons):
-        full_scored = scored(claims[FULL], h, horizon)
-        for name, left_claims in claims.items():
-            one = scored(left_claims, h, horizon)
-            gains[name][horizon.name] = gain(one, full_scored, horizon)
-    return gains
+        return {name: _claims(graph, alone=name == DYNAMIC) for name, graph in graphs.items()}
+
+    made = scores(found.parts, found.plan, fit_all)
+    return {
+        name: {
+            horizon.name: gain(one, full, horizon)
+            for horizon, one, full in zip(found.plan.horizons, own, made[FULL], strict=True)
+        }
+        for name, own in made.items()
+    }
+
+
+def _claims(graph: bytes, *, alone: bool) -> Claims:
+    return lambda part: claims_of(graph, part.rows, one_by_one=alone)
 
 
 def _cost(name: str, graph: bytes, manifest: Manifest, spec: FeatureSpec, rows: Array) -> Cost:

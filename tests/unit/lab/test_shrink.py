@@ -7,13 +7,14 @@ import pytest
 
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import MODEL_FILE, SHIPPED, read_manifest
+from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.export import write_artifact
 from finllm_lab.zoo import shrink as module
 from finllm_lab.zoo.compare import Zoo
 from finllm_lab.zoo.material import Material
 from finllm_lab.zoo.parts import pooled
 from finllm_lab.zoo.shrink import DYNAMIC, FULL, STUDENT, Shrunk, draw, kind_of, shrink
-from zoo_market import COLUMNS, HORIZONS, SPEC, part_of
+from zoo_market import COLUMNS, HORIZONS, PLAN, SPEC, part_of
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,11 @@ def shrunk(tmp_path_factory: pytest.TempPathFactory) -> list[Shrunk]:
         shipped, name="toy", spec_hash=SPEC.hash, columns=tuple(SPEC.columns), priors=(prior,)
     )
     write_artifact(folder, manifest, zoo.linear_graph(pooled(parts)))
-    found = Material(parts=parts, horizons=HORIZONS, columns=COLUMNS, data={})
+    found = Material(plan=PLAN, parts=parts, columns=COLUMNS, data={})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "N_ENERGY", 400)
         patch.setattr(module, "N_TIMED", 200)
-        return shrink(folder, SPEC, found, zoo, lambda _: None)
+        return shrink(folder, found, zoo, lambda _: None)
 
 
 def test_every_variant_is_priced_and_held_against_the_full_one(shrunk: list[Shrunk]) -> None:
@@ -71,3 +72,10 @@ def test_a_graph_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
         kind_of(model.SerializeToString(), str(tmp_path))
     shipped = onnx.load(SHIPPED["book"] / MODEL_FILE)
     assert kind_of(shipped.SerializeToString(), "") == "linear"
+
+
+def test_a_model_of_other_horizons_than_the_recordings_is_refused() -> None:
+    plan = msgspec.structs.replace(BOOK_PLAN, horizons=BOOK_PLAN.horizons[:2])
+    found = Material(plan=plan, parts=[], columns=COLUMNS, data={})
+    with pytest.raises(InputError, match="horizons are not those of the book recordings"):
+        shrink(SHIPPED["book"], found, Zoo(COLUMNS), lambda _: None)
