@@ -151,9 +151,9 @@ def shrink(
     Example: finllm_lab shrink src/finllm/edge/artifacts/book --plot frontier.svg
     """
     from finllm_lab.zoo.compare import Zoo
+    from finllm_lab.zoo.frontier import draw
     from finllm_lab.zoo.material import Asked, material
     from finllm_lab.zoo.networks import Schedule
-    from finllm_lab.zoo.shrink import draw
     from finllm_lab.zoo.shrink import shrink as measure
 
     found = material(data, Asked(on=on, grid_ns=grid_ms * NS_PER_MS))

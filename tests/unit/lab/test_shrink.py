@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import MODEL_FILE, SHIPPED, read_manifest
@@ -11,9 +14,10 @@ from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.export import write_artifact
 from finllm_lab.zoo import shrink as module
 from finllm_lab.zoo.compare import Zoo
+from finllm_lab.zoo.frontier import apart, draw
 from finllm_lab.zoo.material import Material
 from finllm_lab.zoo.parts import pooled
-from finllm_lab.zoo.shrink import DYNAMIC, FULL, STUDENT, Shrunk, draw, kind_of, shrink
+from finllm_lab.zoo.shrink import DYNAMIC, FULL, STUDENT, Shrunk, kind_of, shrink
 from zoo_market import COLUMNS, HORIZONS, PLAN, SPEC, part_of
 
 
@@ -58,6 +62,16 @@ def test_the_frontier_is_drawn(shrunk: list[Shrunk], tmp_path: Path, ending: str
     file = tmp_path / f"frontier.{ending}"
     draw(shrunk, "1s", file)
     assert file.stat().st_size > 1_000
+
+
+@given(st.lists(st.floats(-50.0, 50.0), min_size=1, max_size=12), st.floats(0.1, 3.0))
+def test_labels_stand_apart_in_the_order_of_their_points(wanted: list[float], least: float) -> None:
+    places = apart(np.array(wanted), least)
+    order = np.argsort(wanted, kind="stable")
+    assert (np.diff(places[order]) >= least - 1e-9).all()
+    # Nobody is moved whom nobody crowds, and a crowd stays about its middle.
+    assert np.abs(apart(places, 0.99 * least) - places).max() < 1e-9
+    assert places.sum() == pytest.approx(sum(wanted), abs=1e-6)
 
 
 def test_a_graph_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
