@@ -6,7 +6,7 @@ the others, made smaller the same way, and held against its full self.
 """
 
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,12 +139,8 @@ def shrink(folder: Path, found: Material, zoo: Zoo, say: Say) -> list[Shrunk]:
     gains = _gains(kind, found, zoo, say)
     graphs = {name: make(graph) for name, make in made.items()}
     graphs[STUDENT] = zoo.student_graph(found.parts, kind)
-    shrunk = []
-    for name, variant in graphs.items():
-        say(f"measuring {name}")
-        cost = _cost(name, variant, artifact.manifest, spec, sample.rows)
-        shrunk.append(Shrunk(cost=cost, gains=gains[name]))
-    return shrunk
+    costs = _costs(graphs, artifact.manifest, spec, sample.rows, say)
+    return [Shrunk(cost=cost, gains=gains[cost.name]) for cost in costs]
 
 
 def _gains(kind: str, found: Material, zoo: Zoo, say: Say) -> dict[str, dict[str, Gain]]:
@@ -172,31 +168,57 @@ def _claims(graph: bytes, *, alone: bool) -> Claims:
     return lambda part: claims_of(graph, part.rows, one_by_one=alone)
 
 
-def _cost(name: str, graph: bytes, manifest: Manifest, spec: FeatureSpec, rows: Array) -> Cost:
+def _costs(
+    graphs: Mapping[str, bytes], manifest: Manifest, spec: FeatureSpec, rows: Array, say: Say
+) -> list[Cost]:
+    """Measure every graph in turn, and that some times: a bad moment then meets each of them once."""
+    served = {name: _served(graph, manifest, spec) for name, graph in graphs.items()}
+    few = rows[:: max(1, len(rows) // 500)]
+    turns = np.empty((N_TURNS, len(served), 3))
+    for turn in range(N_TURNS):
+        say(f"measuring, turn {turn + 1} of {N_TURNS}")
+        for i, (model, _) in enumerate(served.values()):
+            turns[turn, i] = *row_us(model.infer, few, N_TIMED), _joules(model, few)
+    by = f"modelled: CPU seconds x {WATTS:g} W a core"
+    if _counter() is not None:
+        by = "measured: RAPL, package 0, others included"
+    costs = []
+    for (name, (model, file)), (p50, p99, joules) in zip(
+        served.items(), turns.min(axis=0).tolist(), strict=True
+    ):
+        alone = np.concatenate([model.infer(few[i : i + 1]) for i in range(len(few))])
+        cost = Cost(
+            name=name,
+            way="kernel" if file.name == WEIGHTS_FILE else "onnx runtime",
+            size=file.n_bytes,
+            p50_us=p50,
+            p99_us=p99,
+            joules_per_million=joules,
+            energy_by=by,
+            is_batch_invariant=alone.tobytes() == model.infer(few).tobytes(),
+        )
+        costs.append(cost)
+    return costs
+
+
+class _File(msgspec.Struct, frozen=True):
+    """What is served."""
+
+    name: str
+    n_bytes: int
+
+
+def _served(graph: bytes, manifest: Manifest, spec: FeatureSpec) -> tuple[EdgeModel, _File]:
+    """Return a graph as the edge would load it, the fastest way that it has."""
     with TemporaryDirectory() as held:
-        folder = Path(held)
-        is_kernel = _is_plain(graph)
-        if is_kernel:
+        folder, name = Path(held), MODEL_FILE
+        if _is_plain(graph):
             write_artifact(folder, manifest, graph)
+            name = WEIGHTS_FILE
         else:
             write_graph(folder, manifest, graph)
         model = load_artifact(folder, spec=spec).model
-        served = folder / (WEIGHTS_FILE if is_kernel else MODEL_FILE)
-        size = served.stat().st_size
-    few = rows[:: max(1, len(rows) // 500)]
-    p50, p99 = np.min([row_us(model.infer, few, N_TIMED) for _ in range(N_TURNS)], axis=0).tolist()
-    joules, by = _energy(model, few)
-    alone = np.concatenate([model.infer(few[i : i + 1]) for i in range(len(few))])
-    return Cost(
-        name=name,
-        way="kernel" if is_kernel else "onnx runtime",
-        size=size,
-        p50_us=p50,
-        p99_us=p99,
-        joules_per_million=joules,
-        energy_by=by,
-        is_batch_invariant=alone.tobytes() == model.infer(few).tobytes(),
-    )
+        return model, _File(name, (folder / name).stat().st_size)
 
 
 def _is_plain(graph: bytes) -> bool:
@@ -211,20 +233,17 @@ def _is_plain(graph: bytes) -> bool:
     }  # fmt: skip
 
 
-def _energy(model: EdgeModel, rows: Array) -> tuple[float, str]:
-    """Return joules a million rows, each alone, and how they were found: the least of some turns."""
+def _joules(model: EdgeModel, rows: Array) -> float:
+    """Return joules a million rows, each alone."""
     singles = [rows[i : i + 1] for i in range(len(rows))]
-    per_million, counted, seconds = 1e6 / N_ENERGY, list[int](), list[float]()
-    for _ in range(N_TURNS):
-        before, started = _counter(), _cpu_s()
-        for i in range(N_ENERGY):
-            model.infer(singles[i % len(singles)])
-        seconds.append(_cpu_s() - started)
-        if before is not None and (after := _counter()) is not None and after > before:
-            counted.append(after - before)
-    if counted:
-        return min(counted) * 1e-6 * per_million, "measured: RAPL, package 0, others included"
-    return min(seconds) * WATTS * per_million, f"modelled: CPU seconds x {WATTS:g} W a core"
+    before, started = _counter(), _cpu_s()
+    for i in range(N_ENERGY):
+        model.infer(singles[i % len(singles)])
+    used, after = WATTS * (_cpu_s() - started), _counter()
+    if before is not None and after is not None:
+        # A counter that went round says nothing: another turn will be the least.
+        used = (after - before) * 1e-6 if after > before else np.inf
+    return used * 1e6 / N_ENERGY
 
 
 def _counter() -> int | None:
