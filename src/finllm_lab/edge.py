@@ -20,6 +20,7 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import NS_PER_HOUR, NS_PER_S, parse_instant
 from finllm.edge.artifact import (
+    FORMAT,
     Artifact,
     Card,
     HorizonPrior,
@@ -448,8 +449,18 @@ def _walked(
 def _write(
     plan: Plan, priors: tuple[HorizonPrior, ...], network: Network, card: Card, out: Path
 ) -> Manifest:
-    manifest = Manifest(
-        format=1,
+    manifest = msgspec.structs.replace(
+        manifest_of(plan, priors),
+        inputs=tuple(zip(network.centre.tolist(), network.spread.tolist(), strict=True)),
+        card=card,
+    )
+    return write_artifact(out, manifest, graph_of(network))
+
+
+def manifest_of(plan: Plan, priors: tuple[HorizonPrior, ...]) -> Manifest:
+    """Return the manifest of a plan whose model is not written yet: no hashes, no version, no card."""
+    return Manifest(
+        format=FORMAT,
         name=plan.name,
         version="",
         spec_hash=plan.spec.hash,
@@ -459,11 +470,9 @@ def _write(
         priors=priors,
         learning=plan.learning,
         regime=plan.regime,
-        inputs=tuple(zip(network.centre.tolist(), network.spread.tolist(), strict=True)),
-        card=card,
+        card=EMPTY_CARD,
         model_sha256="",
     )
-    return write_artifact(out, manifest, graph_of(network))
 
 
 def score_lines(

@@ -41,9 +41,9 @@ def zoo(
 ) -> None:
     """Fit boosted trees, small networks and students, and hold them against the plain logistic.
 
-    Each training session is left out in turn; nothing else is read. Skill is against the class frequencies
-    known at the time, calibration learns as outcomes resolve; gain is against the logistic, with its 95 %
-    interval by blocks of time.
+    Each training session is left out in turn; nothing else is read. Skill is what the edge would show with
+    a model's claims, over its climatology; gain is against the logistic, with its 95 % interval by blocks of
+    time.
 
     Example: finllm_lab zoo --on ticks --models trees,blend --grid-ms 2000
     """
@@ -59,7 +59,7 @@ def zoo(
     if unknown:
         raise typer.BadParameter(f"no model is called {unknown[0]!r}; known: {', '.join(fits)}")
     picked = {name: fit for name, fit in fits.items() if name == PLAIN or name in wanted}
-    lines = compare(found.parts, found.horizons, picked, _say)
+    lines = compare(found.parts, found.plan, picked, _say)
     for line in lines:
         typer.echo(_rendered(line))
     if note:
@@ -71,7 +71,7 @@ def _rendered(line: "Line") -> str:
     gain = line.gain
     return (
         f"{line.horizon:>5} {line.model:22s} n={line.n:6d} skill {100 * line.skill:6.2f} %"
-        f" (raw {100 * line.raw_skill:6.2f}) gain {100 * gain.skill:6.2f}"
+        f" gain {100 * gain.skill:6.2f}"
         f" [{100 * gain.low:.2f}, {100 * gain.high:.2f}] p={gain.p:.3f} of {gain.n_blocks} blocks"
     )
 
@@ -150,16 +150,15 @@ def shrink(
 
     Example: finllm_lab shrink src/finllm/edge/artifacts/book --plot frontier.svg
     """
-    from finllm.features.book_spec import BOOK_SPEC
     from finllm_lab.zoo.compare import Zoo
+    from finllm_lab.zoo.frontier import draw
     from finllm_lab.zoo.material import Asked, material
     from finllm_lab.zoo.networks import Schedule
-    from finllm_lab.zoo.shrink import draw
     from finllm_lab.zoo.shrink import shrink as measure
 
     found = material(data, Asked(on=on, grid_ns=grid_ms * NS_PER_MS))
     zoo_of = Zoo(found.columns, ridge=ridge, schedule=Schedule(n_epochs=epochs))
-    shrunk = measure(artifact, BOOK_SPEC, found, zoo_of, _say)
+    shrunk = measure(artifact, found, zoo_of, _say)
     for one in shrunk:
         if json:
             sys.stdout.buffer.write(msgspec.json.encode(one) + b"\n")

@@ -3,23 +3,22 @@
 Knows what is tried and in which order; nothing of how each is fitted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.instrument import Horizon
+from finllm_lab.edge import Plan
 from finllm_lab.export import graph_of
 from finllm_lab.training import Columns, Penalty, Sample, fit_path, pool
 from finllm_lab.zoo.graphs import Layers, claims_of, layers_nodes, softmax, with_logits
 from finllm_lab.zoo.networks import Schedule, fit_convolution, fit_dense
-from finllm_lab.zoo.parts import Gain, Part, Scored, gain, leave_one_out, pooled, scored
+from finllm_lab.zoo.parts import Claims, Gain, Part, gain, pooled, scores
 from finllm_lab.zoo.trees import N_ROUNDS, fit_trees, tree_nodes
 
 Array = NDArray[np.float64]
-Claims = Callable[[Part], Array]
 Fit = Callable[[Sequence[Part]], Claims]
 Say = Callable[[str], None]
 
@@ -41,9 +40,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     """Grid points scored."""
     skill: float
-    """1 - loss / loss of the class frequencies known at the time."""
-    raw_skill: float
-    """The same without calibration."""
+    """Of what the edge would say, over the edge's climatology."""
     gain: Gain
     """Against the plain logistic."""
 
@@ -155,7 +152,7 @@ class Zoo:
 
 
 def _by_graph(graph: bytes) -> Claims:
-    return lambda part: claims_of(graph, part.sample.rows)
+    return lambda part: claims_of(graph, part.rows)
 
 
 def _blend(one: Claims, other: Claims) -> Claims:
@@ -180,56 +177,42 @@ def _taught(parts: Sequence[Part], teach: Fit) -> list[tuple[Part, Array]]:
 
 
 def _stretch(part: Part, k: int) -> Part:
-    cuts = np.linspace(0, len(part.ts), N_FOLDS + 1).astype(int)
-    kept = slice(int(cuts[k]), int(cuts[k + 1]))
-    sample = part.sample
-    return msgspec.structs.replace(
-        part,
-        ts=part.ts[kept],
-        sample=Sample(rows=sample.rows[kept], label=sample.label[kept], scaled=sample.scaled[kept]),
-    )
+    cuts = np.linspace(0, len(part.rows), N_FOLDS + 1).astype(int)
+    return part.cut(slice(int(cuts[k]), int(cuts[k + 1])))
 
 
 def _softened(part: Part, claims: Array) -> Sample:
-    happened = np.eye(3)[part.sample.label]
+    happened = np.eye(3)[part.targets.label]
     soft = TEACHER_SHARE * claims + (1.0 - TEACHER_SHARE) * happened
     return msgspec.structs.replace(part.sample, soft=soft)
 
 
-def compare(
-    parts: Sequence[Part], horizons: Sequence[Horizon], fits: dict[str, Fit], say: Say
-) -> list[Line]:
-    """Return what each model showed on the sessions left out, the plain one first.
+def compare(parts: Sequence[Part], plan: Plan, fits: Mapping[str, Fit], say: Say) -> list[Line]:
+    """Return what each model showed on the sessions left out, horizon by horizon, the plain one first.
 
     Args:
         parts: Training sessions only.
-        horizons: Of their targets.
+        plan: On whose grid they are.
         fits: Models by name; `PLAIN` must be among them.
         say: Told what is being fitted.
     """
-    claims: dict[str, list[tuple[Part, Array]]] = {name: [] for name in fits}
-    for left_out, fit_on, left in leave_one_out(parts):
+
+    def fit_all(left_out: str, fit_on: Sequence[Part]) -> dict[str, Claims]:
+        fitted = {}
         for name, fit in fits.items():
             say(f"{name}, leaving {left_out} out")
-            said = fit(fit_on)
-            claims[name] += [(part, said(part)) for part in left]
-    return [line for h, horizon in enumerate(horizons) for line in lines_of(claims, h, horizon)]
+            fitted[name] = fit(fit_on)
+        return fitted
 
-
-def lines_of(claims: dict[str, list[tuple[Part, Array]]], h: int, horizon: Horizon) -> list[Line]:
-    """Return one horizon's line of each model."""
-    plain = scored(claims[PLAIN], h, horizon)
-    lines = []
-    for name, left in claims.items():
-        one: Scored = plain if name == PLAIN else scored(left, h, horizon)
-        lines.append(
-            Line(
-                model=name,
-                horizon=horizon.name,
-                n=len(one.loss),
-                skill=one.skill,
-                raw_skill=scored(left, h, horizon, is_calibrated=False).skill,
-                gain=gain(one, plain, horizon),
-            )
+    found = scores(parts, plan, fit_all)
+    return [
+        Line(
+            model=name,
+            horizon=horizon.name,
+            n=len(found[name][h].loss),
+            skill=found[name][h].skill,
+            gain=gain(found[name][h], found[PLAIN][h], horizon),
         )
-    return lines
+        for h, horizon in enumerate(plan.horizons)
+        for name in fits
+    ]

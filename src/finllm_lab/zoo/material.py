@@ -6,11 +6,8 @@ from typing import Final
 import msgspec
 
 from finllm.domain.errors import InputError
-from finllm.domain.instrument import Horizon
-from finllm.domain.units import NS_PER_MS
-from finllm.features.book_spec import BOOK_SPEC
-from finllm_lab.edge import BOOK_PLAN
-from finllm_lab.labels import BOOK_HORIZONS
+from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm_lab.edge import BOOK_PLAN, STOCK_PLAN, Plan
 from finllm_lab.manifest import recordings
 from finllm_lab.tapes import BINANCE, BOOK_TAPES, Session, Tape, book_sessions, tape_paths
 from finllm_lab.ticks import CACHE, FOLDER, STOCK_TAPES, tick_sessions
@@ -33,8 +30,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class Material(msgspec.Struct, frozen=True, kw_only=True):
     """Training sessions as grid points, and what is known of them."""
 
+    plan: Plan
+    """The edge's, on the grid that was asked for."""
     parts: list[Part]
-    horizons: tuple[Horizon, ...]
     columns: Columns
     data: dict[str, str]
     """SHA-256 by recording."""
@@ -47,11 +45,11 @@ def material(data: Path, asked: Asked) -> Material:
         InputError: If nothing is called so, or a recording is missing or was changed.
     """
     if asked.on == BOOK:
-        tapes, folder, end = BOOK_TAPES, BINANCE, ".ndjson.gz"
+        plan, tapes, folder, end = BOOK_PLAN, BOOK_TAPES, BINANCE, ".ndjson.gz"
         sessions = [session for tape in tapes for session in _book(data, tape)]
     elif asked.on == TICKS:
         # LOBSTER's sample states no licence: nothing chosen on it may be shipped.
-        tapes, folder, end = STOCK_TAPES, FOLDER, ".csv.gz"
+        plan, tapes, folder, end = STOCK_PLAN, STOCK_TAPES, FOLDER, ".csv.gz"
         cache = CACHE if asked.is_cached else None
         sessions = tick_sessions(data, tapes, grid_ns=asked.grid_ns, cache=cache)
     else:
@@ -62,14 +60,21 @@ def material(data: Path, asked: Asked) -> Material:
         f"{folder}/{file}{end}" for tape in tapes if tape.use == "train" for file in tape.files
     ]
     known = recordings()
+    plan = _on_grid(plan, asked.grid_ns)
     return Material(
-        parts=parts_of(sessions, BOOK_HORIZONS, BOOK_SPEC.columns["sigma"], asked.grid_ns),
-        horizons=BOOK_HORIZONS,
+        plan=plan,
+        parts=parts_of(sessions, plan),
         columns=columns_of(
-            BOOK_SPEC, is_mirrored=True, core=BOOK_PLAN.core, unread=BOOK_PLAN.unread
+            plan.spec, is_mirrored=plan.is_mirrored, core=plan.core, unread=plan.unread
         ),
         data={path: known[path].sha256 for path in paths},
     )
+
+
+def _on_grid(plan: Plan, grid_ns: int) -> Plan:
+    """Return a plan whose forecasts are so far apart: the nearer, the less each outcome is worth."""
+    learning = msgspec.structs.replace(plan.learning, grid_s=grid_ns / NS_PER_S)
+    return msgspec.structs.replace(plan, grid_ns=grid_ns, learning=learning)
 
 
 def _book(data: Path, tape: Tape) -> list[Session]:

@@ -53,7 +53,7 @@ class Convolution:
         """Return class probabilities, float64 [n, H, 3]."""
         import torch
 
-        z = _standardised(part.sample.rows, self._scale)
+        z = _standardised(part.rows, self._scale)
         with torch.no_grad(), _one_thread():
             said = [
                 self._net(torch.from_numpy(z[_back(span, 0)])).numpy()
@@ -124,7 +124,7 @@ def _convolution(width: int, channels: int, n_out: int, dropout: float) -> Any:
 
 
 def _scale(parts: Sequence[Part], odd: NDArray[np.bool_]) -> tuple[Array, Array]:
-    rows = np.concatenate([part.sample.rows for part in parts])
+    rows = np.concatenate([part.rows for part in parts])
     centre = np.where(odd, 0.0, rows.mean(axis=0))
     spread = np.sqrt(((rows - centre) ** 2).mean(axis=0))
     return _rounded(centre), _rounded(np.where(spread > 1e-9, np.maximum(spread, 1e-3), 1.0))
@@ -172,9 +172,9 @@ def _fitted(
     import torch
     from torch import nn
 
-    z = torch.from_numpy(np.concatenate([_standardised(p.sample.rows, scale) for p in parts]))
-    label = torch.from_numpy(np.concatenate([part.sample.label for part in parts]))
-    starts = np.cumsum([0, *(len(part.ts) for part in parts)])
+    z = torch.from_numpy(np.concatenate([_standardised(p.rows, scale) for p in parts]))
+    label = torch.from_numpy(np.concatenate([part.targets.label for part in parts]))
+    starts = np.cumsum([0, *(len(part.rows) for part in parts)])
     back = torch.from_numpy(
         np.concatenate([_back(np.arange(a, b), a, n_back) for a, b in pairwise(starts)])
     )

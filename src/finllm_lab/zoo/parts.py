@@ -1,11 +1,11 @@
 """What the zoo's models are fitted and scored on: grid points of training sessions, one left out at a time.
 
-A claim is scored as it would be served: every 20 s two parameters of calibration and the class frequencies
-that are the reference are fitted anew on what has resolved by then, older outcomes fading. Knows nothing of
-how a claim is made.
+A claim is scored as the edge would serve it: what it says of a session left out is walked by the plan's own
+rules (`finllm_lab.walk`), calibration and references learning as outcomes resolve, from priors counted on
+what was fitted. Knows nothing of how a claim is made.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,32 +21,52 @@ from finllm.audit.intervals import (
     typical_step_ns,
 )
 from finllm.domain.instrument import Horizon
-from finllm.domain.units import NS_PER_S
-from finllm_lab.labels import targets
+from finllm.edge.artifact import Manifest
+from finllm.edge.model import N_CLASSES, P_LEAST, RAW_WIDTH
+from finllm_lab.edge import Plan, manifest_of, priors_for
+from finllm_lab.labels import Targets, targets
 from finllm_lab.tapes import Session
 from finllm_lab.training import Sample, pool
+from finllm_lab.walk import Said, walked
 
 Array = NDArray[np.float64]
-P_LEAST: Final = 1e-6
-REFIT_NS: Final = 20 * NS_PER_S
-PRIOR_N: Final = 10.0
-"""Independent outcomes that the first calibration, which changes nothing, is worth."""
-HALF_LIFE_N: Final = 60.0
-"""Independent outcomes after which one counts half."""
-MOST_SCALE: Final = 3.0
-N_NEWTON: Final = 6
+NORMAL_Q: Final = (-1.28, -0.67, 0.0, 0.67, 1.28)
+"""Quantiles that are walked with every claim of classes: no log loss depends on them."""
 RESAMPLES: Final = 2_000
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """The grid points of one session and what became of them."""
 
-    name: str
-    """Sessions of one name were recorded together and are left out together."""
-    instrument: str
-    ts: NDArray[np.int64]
-    """[n], receive times, ns."""
-    sample: Sample
+    session: Session
+    targets: Targets
+    rows: Array
+    """float64 [n, F], features of the grid points, each a float32 as it is served."""
+
+    @property
+    def name(self) -> str:
+        """Return the session's name: those of one name were recorded and are left out together."""
+        return self.session.name
+
+    @property
+    def ts(self) -> NDArray[np.int64]:
+        """Return the receive times of the grid points, int64 [n], ns."""
+        ts: NDArray[np.int64] = self.session.heads["ts_recv"][self.targets.at]
+        return ts
+
+    @property
+    def sample(self) -> Sample:
+        """Return the grid points as they are fitted."""
+        return Sample(rows=self.rows, label=self.targets.label, scaled=self.targets.scaled)
+
+    def cut(self, kept: slice) -> "Part":
+        """Return some of the grid points, of the same session."""
+        cut = {name: column[kept] for name, column in msgspec.structs.asdict(self.targets).items()}
+        return Part(session=self.session, targets=Targets(**cut), rows=self.rows[kept])
+
+
+Claims = Callable[[Part], Array]
+"""Class probabilities of a part's grid points, float64 [n, H, 3]."""
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +77,9 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     instrument: NDArray[np.int64]
     """[n], which part each is of."""
     loss: Array
-    """float64 [n]."""
+    """float64 [n], of what the edge says."""
     reference: Array
-    """float64 [n], of the class frequencies known at the time."""
+    """float64 [n], of the edge's climatology."""
 
     @property
     def skill(self) -> float:
@@ -80,27 +100,15 @@ class Gain(msgspec.Struct, frozen=True, kw_only=True):
     n_blocks: int
 
 
-def parts_of(
-    sessions: Sequence[Session], horizons: Sequence[Horizon], sigma_column: int, grid_ns: int
-) -> list[Part]:
-    """Return sessions as grid points with their targets; those without any are left out."""
-    found = []
+def parts_of(sessions: Sequence[Session], plan: Plan) -> list[Part]:
+    """Return sessions as points of a plan's grid with their targets; those without any are left out."""
+    sigma, found = plan.spec.columns["sigma"], []
     for session in sessions:
-        made = targets(session, horizons, sigma_column, grid_ns)
-        rows = session.rows_at(made.at)
+        made = targets(session, plan.horizons, sigma, plan.grid_ns)
+        # What is served is float32, so that is what a tree must cut.
+        rows = session.rows_at(made.at).astype(np.float32).astype(np.float64)
         if len(rows):
-            part = Part(
-                name=session.name,
-                instrument=session.instrument,
-                ts=session.heads["ts_recv"][made.at],
-                # What is served is float32, so that is what a tree must cut.
-                sample=Sample(
-                    rows=rows.astype(np.float32).astype(np.float64),
-                    label=made.label,
-                    scaled=made.scaled,
-                ),
-            )
-            found.append(part)
+            found.append(Part(session=session, targets=made, rows=rows))
     return found
 
 
@@ -115,24 +123,53 @@ def pooled(parts: Sequence[Part]) -> Sample:
     return pool([part.sample for part in parts])
 
 
-def scored(
-    left: Sequence[tuple[Part, Array]], h: int, horizon: Horizon, *, is_calibrated: bool = True
-) -> Scored:
-    """Score claims on the sessions left out.
+def scores(
+    parts: Sequence[Part], plan: Plan, fit: Callable[[str, Sequence[Part]], Mapping[str, Claims]]
+) -> dict[str, list[Scored]]:
+    """Return what models score on the sessions that they were not fitted on, by name, then by horizon.
 
     Args:
-        left: Each part left out, and the claims made of it, float64 [n, H, 3].
-        h: Which horizon.
-        horizon: The same.
-        is_calibrated: Whether outcomes of the session, once known, may correct what follows.
+        parts: Training sessions only.
+        plan: On whose grid they are; its horizons, columns and rules of learning are walked by.
+        fit: Told which session is left out, fits every model on the other parts.
     """
-    rows = [
-        (part.ts[at], np.full(len(at), number), loss, reference)
-        for number, (part, claims) in enumerate(left)
-        for at, loss, reference in _walked(part, claims[:, h], h, horizon, is_calibrated)
-    ]
-    ts, instrument, loss, reference = (np.concatenate(column) for column in zip(*rows, strict=True))
-    return Scored(ts=ts, instrument=instrument, loss=loss, reference=reference)
+    heard: dict[str, list[list[Said]]] = {}
+    for left_out, fit_on, left in leave_one_out(parts):
+        priors = priors_for(plan, [(part.session, part.targets) for part in fit_on])
+        manifest = manifest_of(plan, priors)
+        for name, claims in fit(left_out, fit_on).items():
+            heard.setdefault(name, []).extend(said_of(p, claims(p), manifest) for p in left)
+    return {
+        name: [scored(said) for said in zip(*left, strict=True)] for name, left in heard.items()
+    }
+
+
+def said_of(part: Part, claims: Array, manifest: Manifest) -> list[Said]:
+    """Return what an edge says with these claims over a part, one record a horizon.
+
+    Args:
+        part: Grid points of one session.
+        claims: float64 [n, H, 3].
+        manifest: Priors and rules of learning.
+    """
+    raw = np.empty((*claims.shape[:2], RAW_WIDTH))
+    least = np.maximum(claims, P_LEAST)
+    raw[..., :N_CLASSES] = least / least.sum(axis=2, keepdims=True)
+    raw[..., N_CLASSES:] = NORMAL_Q
+    rows, at = part.session.rows_at(part.targets.at), manifest.columns.index
+    column, sigma = rows[:, at(manifest.baseline_column)], rows[:, at(manifest.sigma_column)]
+    return walked(part.session, manifest, part.targets, raw, column=column, sigma=sigma)
+
+
+def scored(said: Sequence[Said]) -> Scored:
+    """Return the log losses of what was said over several parts at one horizon."""
+    losses = np.concatenate([one.log_loss() for one in said])
+    return Scored(
+        ts=np.concatenate([one.ts for one in said]),
+        instrument=np.repeat(np.arange(len(said)), [len(one.ts) for one in said]),
+        loss=losses[:, 0],
+        reference=losses[:, 1],
+    )
 
 
 def gain(one: Scored, other: Scored, horizon: Horizon, *, seed: int = 0) -> Gain:
@@ -153,71 +190,3 @@ def gain(one: Scored, other: Scored, horizon: Horizon, *, seed: int = 0) -> Gain
         p=np.nan if p is None else p,
         n_blocks=blocks.n_blocks,
     )
-
-
-def _walked(
-    part: Part,
-    said: Array,
-    h: int,
-    horizon: Horizon,
-    is_calibrated: bool,  # noqa: FBT001 - handed on
-) -> Iterator[tuple[NDArray[np.int64], Array, Array]]:
-    """Yield (grid points, losses, the reference's) of each stretch between two refits, from the second on."""
-    ts, label = part.ts, part.sample.label[:, h]
-    ahead = max(horizon.ns, round(horizon.nominal_s * NS_PER_S))
-    step = max(float(np.median(np.diff(ts))) if len(ts) > 1 else 1.0, float(ahead))
-    share = min(1.0, (float(np.median(np.diff(ts))) if len(ts) > 1 else 1.0) / step)
-    move, turn = _odds(said)
-    for start in range(int(ts[0]) + REFIT_NS, int(ts[-1]) + 1, REFIT_NS):
-        at = np.flatnonzero((label >= 0) & (ts >= start) & (ts < start + REFIT_NS))
-        past = np.flatnonzero((label >= 0) & (ts + ahead < start))
-        if not len(at):
-            continue
-        weight = share * 0.5 ** ((start - ts[past]) / step / HALF_LIFE_N)
-        counts = np.bincount(label[past], weights=weight, minlength=3) + PRIOR_N / 3.0
-        reference = -np.log(counts / counts.sum())[label[at]]
-        told = said[at]
-        if is_calibrated:
-            shift = _shift(move[past], label[past] != 1, weight)
-            moved = past[label[past] != 1]
-            scale = _scale(turn[moved], label[moved] == 2, weight[label[past] != 1])
-            told = _claims(move[at] + shift, scale * turn[at])
-        loss = -np.log(np.maximum(told[np.arange(len(at)), label[at]], P_LEAST))
-        yield at, loss, reference
-
-
-def _odds(said: Array) -> tuple[Array, Array]:
-    """Return the log-odds of a move, and of up against down, float64 [n] each."""
-    logs = np.log(np.maximum(said, P_LEAST))
-    return np.logaddexp(logs[:, 0], logs[:, 2]) - logs[:, 1], logs[:, 2] - logs[:, 0]
-
-
-def _claims(move: Array, turn: Array) -> Array:
-    p_move, p_up = _share(move), _share(turn)
-    return np.stack([p_move * (1.0 - p_up), 1.0 - p_move, p_move * p_up], axis=1)
-
-
-def _share(odds: Array) -> Array:
-    share: Array = 1.0 / (1.0 + np.exp(-odds))
-    return share
-
-
-def _shift(odds: Array, happened: NDArray[np.bool_], weight: Array) -> float:
-    """Return what must be added to log-odds, a prior's outcomes pulling it to nought."""
-    shift = 0.0
-    for _ in range(N_NEWTON):
-        p = _share(odds + shift)
-        slope = float((weight * (happened - p)).sum()) - 0.25 * PRIOR_N * shift
-        shift += slope / (float((weight * p * (1.0 - p)).sum()) + 0.25 * PRIOR_N)
-    return shift
-
-
-def _scale(odds: Array, happened: NDArray[np.bool_], weight: Array) -> float:
-    """Return what log-odds must be multiplied by, a prior's outcomes pulling it to one."""
-    scale = 1.0
-    for _ in range(N_NEWTON):
-        p = _share(scale * odds)
-        slope = float((weight * odds * (happened - p)).sum()) - 0.25 * PRIOR_N * (scale - 1.0)
-        bend = float((weight * odds**2 * p * (1.0 - p)).sum()) + 0.25 * PRIOR_N
-        scale = min(max(scale + slope / bend, 0.0), MOST_SCALE)
-    return scale

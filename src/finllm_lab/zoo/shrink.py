@@ -6,7 +6,7 @@ the others, made smaller the same way, and held against its full self.
 """
 
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +25,7 @@ from finllm_lab.export import write_artifact, write_graph
 from finllm_lab.zoo.compare import Zoo
 from finllm_lab.zoo.graphs import claims_of
 from finllm_lab.zoo.material import Material
-from finllm_lab.zoo.parts import Gain, Part, gain, leave_one_out, pooled, scored
+from finllm_lab.zoo.parts import Claims, Gain, Part, gain, pooled, scores
 from finllm_lab.zoo.smaller import dynamic_int8, narrowed, pruned, static_int8
 
 Array = NDArray[np.float64]
@@ -56,6 +56,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Bytes of the file that is served."""
     p50_us: float
+    """Of one row alone, the least of some turns; so is `p99_us`."""
     p99_us: float
     joules_per_million: float
     """Joules a million rows."""
@@ -110,21 +111,27 @@ def variants(rows: Array) -> dict[str, Make]:
     return made
 
 
-def shrink(folder: Path, spec: FeatureSpec, found: Material, zoo: Zoo, say: Say) -> list[Shrunk]:
+def shrink(folder: Path, found: Material, zoo: Zoo, say: Say) -> list[Shrunk]:
     """Return what an artifact's variants cost and lose.
 
     Args:
         folder: Of the artifact.
-        spec: Feature spec that it reads.
         found: Training sessions.
         zoo: Fits the same kind of model anew.
         say: Told what is being done.
 
     Raises:
         ArtifactError: If it cannot be loaded.
-        InputError: If it is no kind that is known here.
+        InputError: If it is no kind that is known here, or speaks of other horizons.
     """
+    spec = found.plan.spec
     artifact = load_artifact(folder, spec=spec)
+    if artifact.horizons != found.plan.horizons:
+        raise InputError(
+            f"its horizons are not those of the {found.plan.name} recordings",
+            place=str(folder),
+            mend="Say which recordings it was trained on: --on book or --on ticks.",
+        )
     graph = (folder / MODEL_FILE).read_bytes()
     kind = kind_of(graph, str(folder))
     sample = pooled(found.parts)
@@ -132,60 +139,86 @@ def shrink(folder: Path, spec: FeatureSpec, found: Material, zoo: Zoo, say: Say)
     gains = _gains(kind, found, zoo, say)
     graphs = {name: make(graph) for name, make in made.items()}
     graphs[STUDENT] = zoo.student_graph(found.parts, kind)
-    shrunk = []
-    for name, variant in graphs.items():
-        say(f"measuring {name}")
-        cost = _cost(name, variant, artifact.manifest, spec, sample.rows)
-        shrunk.append(Shrunk(cost=cost, gains=gains[name]))
-    return shrunk
+    costs = _costs(graphs, artifact.manifest, spec, sample.rows, say)
+    return [Shrunk(cost=cost, gains=gains[cost.name]) for cost in costs]
 
 
 def _gains(kind: str, found: Material, zoo: Zoo, say: Say) -> dict[str, dict[str, Gain]]:
     """Return each variant's gain by horizon on the sessions left out."""
-    claims: dict[str, list[tuple[Part, Array]]] = {}
-    for left_out, fit_on, left in leave_one_out(found.parts):
+
+    def fit_all(left_out: str, fit_on: Sequence[Part]) -> dict[str, Claims]:
         say(f"fitting, leaving {left_out} out")
-        full = zoo.linear_graph(pooled(fit_on)) if kind == LINEAR else zoo.dense_graph(fit_on)
-        graphs = {name: make(full) for name, make in variants(pooled(fit_on).rows).items()}
+        sample = pooled(fit_on)
+        full = zoo.linear_graph(sample) if kind == LINEAR else zoo.dense_graph(fit_on)
+        graphs = {name: make(full) for name, make in variants(sample.rows).items()}
         graphs[STUDENT] = zoo.student_graph(fit_on, kind)
-        for name, graph in graphs.items():
-            alone = name == DYNAMIC
-            said = [(p, claims_of(graph, p.sample.rows, one_by_one=alone)) for p in left]
-            claims.setdefault(name, []).extend(said)
-    gains: dict[str, dict[str, Gain]] = {name: {} for name in claims}
-    for h, horizon in enumerate(found.horizons):
-        full_scored = scored(claims[FULL], h, horizon)
-        for name, left_claims in claims.items():
-            one = scored(left_claims, h, horizon)
-            gains[name][horizon.name] = gain(one, full_scored, horizon)
-    return gains
+        return {name: _claims(graph, alone=name == DYNAMIC) for name, graph in graphs.items()}
+
+    made = scores(found.parts, found.plan, fit_all)
+    return {
+        name: {
+            horizon.name: gain(one, full, horizon)
+            for horizon, one, full in zip(found.plan.horizons, own, made[FULL], strict=True)
+        }
+        for name, own in made.items()
+    }
 
 
-def _cost(name: str, graph: bytes, manifest: Manifest, spec: FeatureSpec, rows: Array) -> Cost:
+def _claims(graph: bytes, *, alone: bool) -> Claims:
+    return lambda part: claims_of(graph, part.rows, one_by_one=alone)
+
+
+def _costs(
+    graphs: Mapping[str, bytes], manifest: Manifest, spec: FeatureSpec, rows: Array, say: Say
+) -> list[Cost]:
+    """Measure every graph in turn, and that some times: a bad moment then meets each of them once."""
+    served = {name: _served(graph, manifest, spec) for name, graph in graphs.items()}
+    few = rows[:: max(1, len(rows) // 500)]
+    turns = np.empty((N_TURNS, len(served), 3))
+    for turn in range(N_TURNS):
+        say(f"measuring, turn {turn + 1} of {N_TURNS}")
+        for i, (model, _) in enumerate(served.values()):
+            turns[turn, i] = *row_us(model.infer, few, N_TIMED), _joules(model, few)
+    by = f"modelled: CPU seconds x {WATTS:g} W a core"
+    if _counter() is not None:
+        by = "measured: RAPL, package 0, others included"
+    costs = []
+    for (name, (model, file)), (p50, p99, joules) in zip(
+        served.items(), turns.min(axis=0).tolist(), strict=True
+    ):
+        alone = np.concatenate([model.infer(few[i : i + 1]) for i in range(len(few))])
+        cost = Cost(
+            name=name,
+            way="kernel" if file.name == WEIGHTS_FILE else "onnx runtime",
+            size=file.n_bytes,
+            p50_us=p50,
+            p99_us=p99,
+            joules_per_million=joules,
+            energy_by=by,
+            is_batch_invariant=alone.tobytes() == model.infer(few).tobytes(),
+        )
+        costs.append(cost)
+    return costs
+
+
+class _File(msgspec.Struct, frozen=True):
+    """What is served."""
+
+    name: str
+    n_bytes: int
+
+
+def _served(graph: bytes, manifest: Manifest, spec: FeatureSpec) -> tuple[EdgeModel, _File]:
+    """Return a graph as the edge would load it, the fastest way that it has."""
     with TemporaryDirectory() as held:
-        folder = Path(held)
-        is_kernel = _is_plain(graph)
-        if is_kernel:
+        folder, name = Path(held), MODEL_FILE
+        if _is_plain(graph):
             write_artifact(folder, manifest, graph)
+            name = WEIGHTS_FILE
         else:
             write_graph(folder, manifest, graph)
         model = load_artifact(folder, spec=spec).model
-        served = folder / (WEIGHTS_FILE if is_kernel else MODEL_FILE)
-        size = served.stat().st_size
-    few = rows[:: max(1, len(rows) // 500)]
-    p50, p99 = row_us(model.infer, few, N_TIMED)
-    joules, by = _energy(model, few)
-    alone = np.concatenate([model.infer(few[i : i + 1]) for i in range(len(few))])
-    return Cost(
-        name=name,
-        way="kernel" if is_kernel else "onnx runtime",
-        size=size,
-        p50_us=p50,
-        p99_us=p99,
-        joules_per_million=joules,
-        energy_by=by,
-        is_batch_invariant=alone.tobytes() == model.infer(few).tobytes(),
-    )
+        return model, _File(name, (folder / name).stat().st_size)
 
 
 def _is_plain(graph: bytes) -> bool:
@@ -200,20 +233,17 @@ def _is_plain(graph: bytes) -> bool:
     }  # fmt: skip
 
 
-def _energy(model: EdgeModel, rows: Array) -> tuple[float, str]:
-    """Return joules a million rows, each alone, and how they were found: the least of some turns."""
+def _joules(model: EdgeModel, rows: Array) -> float:
+    """Return joules a million rows, each alone."""
     singles = [rows[i : i + 1] for i in range(len(rows))]
-    per_million, counted, seconds = 1e6 / N_ENERGY, list[int](), list[float]()
-    for _ in range(N_TURNS):
-        before, started = _counter(), _cpu_s()
-        for i in range(N_ENERGY):
-            model.infer(singles[i % len(singles)])
-        seconds.append(_cpu_s() - started)
-        if before is not None and (after := _counter()) is not None and after > before:
-            counted.append(after - before)
-    if counted:
-        return min(counted) * 1e-6 * per_million, "measured: RAPL, package 0, others included"
-    return min(seconds) * WATTS * per_million, f"modelled: CPU seconds x {WATTS:g} W a core"
+    before, started = _counter(), _cpu_s()
+    for i in range(N_ENERGY):
+        model.infer(singles[i % len(singles)])
+    used, after = WATTS * (_cpu_s() - started), _counter()
+    if before is not None and after is not None:
+        # A counter that went round says nothing: another turn will be the least.
+        used = (after - before) * 1e-6 if after > before else np.inf
+    return used * 1e6 / N_ENERGY
 
 
 def _counter() -> int | None:
@@ -227,27 +257,3 @@ def _counter() -> int | None:
 def _cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-def draw(shrunk: Sequence[Shrunk], horizon: str, file: Path) -> None:
-    """Draw the frontier: microseconds against skill lost at one horizon, joules as colour."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
-    axes = figure.subplots()
-    us = [one.cost.p50_us for one in shrunk]
-    lost = np.array([100.0 * one.gains[horizon].skill for one in shrunk])
-    low = np.array([100.0 * one.gains[horizon].low for one in shrunk])
-    high = np.array([100.0 * one.gains[horizon].high for one in shrunk])
-    reach = np.nan_to_num(np.abs(np.stack([lost - low, high - lost])))
-    joules = [one.cost.joules_per_million for one in shrunk]
-    axes.errorbar(us, lost, yerr=reach, fmt="none", ecolor="0.7", zorder=1)
-    dots = axes.scatter(us, lost, c=joules, s=60, zorder=2)
-    for one, x, y in zip(shrunk, us, lost.tolist(), strict=True):
-        axes.annotate(one.cost.name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xlabel("p50 of one row alone, microseconds (log)")
-    axes.set_ylabel(f"log-score skill at {horizon} against the full model, points")
-    axes.axhline(0.0, color="0.5", linewidth=0.8)
-    figure.colorbar(dots, label=f"joules a million rows ({shrunk[0].cost.energy_by})")
-    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -3,17 +3,22 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import MODEL_FILE, SHIPPED, read_manifest
+from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.export import write_artifact
 from finllm_lab.zoo import shrink as module
 from finllm_lab.zoo.compare import Zoo
+from finllm_lab.zoo.frontier import apart, draw
 from finllm_lab.zoo.material import Material
 from finllm_lab.zoo.parts import pooled
-from finllm_lab.zoo.shrink import DYNAMIC, FULL, STUDENT, Shrunk, draw, kind_of, shrink
-from zoo_market import COLUMNS, HORIZONS, SPEC, part_of
+from finllm_lab.zoo.shrink import DYNAMIC, FULL, STUDENT, Shrunk, kind_of, shrink
+from zoo_market import COLUMNS, HORIZONS, PLAN, SPEC, part_of
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +31,11 @@ def shrunk(tmp_path_factory: pytest.TempPathFactory) -> list[Shrunk]:
         shipped, name="toy", spec_hash=SPEC.hash, columns=tuple(SPEC.columns), priors=(prior,)
     )
     write_artifact(folder, manifest, zoo.linear_graph(pooled(parts)))
-    found = Material(parts=parts, horizons=HORIZONS, columns=COLUMNS, data={})
+    found = Material(plan=PLAN, parts=parts, columns=COLUMNS, data={})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "N_ENERGY", 400)
         patch.setattr(module, "N_TIMED", 200)
-        return shrink(folder, SPEC, found, zoo, lambda _: None)
+        return shrink(folder, found, zoo, lambda _: None)
 
 
 def test_every_variant_is_priced_and_held_against_the_full_one(shrunk: list[Shrunk]) -> None:
@@ -53,10 +58,24 @@ def test_every_variant_is_priced_and_held_against_the_full_one(shrunk: list[Shru
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])
-def test_the_frontier_is_drawn(shrunk: list[Shrunk], tmp_path: Path, ending: str) -> None:
-    file = tmp_path / f"frontier.{ending}"
-    draw(shrunk, "1s", file)
-    assert file.stat().st_size > 1_000
+def test_the_frontier_is_drawn_the_same_twice(
+    shrunk: list[Shrunk], tmp_path: Path, ending: str
+) -> None:
+    files = [tmp_path / f"{name}.{ending}" for name in ("one", "other")]
+    for file in files:
+        draw(shrunk, "1s", file)
+    assert files[0].stat().st_size > 1_000
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@given(st.lists(st.floats(-50.0, 50.0), min_size=1, max_size=12), st.floats(0.1, 3.0))
+def test_labels_stand_apart_in_the_order_of_their_points(wanted: list[float], least: float) -> None:
+    places = apart(np.array(wanted), least)
+    order = np.argsort(wanted, kind="stable")
+    assert (np.diff(places[order]) >= least - 1e-9).all()
+    # Nobody is moved whom nobody crowds, and a crowd stays about its middle.
+    assert np.abs(apart(places, 0.99 * least) - places).max() < 1e-9
+    assert places.sum() == pytest.approx(sum(wanted), abs=1e-6)
 
 
 def test_a_graph_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
@@ -71,3 +90,10 @@ def test_a_graph_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
         kind_of(model.SerializeToString(), str(tmp_path))
     shipped = onnx.load(SHIPPED["book"] / MODEL_FILE)
     assert kind_of(shipped.SerializeToString(), "") == "linear"
+
+
+def test_a_model_of_other_horizons_than_the_recordings_is_refused() -> None:
+    plan = msgspec.structs.replace(BOOK_PLAN, horizons=BOOK_PLAN.horizons[:2])
+    found = Material(plan=plan, parts=[], columns=COLUMNS, data={})
+    with pytest.raises(InputError, match="horizons are not those of the book recordings"):
+        shrink(SHIPPED["book"], found, Zoo(COLUMNS), lambda _: None)

@@ -1,16 +1,30 @@
 """The zoo's graphs say what its models say, twice the same; nothing looks ahead; what shrinks, shrinks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from finllm_lab.export import graph_of
+from finllm.edge.artifact import Manifest, load_artifact
+from finllm_lab.edge import manifest_of, priors_for
+from finllm_lab.export import graph_of, write_artifact
 from finllm_lab.training import Penalty, Sample, fit_path, pool
+from finllm_lab.walk import walk
 from finllm_lab.zoo.compare import PLAIN, Zoo, compare
 from finllm_lab.zoo.graphs import claims_of, softmax, with_logits
-from finllm_lab.zoo.parts import Part, gain, leave_one_out, pooled, scored
+from finllm_lab.zoo.parts import (
+    Part,
+    gain,
+    leave_one_out,
+    parts_of,
+    pooled,
+    said_of,
+    scored,
+    scores,
+)
 from finllm_lab.zoo.smaller import dynamic_int8, narrowed, pruned, static_int8
 from finllm_lab.zoo.trees import (
     SETTINGS,
@@ -20,7 +34,7 @@ from finllm_lab.zoo.trees import (
     turned,
     turned_nodes,
 )
-from zoo_market import COLUMNS, HORIZONS, N_ROUNDS, QUICK, N, part_of
+from zoo_market import COLUMNS, HORIZONS, N_ROUNDS, PLAN, QUICK, SPEC, N, part_of
 
 needs_trees = pytest.mark.skipif(find_spec("lightgbm") is None, reason="the zoo's extra")
 
@@ -53,7 +67,7 @@ def test_every_model_beats_class_frequencies_on_a_session_that_it_never_saw(
     zoo: Zoo, parts: list[Part]
 ) -> None:
     picked = {name: zoo.fits[name] for name in (PLAIN, "trees", "blend", "student of trees")}
-    lines = {line.model: line for line in compare(parts, HORIZONS, picked, lambda _: None)}
+    lines = {line.model: line for line in compare(parts, PLAN, picked, lambda _: None)}
     assert min(line.skill for line in lines.values()) > 0.05
     assert lines[PLAIN].gain.skill == 0.0
     blend = lines["blend"].gain
@@ -62,12 +76,46 @@ def test_every_model_beats_class_frequencies_on_a_session_that_it_never_saw(
     assert abs(lines["student of trees"].gain.skill) < 0.03
 
 
-def test_a_claim_of_nothing_has_no_skill_and_truth_has_much(parts: list[Part]) -> None:
-    [one, *_] = parts
+def manifest_on(parts: Sequence[Part]) -> Manifest:
+    return manifest_of(PLAN, priors_for(PLAN, [(part.session, part.targets) for part in parts]))
+
+
+def test_the_logistic_is_scored_as_the_walk_of_its_artifact(
+    zoo: Zoo, parts: list[Part], tmp_path: Path
+) -> None:
+    [ours] = scores(parts, PLAN, lambda _, fit_on: {PLAIN: zoo.logistic(fit_on)})[PLAIN]
+    walks = []
+    for name, fit_on, left in leave_one_out(parts):
+        write_artifact(tmp_path / name, manifest_on(fit_on), zoo.linear_graph(pooled(fit_on)))
+        artifact = load_artifact(tmp_path / name, spec=SPEC)
+        walks += [said for part in left for said in walk(part.session, artifact, PLAN.grid_ns)]
+    ts = np.concatenate([said.ts for said in walks])
+    losses = np.concatenate([said.log_loss() for said in walks])
+    assert ours.ts.tobytes() == ts.tobytes()
+    np.testing.assert_allclose(ours.loss, losses[:, 0], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(ours.reference, losses[:, 1], rtol=0, atol=1e-12)
+
+
+def test_priors_are_counted_on_what_was_fitted_alone(parts: list[Part]) -> None:
+    """A day on which everything moves up tells nothing of itself to the reference that it is held against."""
+    [day, *others] = parts
+    heads = day.session.heads.copy()
+    heads["mid2"] = 2_000_000 + 500 * np.arange(len(heads))
+    [rising] = parts_of([msgspec.structs.replace(day.session, heads=heads)], PLAN)
     flat = np.full((N, 1, 3), 1.0 / 3.0)
-    known = np.eye(3)[np.maximum(one.sample.label, 0)] * 0.94 + 0.02
-    nothing = scored([(one, flat)], 0, HORIZONS[0])
-    truth = scored([(one, known)], 0, HORIZONS[0])
+    made = scores([rising, *others], PLAN, lambda *_: {"flat": lambda part: flat[: len(part.ts)]})
+    [own] = said_of(rising, flat[: len(rising.ts)], manifest_on(others))
+    first = made["flat"][0].reference[:1]
+    assert first.tobytes() == own.log_loss()[:1, 1].tobytes()
+    assert np.exp(-first[0]) == pytest.approx(manifest_on(others).priors[0].climatology[2])
+
+
+def test_a_claim_of_nothing_has_no_skill_and_truth_has_much(parts: list[Part]) -> None:
+    [one, *others] = parts
+    flat = np.full((len(one.ts), 1, 3), 1.0 / 3.0)
+    known = np.eye(3)[np.maximum(one.targets.label, 0)] * 0.94 + 0.02
+    manifest = manifest_on(others)
+    nothing, truth = (scored(said_of(one, claims, manifest)) for claims in (flat, known))
     assert abs(nothing.skill) < 0.02
     assert truth.skill > 0.8
     told = gain(truth, nothing, HORIZONS[0])
@@ -76,21 +124,26 @@ def test_a_claim_of_nothing_has_no_skill_and_truth_has_much(parts: list[Part]) -
 
 
 def test_no_outcome_that_is_not_known_yet_corrects_a_claim(parts: list[Part]) -> None:
-    [one, *_] = parts
-    claims = softmax(np.random.default_rng(3).normal(size=(N, 1, 3)))
-    before = scored([(one, claims)], 0, HORIZONS[0])
-    cut = N // 2
-    label = one.sample.label.copy()
-    label[cut:] = 2 - np.maximum(label[cut:], 0)
-    other = Part(
-        name="x", instrument="x:Y", ts=one.ts,
-        sample=Sample(rows=one.sample.rows, label=label, scaled=one.sample.scaled),
-    )  # fmt: skip
-    after = scored([(other, claims)], 0, HORIZONS[0])
-    early = int(one.ts[cut])
-    same = before.loss[before.ts < early].tobytes() == after.loss[after.ts < early].tobytes()
-    assert same
-    assert before.loss[before.ts >= early].tobytes() != after.loss[after.ts >= early].tobytes()
+    [one, *others] = parts
+    claims = softmax(np.random.default_rng(3).normal(size=(len(one.ts), 1, 3)))
+    heads, cut = one.session.heads.copy(), N // 2
+    heads["mid2"][cut:] = 2 * heads["mid2"][cut] - heads["mid2"][cut:]
+    [other] = parts_of([msgspec.structs.replace(one.session, heads=heads)], PLAN)
+    manifest = manifest_on(others)
+    before, after = (scored(said_of(part, claims, manifest)) for part in (one, other))
+    is_early = before.ts < int(heads["ts_recv"][cut])
+    assert before.loss[is_early].tobytes() == after.loss[is_early].tobytes()
+    assert before.loss[~is_early].tobytes() != after.loss[~is_early].tobytes()
+
+
+def test_a_part_that_is_cut_keeps_each_row_with_what_became_of_it() -> None:
+    part = part_of(6)
+    one, other = part.cut(slice(0, 300)), part.cut(slice(300, None))
+    assert len(one.ts) + len(other.ts) == len(part.ts)
+    for name in ("rows", "label", "scaled"):
+        halves = [getattr(half.sample, name) for half in (one, other)]
+        assert np.concatenate(halves).tobytes() == getattr(part.sample, name).tobytes()
+    assert (other.ts > one.ts[-1]).all()
 
 
 @needs_trees

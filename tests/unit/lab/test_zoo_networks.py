@@ -2,12 +2,12 @@
 
 from importlib.util import find_spec
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 
 from finllm.edge.onnx import OnnxModel
-from finllm_lab.training import Sample
 from finllm_lab.zoo.compare import Zoo
 from finllm_lab.zoo.graphs import claims_of, softmax
 from finllm_lab.zoo.networks import N_BACK, fit_convolution, fit_dense
@@ -37,7 +37,7 @@ def test_networks_are_fitted_the_same_twice_and_served_as_graphs(
     parts: list[Part], dense: bytes, zoo: Zoo
 ) -> None:
     assert zoo.dense_graph(parts) == dense
-    rows = part_of(8).sample.rows
+    rows = part_of(8).rows
     layers = fit_dense(parts, COLUMNS.odd, QUICK)
     z = np.clip((rows - layers.centre) / layers.spread, -5.0, 5.0)
     hidden = np.maximum(z @ layers.weights[0] + layers.biases[0], 0.0)
@@ -55,17 +55,16 @@ def test_the_convolution_looks_back_and_never_ahead(parts: list[Part]) -> None:
     teacher = fit_convolution(parts, COLUMNS.odd, QUICK)
     one = part_of(7, n=200)
     said = teacher.claims(one)
-    rows = one.sample.rows.copy()
+    rows = one.rows.copy()
     rows[100] += 3.0
-    sample = Sample(rows=rows, label=one.sample.label, scaled=one.sample.scaled)
-    moved = teacher.claims(Part(name="x", instrument="x:Y", ts=one.ts, sample=sample))
+    moved = teacher.claims(msgspec.structs.replace(one, rows=rows))
     changed = np.flatnonzero(np.abs(said - moved).max(axis=(1, 2)) > 1e-7)
     assert changed.min() == 100
     assert 100 < changed.max() < 100 + N_BACK
 
 
 def test_half_of_the_hidden_units_can_go(dense: bytes, parts: list[Part]) -> None:
-    rows = parts[0].sample.rows
+    rows = parts[0].rows
     full = claims_of(dense, rows)
     assert np.abs(claims_of(narrowed(dense, 0.0), rows) - full).max() < 1e-6
     half = narrowed(dense, 0.5)
@@ -77,7 +76,7 @@ def test_half_of_the_hidden_units_can_go(dense: bytes, parts: list[Part]) -> Non
 def test_a_dynamically_quantised_graph_is_not_the_same_in_a_batch(
     dense: bytes, parts: list[Part]
 ) -> None:
-    rows, graph = parts[0].sample.rows, dynamic_int8(dense)
+    rows, graph = parts[0].rows, dynamic_int8(dense)
     alone = claims_of(graph, rows, one_by_one=True)
     assert claims_of(graph, rows).tobytes() != alone.tobytes()
     assert claims_of(dense, rows).tobytes() == claims_of(dense, rows, one_by_one=True).tobytes()
