@@ -6,7 +6,7 @@ import numpy as np
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD
 from finllm.domain.spec import Feature, FeatureSpec
-from finllm_lab.edge import BOOK_PLAN
+from finllm_lab.plans import BOOK_PLAN
 from finllm_lab.tapes import Session
 from finllm_lab.training import columns_of
 from finllm_lab.zoo.networks import Schedule

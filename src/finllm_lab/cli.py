@@ -97,12 +97,13 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     from finllm_lab import edge
     from finllm_lab.experiments import open_validation
     from finllm_lab.export import put_scores
+    from finllm_lab.plans import BAR_PLAN
 
     folder = out or SHIPPED["bar"]
     manifest = edge.build(edge.bar_build(data), folder, _say)
     if validate:
         open_validation("bar", f"train bar --validate, {manifest.version}")
-        artifact = load_artifact(folder, spec=edge.BAR_PLAN.spec)
+        artifact = load_artifact(folder, spec=BAR_PLAN.spec)
         scores = edge.score_lines(
             artifact, edge.bar_validation(data), 0, since=edge.BAR_VALIDATION_FROM
         )

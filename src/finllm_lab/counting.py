@@ -15,9 +15,9 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.units import iso
 from finllm.edge.artifact import RegimeRule
 from finllm.edge.regime import NAMES, STATE, watch, watch_words
-from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.labels import GRID_NS, grid, targets
 from finllm_lab.manifest import Counts, Recording
+from finllm_lab.plans import BOOK_PLAN
 from finllm_lab.tapes import BINANCE, BOOK_TAPES, Session, book_sessions, tape_paths
 
 NEAR: Final = 0.01

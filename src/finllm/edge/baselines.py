@@ -104,7 +104,7 @@ def _size(share: float, inside: int, band_bps: float, sizes: NDArray[np.float64]
     seen, first = 2 + 8 * inside + k, 18 + 8 * inside + k
     saw = sizes[seen] + along * (sizes[seen + 1] - sizes[seen])
     thought = (sizes[first] + along * (sizes[first + 1] - sizes[first])) * band_bps
-    size = sizes[inside] * saw + (1.0 - sizes[inside]) * thought
+    size: float = sizes[inside] * saw + (1.0 - sizes[inside]) * thought
     return min(size, band_bps) if inside else max(size, band_bps)
 
 

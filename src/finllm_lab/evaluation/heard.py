@@ -13,9 +13,10 @@ from finllm.edge.artifact import Artifact, load_artifact
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.tape import read_chain
 from finllm.runtime.tally import Tally
-from finllm_lab.edge import BOOK_PLAN, STOCK_PLAN, stock_sessions
+from finllm_lab.edge import stock_sessions
 from finllm_lab.evaluation.leaks import hunt_features, hunt_walk
 from finllm_lab.evaluation.records import Hunt
+from finllm_lab.plans import BOOK_PLAN, STOCK_PLAN
 from finllm_lab.tapes import BOOK_TAPES, Session, between, book_sessions, frame_sessions, tape_paths
 from finllm_lab.walk import Said, walk
 

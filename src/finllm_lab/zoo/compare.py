@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm_lab.edge import Plan
 from finllm_lab.export import graph_of
+from finllm_lab.plans import Plan
 from finllm_lab.training import Columns, Penalty, Sample, fit_path, pool
 from finllm_lab.zoo.graphs import Layers, claims_of, layers_nodes, softmax, with_logits
 from finllm_lab.zoo.networks import Schedule, fit_convolution, fit_dense

@@ -7,8 +7,8 @@ import msgspec
 
 from finllm.domain.errors import InputError
 from finllm.domain.units import NS_PER_MS, NS_PER_S
-from finllm_lab.edge import BOOK_PLAN, STOCK_PLAN, Plan
 from finllm_lab.manifest import recordings
+from finllm_lab.plans import BOOK_PLAN, STOCK_PLAN, Plan
 from finllm_lab.tapes import BINANCE, BOOK_TAPES, Session, Tape, book_sessions, tape_paths
 from finllm_lab.ticks import CACHE, FOLDER, STOCK_TAPES, tick_sessions
 from finllm_lab.training import Columns, columns_of

@@ -23,8 +23,9 @@ from finllm.audit.intervals import (
 from finllm.domain.instrument import Horizon
 from finllm.edge.artifact import Manifest
 from finllm.edge.model import N_CLASSES, P_LEAST, RAW_WIDTH
-from finllm_lab.edge import Plan, manifest_of, priors_for
+from finllm_lab.edge import manifest_of, priors_for
 from finllm_lab.labels import Targets, targets
+from finllm_lab.plans import Plan
 from finllm_lab.tapes import Session
 from finllm_lab.training import Sample, pool
 from finllm_lab.walk import Said, walked

@@ -14,9 +14,10 @@ import numpy as np
 
 from finllm.edge.artifact import MODEL_FILE, HorizonPrior, Manifest, load_artifact
 from finllm_lab.choice import LEAST_GAIN, TRUSTS, class_ratios
-from finllm_lab.edge import Build, Plan, priors_for
+from finllm_lab.edge import Build, priors_for
 from finllm_lab.export import EMPTY_CARD, write_graph
 from finllm_lab.labels import targets
+from finllm_lab.plans import Plan
 from finllm_lab.tapes import Session
 from finllm_lab.training import Sample, columns_of, pool
 from finllm_lab.walk import walk

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import MODEL_FILE, SHIPPED, read_manifest
-from finllm_lab.edge import BOOK_PLAN
 from finllm_lab.export import write_artifact
+from finllm_lab.plans import BOOK_PLAN
 from finllm_lab.zoo import shrink as module
 from finllm_lab.zoo.compare import Zoo
 from finllm_lab.zoo.frontier import apart, draw
