@@ -90,6 +90,7 @@ def make_said(
         column=column,
         p=np.stack([edge, climatology, ewma, by_column], axis=1),
         q=np.stack([edge_q, climatology_q, ewma_q], axis=1),
+        first_p=0.5 * (edge + climatology),
     )
 
 

@@ -59,6 +59,8 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     """float64 [n, 4, 3], down, flat, up by `VOICES`."""
     q: Array
     """float64 [n, 3, 5], bps, of edge, climatology and EWMA."""
+    first_p: Array
+    """float64 [n, 3], what the edge would say had it learnt from no outcome of the session."""
 
     def log_loss(self) -> Array:
         """Return nats, float64 [n, 4], by `VOICES`."""
@@ -152,6 +154,7 @@ def walked(
                 column=column[kept],
                 p=p[h, kept],
                 q=q[h, kept],
+                first_p=_unlearnt(manifest, points, h)[kept],
             )
         )
     return said
@@ -268,6 +271,17 @@ class _Edge:
         dumb = ~np.isfinite(raw).all(axis=1)
         p[dumb, 0], q[dumb, 0] = p[dumb, 1], q[dumb, 1]
         return p, q
+
+
+def _unlearnt(manifest: Manifest, points: _Points, h: int) -> Array:
+    """Return what is said with an artifact's first values alone, float64 [n, 3]."""
+    raw, prior = points.raw[:, h], manifest.priors[h]
+    first = Calibration(manifest.priors, manifest.learning).parameters[h]
+    climatology = np.array(prior.climatology)
+    said, _ = calibrated(raw, first, np.ones(len(raw)))
+    is_heard = np.isfinite(raw).all(axis=1, keepdims=True)
+    p: Array = np.where(is_heard, climatology + (said - climatology) * prior.trust_p, climatology)
+    return p
 
 
 def _widths(manifest: Manifest, points: _Points) -> Array:

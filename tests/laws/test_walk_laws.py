@@ -124,3 +124,14 @@ def test_an_untrusted_horizon_says_what_climatology_says(
     *_, said = walk(_session(3), artifact, GRID_NS)
     np.testing.assert_allclose(said.p[:, 0], said.p[:, 1], atol=1e-12)
     np.testing.assert_allclose(said.q[:, 0], said.q[:, 1], atol=1e-12)
+
+
+def test_what_was_said_without_learning_is_what_an_edge_says_that_never_learns(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    session = _session(3)
+    learning = walk(session, _artifact(tmp_path_factory.mktemp("toy"), SPEC), GRID_NS)
+    never = _artifact(tmp_path_factory.mktemp("toy"), SPEC, refit_ns=2**62)
+    for learnt, said in zip(learning, walk(session, never, GRID_NS), strict=True):
+        np.testing.assert_allclose(learnt.first_p, said.p[:, 0], atol=1e-12)
+    assert not np.allclose(learning[0].first_p, learning[0].p[:, 0], atol=1e-3)

@@ -47,6 +47,7 @@ def details(one: DataSet, n_trials: int) -> str:
             _distribution(one, n_trials),
             _pit(one),
             _latency(one),
+            _learnt(one),
             _direction(one),
             _left_out(one),
         )
@@ -258,6 +259,23 @@ def _latency(one: DataSet) -> str:
         "<h3>Score decay with latency</h3><p>The newest claim at least so old, scored on the outcome of the "
         "grid point at which it is used, against the climatology known then. Claims stand on the grid only, "
         f'so the mean age is stated.</p><div class="plots">{plots}</div>{table(head, lines)}'
+    )
+
+
+def _learnt(one: DataSet) -> str:
+    lines = (
+        (
+            name_cell(at.horizon),
+            cell(percent(at.without)),
+            cell(percent(at.with_all)),
+            cell("-" if at.late is None else f"{percent(at.late)}<small>n {at.n_late:,}</small>"),
+        )
+        for at in one.learnt
+    )
+    return (
+        "<h3>What the outcomes of the session are worth</h3><p>Log skill over climatology, which learns in "
+        "every column; no intervals.</p>"
+        + table(("ahead", "edge learns nothing", "edge learns", "after two minutes"), lines)
     )
 
 

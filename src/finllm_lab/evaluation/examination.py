@@ -2,23 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from finllm.audit import calibration, intervals
+from finllm.audit import calibration, intervals, rules
 from finllm.audit.inforce import Scored, score_all
 from finllm.audit.ranking import rank
 from finllm.audit.rows import Extent, Group, extent_of, places, score_group, score_rows
 from finllm.audit.scorecard import ALL, Intake, Row, Stage
-from finllm.domain.units import NS_PER_HOUR, iso
+from finllm.domain.units import NS_PER_HOUR, NS_PER_S, iso
 from finllm.runtime.tally import Tally
 from finllm_lab.evaluation.columns import Spoken, spoken_of
 from finllm_lab.evaluation.latency import decay_of
-from finllm_lab.evaluation.records import ClassCurve, DataSet, Decay, Diagram, Direction
+from finllm_lab.evaluation.records import ClassCurve, DataSet, Decay, Diagram, Direction, Learnt
 from finllm_lab.walk import Said
 
 CLASSES = ("down", "flat", "up")
+LATE_NS: Final = 120 * NS_PER_S
+"""After the first outcome: from here on the edge is taken to know the session."""
 
 
 def market_of(said: Said) -> str:
@@ -84,6 +87,36 @@ def data_set(name: str, said: Sequence[Said], *, resamples: int, seed: int) -> D
         diagrams=tuple(look.diagram(group, sizes[group.horizon[0]]) for group in pooled),
         directions=tuple(one for group in pooled if (one := look.direction(group)) is not None),
         decays=tuple(found for group in pooled if (found := look.decay(group)) is not None),
+        learnt=_learnt(said),
+    )
+
+
+def _learnt(said: Sequence[Said]) -> tuple[Learnt, ...]:
+    by_horizon: defaultdict[tuple[float, str], list[Said]] = defaultdict(list)
+    for one in said:
+        if len(one.ts):
+            by_horizon[one.horizon.nominal_s, one.horizon.name].append(one)
+    return tuple(_learnt_at(by_horizon[key]) for key in sorted(by_horizon))
+
+
+def _learnt_at(said: Sequence[Said]) -> Learnt:
+    p = np.concatenate([np.stack([one.first_p, one.p[:, 0], one.p[:, 1]]) for one in said], axis=1)
+    label = np.concatenate([one.label for one in said])
+    is_late = np.concatenate([one.ts >= one.ts_end[0] + LATE_NS for one in said])
+    losses = np.stack([rules.log_score(part, label) for part in p])
+
+    def skill(which: int, rows: np.ndarray) -> float:
+        return 1.0 - float(losses[which, rows].mean() / losses[2, rows].mean())
+
+    every = np.ones(len(label), dtype=bool)
+    return Learnt(
+        horizon=said[0].horizon.name,
+        horizon_s=said[0].horizon.nominal_s,
+        without=skill(0, every),
+        with_all=skill(1, every),
+        late=skill(1, is_late) if is_late.any() else None,
+        n=len(label),
+        n_late=int(is_late.sum()),
     )
 
 

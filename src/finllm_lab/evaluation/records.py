@@ -86,6 +86,20 @@ class Direction(msgspec.Struct, frozen=True, kw_only=True):
     tentative: bool
 
 
+class Learnt(msgspec.Struct, frozen=True, kw_only=True):
+    """Log skill over climatology at one horizon, all instruments, by what the edge knew of the session."""
+
+    horizon: str
+    horizon_s: float
+    without: float
+    """Had the edge learnt from no outcome of the session; climatology learns all the same."""
+    with_all: float
+    late: float | None
+    """Once two minutes of outcomes are known; None where no session lasts so long."""
+    n: int
+    n_late: int
+
+
 class DataSet(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one data set: instruments that are pooled and judged together."""
 
@@ -107,6 +121,7 @@ class DataSet(msgspec.Struct, frozen=True, kw_only=True):
     diagrams: tuple[Diagram, ...]
     directions: tuple[Direction, ...]
     decays: tuple[Decay, ...]
+    learnt: tuple[Learnt, ...]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
