@@ -22,8 +22,6 @@ TRUSTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the model in what is said that are tried."""
 LEAST_GAIN: Final = 0.002
 """What gains less than this share is not let speak."""
-NEAR: Final = 0.01
-"""Differences below this share of climatology's loss are no news on a handful of recordings."""
 Say = Callable[[str], None]
 Array = NDArray[np.float64]
 
@@ -101,12 +99,13 @@ def chosen(
     horizons: Sequence[Horizon],
     penalties: Sequence[Penalty],
     most_trust: Mapping[str, float],
+    near: float,
     say: Say,
 ) -> list[Choice]:
     """Return what is decided for each horizon.
 
     Fits no worse than the best by more than one standard error of their difference over what was left out,
-    or by more than `NEAR`, are averaged: few recordings cannot tell them apart. The trust is the least
+    or by more than `near`, are averaged: few recordings cannot tell them apart. The trust is the least
     that will do by the same rule (Hastie, Tibshirani & Friedman 2009, section 7.10).
 
     Args:
@@ -114,32 +113,33 @@ def chosen(
         horizons: Shortest first.
         penalties: In the order of `ratios`.
         most_trust: Largest share of the model by horizon, where less than all is decided beforehand.
+        near: Differences below this share of climatology's loss are no news.
         say: Told what was found.
     """
     choices = []
     for h, horizon in enumerate(horizons):
-        near = np.flatnonzero(_is_near_best(ratios[:, :, -1, h]))
-        near = near[near > 0] if (near > 0).any() else near
-        pooled = ratios[:, near, :, h].mean(axis=1)
-        t = int(np.argmax(_is_near_best(pooled)))
+        good = np.flatnonzero(_is_near_best(ratios[:, :, -1, h], near))
+        good = good[good > 0] if (good > 0).any() else good
+        pooled = ratios[:, good, :, h].mean(axis=1)
+        t = int(np.argmax(_is_near_best(pooled, near)))
         gained = 1.0 - float(pooled[:, t].mean() / pooled[:, 0].mean())
         trust = min(TRUSTS[t], most_trust.get(horizon.name, 1.0)) if gained >= LEAST_GAIN else 0.0
         full = 100 * (1 - ratios[:, :, -1, h].mean(axis=0))
         least = 100 * (1 - pooled[:, 0].mean())
         say(
-            f"{horizon.name}: penalties {', '.join(str(penalties[int(r)]) for r in near)}; trust"
+            f"{horizon.name}: penalties {', '.join(str(penalties[int(r)]) for r in good)}; trust"
             f" {trust:g}; over climatology {100 * (1.0 - float(pooled[:, t].mean())):.1f} %; without"
             f" trust {least:.1f}; at full trust by penalty {full.round(1).tolist()}"
         )
         choices.append(
-            Choice(penalties=tuple(int(r) for r in near) if trust else (0,), trust=trust)
+            Choice(penalties=tuple(int(r) for r in good) if trust else (0,), trust=trust)
         )
     return choices
 
 
-def _is_near_best(ratios: Array) -> NDArray[np.bool_]:
-    """Return which columns of float64 [S, K] are within one standard error, or `NEAR`, of the best."""
+def _is_near_best(ratios: Array, near: float) -> NDArray[np.bool_]:
+    """Return which columns of float64 [S, K] are within one standard error, or `near`, of the best."""
     behind = ratios - ratios[:, [int(np.argmin(ratios.mean(axis=0)))]]
     error = behind.std(axis=0, ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else 0.0
-    is_near: NDArray[np.bool_] = behind.mean(axis=0) <= np.maximum(error, NEAR)
+    is_near: NDArray[np.bool_] = behind.mean(axis=0) <= np.maximum(error, near)
     return is_near

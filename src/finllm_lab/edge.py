@@ -5,6 +5,7 @@ What is compared is the walk itself, calibration and baselines included. What wa
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
@@ -179,19 +180,19 @@ def build(material: Build, out: Path, say: Say) -> Manifest:
         The manifest as written.
     """
     plan = material.plan
-    say("classes")
     tried = [_Tried(_fit(plan, t.fit), priors_for(plan, t.fit), t.compare) for t in material.trials]
-    classes = chosen(
-        _classes_compared(plan, tried), plan.horizons, plan.penalties, plan.most_trust, say
+    rule = partial(
+        chosen,
+        horizons=plan.horizons,
+        penalties=plan.penalties,
+        most_trust=plan.most_trust,
+        near=plan.near,
+        say=say,
     )
+    say("classes")
+    classes = rule(_classes_compared(plan, tried))
     say("quantiles")
-    quantiles = chosen(
-        _quantiles_compared(plan, tried, classes),
-        plan.horizons,
-        plan.penalties,
-        plan.most_trust,
-        say,
-    )
+    quantiles = rule(_quantiles_compared(plan, tried, classes))
     network = _fit(plan, material.fit).network(
         [choice.penalties for choice in classes], [choice.penalties for choice in quantiles]
     )

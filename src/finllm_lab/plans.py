@@ -57,6 +57,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Grid on which penalties are compared: coarser, because it is walked once per penalty."""
     penalties: tuple[Penalty, ...] = PENALTIES
     """Penalties tried, strongest first."""
+    near: float = 0.01
+    """Differences below this share of climatology's loss are no news on a handful of recordings."""
     learning: Learning
     regime: RegimeRule
     splits: str
@@ -129,6 +131,7 @@ BAR_PLAN: Final = Plan(
     grid_ns=0,
     fit_grid_ns=0,
     choice_grid_ns=0,
+    near=0.0,  # seven months of five names are no handful
     learning=Learning(
         refit_ns=6 * 24 * NS_PER_HOUR,  # weekly: a refit on two years of outcomes takes 17 ms
         grid_s=3_600.0,

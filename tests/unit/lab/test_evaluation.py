@@ -102,6 +102,17 @@ def test_skill_decays_with_latency_and_a_fresh_claim_is_worth_what_the_table_say
     assert all(step.interval[0] <= step.skill <= step.interval[1] for step in decay.steps)
 
 
+def test_what_the_outcomes_of_the_session_are_worth_is_told_from_what_the_edge_began_with() -> None:
+    found = figures(make_said(4_000, lasting=1.0))
+    (learnt,) = found.datasets[0].learnt
+    assert learnt.with_all == pytest.approx(pooled(found).skill.climatology, abs=1e-9)
+    assert 0.0 < learnt.without < learnt.with_all  # the toy began half as wise
+    assert learnt.late is not None
+    assert 0 < learnt.n_late < learnt.n == 4_000
+    (short,) = figures(make_said(1_000, lasting=1.0)).datasets[0].learnt
+    assert short.late is None
+
+
 def test_a_late_claim_is_the_newest_that_is_old_enough_and_of_the_same_instrument() -> None:
     ts = np.array([0, 0, 10, 12, 20, 31]) * S
     stratum = np.array([0, 1, 0, 1, 0, 0])
