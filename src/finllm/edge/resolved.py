@@ -44,12 +44,16 @@ class Resolved:
         self.seen = np.zeros(len(horizons_ns), dtype=np.int64)
         """Outcomes ever kept, by horizon."""
 
+    def wants(self, horizon: int, ts: int) -> bool:
+        """Return whether the outcome of a forecast made at `ts`, ns, would be remembered."""
+        return ts >= self._due[horizon]
+
     def add(self, horizon: int, ts: int, outcome: Sequence[float] | NDArray[np.float64]) -> None:
         """Remember one outcome (12 numbers, see the offsets) of a forecast made at `ts`, ns.
 
         In the order of `ts`; one too near to the one before it is passed over.
         """
-        if ts < self._due[horizon]:
+        if not self.wants(horizon, ts):
             return
         self._due[horizon] = ts + self._spacing[horizon]
         if self._rings is None:

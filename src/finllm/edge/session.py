@@ -119,7 +119,7 @@ class _Spoken(msgspec.Struct, frozen=True):
     parameters: NDArray[np.float64]
     """float64 [H, 4]."""
     tables: NDArray[np.float64]
-    """What the baselines said then, float64 [H, 20]; see `baselines.refer`."""
+    """What the baselines said then, float64 [H, 54]; see `baselines`."""
     earned: int
     """The switch after which the widths were earned."""
     widths: NDArray[np.float64]
@@ -129,14 +129,20 @@ class _Spoken(msgspec.Struct, frozen=True):
 class _Issued(msgspec.Struct, frozen=True):
     """What is remembered of a forecast until its outcome comes."""
 
-    voice: _Voice
+    spoken: _Spoken
+    """By which it was calibrated."""
     horizon: int
     ts: int
     switches: int
     base: Triple
+    base_q: Quantiles
     climatology: Triple
-    facts: tuple[float, ...]
-    """Baseline column, unit and band in bps, then the raw claim; see `resolved`."""
+    column: float
+    ewma_bps: float
+    """The EWMA's sigma * sqrt(horizon)."""
+    unit_bps: float
+    """The row's sigma * sqrt(horizon), or the EWMA's where it has none."""
+    band_bps: float
 
 
 class EdgeSession:
@@ -350,6 +356,13 @@ class EdgeSession:
         sigma = _usable(float(entry_f[ROW + self._sigma]))
         ewma = float(entry_f[EWMA])
         band = float(out["band_bps"][horizon_index])
+        reference = self._baselines.reference(
+            horizon_index,
+            column=_usable(column),
+            unit_bps=(sigma or ewma) * root_s,
+            ewma_bps=ewma * root_s,
+            band_bps=band,
+        )
         forecast = Forecast(
             forecast_id=content_id(
                 self.instrument,
@@ -387,48 +400,27 @@ class EdgeSession:
             flags=int(out["flags"]),
             rung=rung,
             tilt_c=manifest.priors[horizon_index].tilt_c,
-            reference=self._baselines.reference(
-                horizon_index,
-                column=_usable(column),
-                unit_bps=(sigma or ewma) * root_s,
-                ewma_bps=ewma * root_s,
-                band_bps=band,
-            ),
+            reference=reference,
         )
         if horizon_index == 0:
             self._monitor.see(entry_f[ROW:])
         if spoken is not None and not forecast.flags & ABSTAINED:
-            switches = int(entry_f[SWITCHES : SWITCHES + 1].view(np.int64)[0])
-            facts = (
+            self._pending[forecast.forecast_id] = _Issued(
+                spoken,
+                horizon_index,
+                ts_recv,
+                int(entry_f[SWITCHES : SWITCHES + 1].view(np.int64)[0]),
+                forecast.base,
+                forecast.base_q,
+                reference.climatology,
                 column,
                 ewma * root_s,
+                (sigma or ewma) * root_s,
                 band,
-                *_raw_of(
-                    forecast,
-                    spoken,
-                    horizon_index,
-                    switches=switches,
-                    unit_bps=(sigma or ewma) * root_s,
-                ),
             )
-            self._await(forecast, spoken.voice, horizon_index, switches, facts)
+            if len(self._pending) > N_PENDING:
+                del self._pending[next(iter(self._pending))]
         return forecast
-
-    def _await(
-        self,
-        forecast: Forecast,
-        voice: _Voice,
-        horizon: int,
-        switches: int,
-        facts: tuple[float, ...],
-    ) -> None:
-        base = forecast.base
-        climatology = base if forecast.reference is None else forecast.reference.climatology
-        self._pending[forecast.forecast_id] = _Issued(
-            voice, horizon, forecast.ts_recv, switches, base, climatology, facts
-        )
-        if len(self._pending) > N_PENDING:
-            del self._pending[next(iter(self._pending))]
 
     def learn(self, forecast: Issued, outcome: Outcome) -> None:
         """Take in what became of a forecast that this session recorded. Untilted claims only.
@@ -449,13 +441,14 @@ class EdgeSession:
         if issued is None or outcome.label < 0:
             self.n_unmatched += 1
             return
-        label, horizon, voice = outcome.label, issued.horizon, issued.voice
-        column, unit_bps, band, *claim = issued.facts
+        label, horizon, mine = outcome.label, issued.horizon, issued.spoken.voice.resolved
         self._baselines.count(horizon, _ONE_OF[label])
-        known = (label, column, outcome.return_bps, unit_bps, band, *claim)
-        self._resolved.add(horizon, issued.ts, known)
-        if voice.resolved is not self._resolved:
-            voice.resolved.add(horizon, issued.ts, known)
+        if any(held.wants(horizon, issued.ts) for held in (self._resolved, mine)):
+            claim = _raw_of(issued)
+            facts = (issued.column, outcome.return_bps, issued.ewma_bps, issued.band_bps)
+            self._resolved.add(horizon, issued.ts, (label, *facts, *claim))
+            if mine is not self._resolved:
+                mine.add(horizon, issued.ts, (label, *facts, *claim))
         self._monitor.score(horizon, issued.ts, issued.base[label], issued.climatology[label])
         self._earn(issued)
 
@@ -468,7 +461,7 @@ class EdgeSession:
 
     def _earn(self, issued: _Issued) -> None:
         """Let the widening after a switch decay by an outcome of a forecast issued since."""
-        horizon, voice = issued.horizon, issued.voice
+        horizon, voice = issued.horizon, issued.spoken.voice
         learning = voice.manifest.learning
         if issued.switches < self.parameters[EARNED] or learning.widen <= 1.0:
             return
@@ -543,44 +536,41 @@ def _quantiles(q: NDArray[np.float64]) -> Quantiles:
     return a, b, c, d, e
 
 
-def _raw_of(
-    forecast: Forecast, spoken: _Spoken, horizon: int, *, switches: int, unit_bps: float
-) -> tuple[float, ...]:
+def _raw_of(issued: _Issued) -> tuple[float, ...]:
     """Read a base claim back into raw terms: log-odds of a move, direction, quantiles in bps.
 
     What was wholly climatology's holds nothing of the claim: noughts.
     """
+    spoken, horizon = issued.spoken, issued.horizon
     offset, scale, turn, width = spoken.parameters[horizon].tolist()
-    prior, table = spoken.voice.manifest.priors[horizon], spoken.tables[horizon].tolist()
-    fresh = switches > spoken.earned
+    prior, table = spoken.voice.manifest.priors[horizon], spoken.tables[horizon]
+    fresh = issued.switches > spoken.earned
     widened = float((spoken.voice.fresh if fresh else spoken.widths)[horizon])
     claim, q = (0.0, 0.0), [0.0] * 5
     if prior.trust_p > 0.0:
         part = widened / prior.trust_p
         down, flat, up = (
-            max(1e-12, c + (p - c) * part) for p, c in zip(forecast.base, table[:3], strict=True)
+            max(1e-12, c + (p - c) * part)
+            for p, c in zip(issued.base, table[:3].tolist(), strict=True)
         )
         claim = (math.log((down + up) / flat) - offset) / scale, math.log(up / down) / turn
     if prior.trust_q > 0.0:
-        rest = _rest_of(forecast, prior, spoken.tables[horizon], unit_bps)
+        rest = _rest_of(issued, prior, table)
         q = [
             (said - (1.0 - prior.trust_q) * other) / prior.trust_q
-            for said, other in zip(forecast.base_q, rest, strict=True)
+            for said, other in zip(issued.base_q, rest, strict=True)
         ]
     return *claim, *(q[2] + (one - q[2]) / (width * widened) for one in q)
 
 
-def _rest_of(
-    forecast: Forecast, prior: HorizonPrior, table: NDArray[np.float64], unit_bps: float
-) -> Sequence[float]:
+def _rest_of(issued: _Issued, prior: HorizonPrior, table: NDArray[np.float64]) -> Sequence[float]:
     """Return what a claim's quantiles were pooled with, bps; see `serving`."""
     if prior.trust_q == 1.0:
         return (0.0,) * 5
     if prior.trust_p > 0.0:
-        down, flat, _ = forecast.base
-        return [
-            implied(level, down, flat, forecast.band_bps, table[TABLE_SIZES:]) for level in LEVELS
-        ]
+        down, flat, _ = issued.base
+        sizes = table[TABLE_SIZES:]
+        return [implied(level, down, flat, issued.band_bps, sizes) for level in LEVELS]
     share, seen, first = table[TABLE_SHARE], table[TABLE_EMPIRICAL_Q:], table[TABLE_PRIOR_Q:]
-    rest: list[float] = (share * seen[:5] + (1.0 - share) * first[:5] * unit_bps).tolist()
+    rest: list[float] = (share * seen[:5] + (1.0 - share) * first[:5] * issued.unit_bps).tolist()
     return rest

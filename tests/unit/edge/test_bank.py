@@ -18,6 +18,7 @@ from finllm.edge.artifact import Manifest
 from finllm.edge.bank import Bank, BankManifest, load_bank, read_bank, write_bank
 from finllm.edge.inference import InProcess, WorkerPool
 from finllm.edge.regime import NAMES
+from finllm.edge.resolved import MOVE
 from finllm.edge.serving import REGIME, SWITCHES, entries_of
 from finllm.edge.session import EdgeSession
 from finllm_lab.export import graph_of, write_artifact
@@ -201,12 +202,15 @@ def test_after_a_switch_widths_grow_and_outcomes_earn_them_back(bank: Bank) -> N
 def test_a_claim_that_was_widened_is_learnt_from_as_it_was_before(bank: Bank) -> None:
     """The raw claim is read back exactly, so widening does not bias what calibration learns."""
     desk, plain = Desk(bank), Desk(bank)
-    facts = []
+    learnt = []
     for one, switches in ((desk, 1), (plain, 0)):
         one.serve(T0, 0, switches)
-        made = one.record()
-        facts.append(one.session._pending[made.forecast_id].facts)
-    np.testing.assert_allclose(facts[0], facts[1], rtol=1e-9)
+        one.settle(one.record(), T0 + 600 * MS)
+        ring, n, _ = one.session._resolved.ring(0)
+        assert n == 1
+        learnt.append(ring[0])
+    np.testing.assert_allclose(learnt[0], learnt[1], rtol=1e-6)
+    assert learnt[0][MOVE] != 0.0
 
 
 def test_a_live_swap_falls_between_two_rows_and_no_row_is_dropped_or_served_by_halves(
