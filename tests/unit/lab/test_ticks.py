@@ -91,6 +91,35 @@ def test_any_ticks_in_order_give_the_served_rows(
     assert_same(write(scratch, *lines))
 
 
+def test_what_comes_after_a_cut_changes_no_row_before_it(shared: Path, tmp_path: Path) -> None:
+    days: dict[str, list[bytes]] = {}
+    for kind in ("quote", "trade"):
+        name = f"aig_20131007_{kind}.csv"
+        with gzip.open(shared / "orderbook" / "us_ticks" / f"{name}.gz") as file:
+            days[name] = [file.readline() for _ in range(N_LINES)]
+
+    def upto(cut_ms: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        paths = []
+        for name, lines in days.items():
+            paths.append(tmp_path / name)
+            kept = [line for line in lines if float(line.split(b",", 1)[0]) < cut_ms]
+            paths[-1].write_bytes(b"".join(kept))
+        found = quick_session("a", paths, GRID_NS)
+        assert found is not None
+        session = found[0]
+        return session.heads, session.at, session.rows
+
+    heads, at, rows = upto(np.inf)
+    ends = [float(lines[-1].split(b",", 1)[0]) for lines in days.values()]
+    for cut in np.linspace(34_200_000, min(ends), 6)[1:-1]:
+        some_heads, some_at, some_rows = upto(cut)
+        n, k = len(some_heads), len(some_at)
+        assert 0 < k < len(at)
+        assert heads[:n].tobytes() == some_heads.tobytes()
+        assert at[:k].tobytes() == some_at.tobytes()
+        assert rows[:k].tobytes() == some_rows.tobytes()
+
+
 @pytest.mark.parametrize(
     ("odd", "n_rows"),
     [
