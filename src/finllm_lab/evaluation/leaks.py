@@ -19,7 +19,7 @@ from finllm.domain.market import ROW_HEAD, Frame
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import iso
 from finllm_lab.evaluation.records import Fault, Hunt
-from finllm_lab.tapes import Session
+from finllm_lab.tapes import Session, between
 from finllm_lab.walk import Said
 
 MOST_FAULTS: Final = 16
@@ -163,14 +163,8 @@ def hunt_walk(
     """Hunt in whatever walks a session: claims, references, regimes, labels and what was learnt."""
     ts = session.heads["ts_recv"]
 
-    def first(n: int) -> Session:
-        return Session(
-            name=session.name, instrument=session.instrument,
-            heads=session.heads[:n], rows=session.rows[:n],
-        )  # fmt: skip
-
     return hunt(
-        lambda n: told_of_said(walk(first(n))),
+        lambda n: told_of_said(walk(between(session, int(ts[0]), int(ts[n - 1]) + 1))),
         ts,
         cuts_of(ts, cuts, rng),
         dataset=dataset,

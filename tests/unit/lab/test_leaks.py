@@ -128,6 +128,20 @@ def test_claims_that_learn_from_known_outcomes_pass() -> None:
     assert found.compared > 100
 
 
+def test_a_session_that_keeps_features_on_a_grid_only_is_cut_with_its_grid() -> None:
+    whole = session_of(400, 3)
+    sparse = msgspec.structs.replace(whole, at=np.arange(0, 400, 3), rows=whole.rows[::3])
+
+    def walk(session):
+        kept = session.heads["ts_recv"][session.at]
+        assert len(kept) == len(session.rows)
+        return claims_of(session)
+
+    found = hunt_walk(walk, sparse, dataset="toy", cuts=5, rng=np.random.default_rng(1))
+    assert found.n_faults == 0
+    assert found.compared > 100
+
+
 def test_claims_that_use_the_whole_session_are_found() -> None:
     def hindsight(session):
         (said,) = claims_of(session)
