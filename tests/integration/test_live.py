@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(300)
 def tapes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Minutes of frames, of which a run takes what it needs: a slow machine needs more of them."""
     folder = tmp_path_factory.mktemp("tapes")
-    generate(SyntheticMarket(seed=11, duration_s=240)).write(folder)
+    generate(SyntheticMarket(seed=11, duration_s=150)).write(folder)
     return sorted(folder.glob("frames-*"))
 
 
@@ -59,12 +59,25 @@ class Watch:
         return self.is_done or self.exchange.done.is_set()
 
 
+STORIES = (
+    "Bitcoin plunges 9% as exchange BTCUSDT halts withdrawals after hack",
+    "Regulator approves Bitcoin fund; record profit lifts miners",
+    "BTC crashes: large bank sues custodian over missing coins",
+    "Bitcoin soars as pension scheme doubles its purchase",
+    "Investors flee Bitcoin on ban of mining in the north",
+    "Upgrade of Bitcoin wins support, rally extends to third day",
+    "Fraud charges against Bitcoin lender, customers lose savings",
+    "Treasury buys BTC for reserve in surprise approval",
+)
+"""Each says something new: copies are never asked about."""
+
+
 def write_news(path: Path, n: int) -> None:
     """Append a line to the newswire, as another process would."""
     line = {
         "source": "wire",
         "ts_published_ns": time.time_ns(),
-        "text": f"Bitcoin plunges {n}% as exchange BTCUSDT halts withdrawals after hack number {n}",
+        "text": STORIES[n % len(STORIES)],
         "symbols": ["BTCUSDT"],
     }
     with path.open("a") as file:
@@ -78,15 +91,16 @@ def live(tapes: list[Path], folder: Path) -> Summary:
     steps = {"news": 0, "killed": 0}
 
     def wanted(status: Status) -> bool:
-        if status.forecasts > 40 * (steps["news"] + 1):
-            steps["news"] += 1
+        if status.forecasts > 40 * (steps["news"] + 1) and not status.unusable:
             write_news(news, steps["news"])
+            steps["news"] += 1
         if status.rows > 1_000 and not steps["killed"]:
             steps["killed"] = edges[0].crew.pids[0]
             os.kill(steps["killed"], signal.SIGSEGV)
         return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
 
-    with Exchange(tapes, speed=3.0, fault_every_s=1.0, seed=5) as exchange:
+    # At the recorded pace: sped up, the times in the frames would run away from the machine's.
+    with Exchange(tapes, fault_every_s=3.0, seed=5) as exchange:
         watch = Watch(exchange, wanted)
         options = Options(
             stop=watch.stop,
