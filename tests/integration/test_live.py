@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(300)
 def tapes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Minutes of frames, of which a run takes what it needs: a slow machine needs more of them."""
     folder = tmp_path_factory.mktemp("tapes")
-    generate(SyntheticMarket(seed=11, duration_s=150)).write(folder)
+    generate(SyntheticMarket(seed=11, duration_s=120)).write(folder)
     return sorted(folder.glob("frames-*"))
 
 
@@ -60,14 +60,14 @@ class Watch:
 
 
 STORIES = (
-    "Bitcoin plunges 9% as exchange BTCUSDT halts withdrawals after hack",
-    "Regulator approves Bitcoin fund; record profit lifts miners",
-    "BTC crashes: large bank sues custodian over missing coins",
-    "Bitcoin soars as pension scheme doubles its purchase",
-    "Investors flee Bitcoin on ban of mining in the north",
-    "Upgrade of Bitcoin wins support, rally extends to third day",
-    "Fraud charges against Bitcoin lender, customers lose savings",
-    "Treasury buys BTC for reserve in surprise approval",
+    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
+    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
+    "BTC and ETH crash: large bank sues custodian over missing coins",
+    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
+    "Investors flee Bitcoin and Ethereum on ban of mining in the north",
+    "Upgrade of Bitcoin and Ethereum wins support, rally extends to third day",
+    "Fraud charges against Bitcoin and Ethereum lender, customers lose savings",
+    "Treasury buys BTC and ETH for reserve in surprise approval",
 )
 """Each says something new: copies are never asked about."""
 
@@ -78,7 +78,7 @@ def write_news(path: Path, n: int) -> None:
         "source": "wire",
         "ts_published_ns": time.time_ns(),
         "text": STORIES[n % len(STORIES)],
-        "symbols": ["BTCUSDT"],
+        "symbols": ["BTCUSDT", "ETHUSDT"],
     }
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -100,7 +100,7 @@ def live(tapes: list[Path], folder: Path) -> Summary:
         return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
 
     # At the recorded pace: sped up, the times in the frames would run away from the machine's.
-    with Exchange(tapes, fault_every_s=3.0, seed=5) as exchange:
+    with Exchange(tapes, fault_every_s=2.0, seed=5) as exchange:
         watch = Watch(exchange, wanted)
         options = Options(
             stop=watch.stop,
