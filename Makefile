@@ -12,10 +12,11 @@ help:  ## This list
 run: $(BASE)  ## Set up, then run the demo: about two minutes on a fresh machine
 	$(BIN)/finllm demo
 
+# The tests' processes fill the cores: linear algebra on further threads only spins beside them.
 test: $(DEV)  ## Set up, then every check and every test
 	$(MAKE) --no-print-directory check
 	$(BIN)/finllm warm
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: $(DEV)  ## Style, types and the walls between rooms
 	$(BIN)/ruff check .

@@ -43,7 +43,7 @@ def live_run() -> Iterator[None]:
     """Run live on a simulated exchange, in a folder that goes away."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        synthetic_tapes(7) as tapes,
+        synthetic_tapes(7, minutes=2.0) as tapes,
         Exchange(tapes, port=0) as exchange,
     ):
         config = Path(folder) / "live.toml"

@@ -7,17 +7,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from finllm.app.replay import Inputs, Summary, replay
+from finllm.app.replay import Inputs, Summary
 from finllm.app.settings import Settings, load_settings
-from finllm.domain.identity import canonical
 from finllm.market.synthetic import SyntheticMarket, generate
+from support.replays import Emitted, Replayed, inputs_of, replayed_into, tapes_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 hypothesis_settings.load_profile("repeatable")
-
-Emitted = list[tuple[int, bytes]]
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +28,25 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ninety seconds of synthetic market and newswire, written once."""
+    """Synthetic market and newswire, written once: longer than the longest horizon, 30 s."""
     folder = tmp_path_factory.mktemp("synthetic")
-    generate(SyntheticMarket(seed=11, duration_s=90)).write(folder)
+    generate(SyntheticMarket(seed=11, duration_s=45)).write(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def replayed(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+    """The synthetic market, replayed with its documents by the default settings."""
+    folder = tmp_path_factory.mktemp("replayed")
+    return replayed_into(folder / "run", inputs_of(synthetic), load_settings(None, {}))
+
+
+@pytest.fixture(scope="session")
+def replayed_bare(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+    """The same without documents, so without revisions."""
+    folder = tmp_path_factory.mktemp("replayed-bare")
+    inputs = Inputs(tapes=tapes_of(synthetic))
+    return replayed_into(folder / "run", inputs, load_settings(None, {}))
 
 
 @pytest.fixture
@@ -54,15 +67,11 @@ def run_inputs(tmp_path: Path, settings: Settings) -> Callable[..., tuple[Summar
         count += 1
         folder = tmp_path / f"run-{count}"
         folder.mkdir()
-        emitted: Emitted = []
-
-        def watch(ts: int, record: object) -> None:
-            emitted.append((ts, record if isinstance(record, bytes) else canonical(record)))
-
         chosen = msgspec.structs.replace(
             settings, edge=msgspec.structs.replace(settings.edge, **edge)
         )
-        return replay(inputs, chosen, folder, watch=watch), emitted
+        said = replayed_into(folder, inputs, chosen)
+        return said.summary, said.emitted
 
     return run
 

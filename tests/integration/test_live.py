@@ -22,13 +22,17 @@ from finllm.app.status import Status
 from finllm.domain.errors import InputError, SettingsError
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import stream_of
+from finllm.market.synthetic import SyntheticMarket, generate
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def tapes(synthetic: Path) -> list[Path]:
-    return sorted(synthetic.glob("frames-*"))
+def tapes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Minutes of frames, of which a run takes what it needs: a slow machine needs more of them."""
+    folder = tmp_path_factory.mktemp("tapes")
+    generate(SyntheticMarket(seed=11, duration_s=120)).write(folder)
+    return sorted(folder.glob("frames-*"))
 
 
 def on(exchange: Exchange) -> Settings:
@@ -40,21 +44,32 @@ def on(exchange: Exchange) -> Settings:
 
 
 class Watch:
-    """Ends a run once something has happened, or after a time."""
+    """Ends a run once something has happened, or when the exchange has nothing left to send."""
 
-    def __init__(self, wanted: Callable[[Status], bool], *, most_s: float = 90.0) -> None:
-        self.wanted, self.most_s = wanted, most_s
+    def __init__(self, exchange: Exchange, wanted: Callable[[Status], bool]) -> None:
+        self.exchange, self.wanted = exchange, wanted
         self.seen: Status | None = None
         self.is_done = False
-        self._until = 0.0
 
     def told(self, status: Status) -> None:
-        self._until = self._until or time.monotonic() + self.most_s
         self.seen = status
         self.is_done = self.is_done or self.wanted(status)
 
     def stop(self) -> bool:
-        return self.is_done or 0.0 < self._until < time.monotonic()
+        return self.is_done or self.exchange.done.is_set()
+
+
+STORIES = (
+    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
+    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
+    "BTC and ETH crash: large bank sues custodian over missing coins",
+    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
+    "Investors flee Bitcoin and Ethereum on ban of mining in the north",
+    "Upgrade of Bitcoin and Ethereum wins support, rally extends to third day",
+    "Fraud charges against Bitcoin and Ethereum lender, customers lose savings",
+    "Treasury buys BTC and ETH for reserve in surprise approval",
+)
+"""Each says something new: copies are never asked about."""
 
 
 def write_news(path: Path, n: int) -> None:
@@ -62,8 +77,8 @@ def write_news(path: Path, n: int) -> None:
     line = {
         "source": "wire",
         "ts_published_ns": time.time_ns(),
-        "text": f"Bitcoin plunges {n}% as exchange BTCUSDT halts withdrawals after hack number {n}",
-        "symbols": ["BTCUSDT"],
+        "text": STORIES[n % len(STORIES)],
+        "symbols": ["BTCUSDT", "ETHUSDT"],
     }
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -76,16 +91,17 @@ def live(tapes: list[Path], folder: Path) -> Summary:
     steps = {"news": 0, "killed": 0}
 
     def wanted(status: Status) -> bool:
-        if status.forecasts > 40 * (steps["news"] + 1):
-            steps["news"] += 1
+        if status.forecasts > 40 * (steps["news"] + 1) and not status.unusable:
             write_news(news, steps["news"])
+            steps["news"] += 1
         if status.rows > 1_000 and not steps["killed"]:
             steps["killed"] = edges[0].crew.pids[0]
             os.kill(steps["killed"], signal.SIGSEGV)
         return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
 
-    watch = Watch(wanted)
-    with Exchange(tapes, speed=3.0, fault_every_s=3.0, seed=5) as exchange:
+    # At the recorded pace: sped up, the times in the frames would run away from the machine's.
+    with Exchange(tapes, fault_every_s=2.0, seed=5) as exchange:
+        watch = Watch(exchange, wanted)
         options = Options(
             stop=watch.stop,
             told=watch.told,
@@ -145,8 +161,8 @@ def test_a_killed_run_whose_last_frames_are_gone_replays_up_to_there(
 
 
 def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path: Path) -> None:
-    watch = Watch(lambda status: status.frames > 3_000 and not status.unusable)
     with Exchange(tapes, speed=4.0) as exchange:
+        watch = Watch(exchange, lambda status: status.frames > 1_500 and not status.unusable)
         recorded = record_live(on(exchange), tmp_path / "tape", stop=watch.stop, told=watch.told)
     assert watch.is_done, watch.seen
     assert recorded.recording == "ok"
@@ -162,7 +178,6 @@ def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path
 def test_another_process_is_given_the_rows_by_name(tapes: list[Path], tmp_path: Path) -> None:
     got: dict[str, int] = {}
     heard = f"heard-{os.getpid()}"
-    watch = Watch(lambda _: len(got) == 2)
 
     def listen() -> None:
         while not watch.stop():
@@ -176,12 +191,13 @@ def test_another_process_is_given_the_rows_by_name(tapes: list[Path], tmp_path: 
             except InputError:  # it does not publish yet
                 time.sleep(0.05)
 
-    listener = threading.Thread(target=listen)
-    listener.start()
     with Exchange(tapes) as exchange:
+        watch = Watch(exchange, lambda _: len(got) == 2)
+        listener = threading.Thread(target=listen)
+        listener.start()
         options = Options(stop=watch.stop, told=watch.told, name=heard)
         run_live(on(exchange), tmp_path / "run", options)
-    listener.join()
+        listener.join()
     assert sorted(got) == ["binance-usdm:BTCUSDT", "binance-usdm:ETHUSDT"]
 
 

@@ -10,35 +10,17 @@ import pytest
 
 from finllm.app.recording import newest_run
 from finllm.app.records import open_ledger, score_run, story, verify_ledger, verify_traces
-from finllm.app.replay import Inputs, replay
+from finllm.app.replay import replay
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.protocol import Revision
 from finllm.ledger import rows
-
-
-def make_run(folder: Path, synthetic: Path, *, explain: bool = True, **inputs: object) -> Path:
-    settings = msgspec.convert({"reasoning": {"explain": explain}}, Settings)
-    tapes = tuple(sorted(synthetic.glob("frames-*")))
-    replay(Inputs(tapes=tapes, **inputs), settings, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    return make_run(folder, synthetic, documents=synthetic / "documents.jsonl")
-
-
-@pytest.fixture(scope="module")
-def bare(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run without documents, so without revisions."""
-    return make_run(tmp_path_factory.mktemp("bare") / "run", synthetic)
+from support.replays import Replayed, inputs_of
 
 
 @pytest.fixture
-def run(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "run"))
+def run(replayed: Replayed, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(replayed.run, tmp_path / "run"))
 
 
 def forge(run: Path, statement: str, *values: str) -> None:
@@ -69,9 +51,11 @@ def test_a_whole_run_verifies_without_a_note(run: Path) -> None:
     assert (proof.ok, proof.failures, proof.notes) == (True, (), ())
 
 
-def test_an_older_ledger_does_not_pass_with_the_journal_gone(run: Path, bare: Path) -> None:
+def test_an_older_ledger_does_not_pass_with_the_journal_gone(
+    run: Path, replayed_bare: Replayed
+) -> None:
     shutil.rmtree(run / "ledger")
-    shutil.copytree(bare / "ledger", run / "ledger")
+    shutil.copytree(replayed_bare.run / "ledger", run / "ledger")
     shutil.rmtree(run / "journal")
     assert "noted elsewhere" in whys(run) or "not the entry" in whys(run)
 
@@ -143,17 +127,16 @@ def test_a_forecast_is_proved_by_the_start_of_its_id(run: Path) -> None:
     assert proof.checked == applied.count(applied[0]) < len(applied)
 
 
-def test_nothing_to_prove_holds_and_says_so(bare: Path) -> None:
-    proof = verify_traces(bare)
+def test_nothing_to_prove_holds_and_says_so(replayed_bare: Replayed) -> None:
+    proof = verify_traces(replayed_bare.run)
     assert (proof.ok, proof.checked) == (True, 0)
     assert "no revision" in proof.notes[0]
 
 
 def test_a_run_that_was_to_write_no_traces_misses_none(synthetic: Path, tmp_path: Path) -> None:
-    run = make_run(
-        tmp_path / "run", synthetic, explain=False, documents=synthetic / "documents.jsonl"
-    )
-    proof = verify_traces(run)
+    quiet = msgspec.convert({"reasoning": {"explain": False}}, Settings)
+    replay(inputs_of(synthetic), quiet, tmp_path / "run")
+    proof = verify_traces(tmp_path / "run")
     assert proof.ok
     assert proof.checked > 0
     assert "no traces" in proof.notes[0]

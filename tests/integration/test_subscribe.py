@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from finllm.app.subscribe import Publisher, Subscription
 from finllm.domain.errors import InputError
 from finllm.domain.market import ROW_HEAD
 from finllm.edge.artifact import SHIPPED, load_artifact
-from finllm.edge.bank import alone
+from finllm.edge.bank import alone, read_bank
 from finllm.edge.isolated import DOORS, HEAD, IsolatedEdge
 from finllm.edge.serving import entries_of
 from finllm.edge.session import EdgeSession
@@ -41,24 +42,38 @@ with finllm.subscribe(path=Path(sys.argv[1]), spill=spill) as feed:
 """
 
 
-@pytest.fixture
-def published(tmp_path: Path) -> Iterator[tuple[IsolatedEdge, Publisher, Path]]:
+@pytest.fixture(scope="module")
+def started() -> Iterator[IsolatedEdge]:
+    """A worker, which each test's publisher tells of anew."""
     artifact = load_artifact(SHIPPED["book"], spec=BOOK_SPEC)
     edge = IsolatedEdge(SHIPPED["book"], ring_length=1 << 13)
     edge.start()
     edge.set_parameters(0, EdgeSession(alone(artifact), BOOK_SPEC, "x:Y").parameters)
+    yield edge
+    edge.close()
+
+
+@pytest.fixture
+def published(
+    started: IsolatedEdge, tmp_path: Path
+) -> Iterator[tuple[IsolatedEdge, Publisher, Path]]:
     path = tmp_path / "deep" / "edge.sock"
     publisher = Publisher(
-        edge,
+        started,
         path,
-        horizons=tuple(h.name for h in artifact.horizons),
-        model_version=artifact.version,
+        horizons=tuple(horizon.name for horizon in read_bank(SHIPPED["book"]).horizons),
+        model_version="",
         spec_hash=BOOK_SPEC.hash,
     )
-    yield edge, publisher, path
+    yield started, publisher, path
     publisher.close()
-    edge.close()
     assert not path.exists()
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    """Wait for something, leaving the processor to whoever brings it about."""
+    while not happened():
+        time.sleep(0.0001)
 
 
 def _entries() -> np.ndarray:
@@ -72,8 +87,7 @@ def _entries() -> np.ndarray:
 def _put_all(edge: IsolatedEdge) -> None:
     for entry in _entries():
         edge.put(0, entry)
-        while edge.waiting:
-            pass
+        _until(lambda: not edge.waiting)
 
 
 @pytest.mark.parametrize("spill", [False, True])
@@ -94,8 +108,7 @@ def test_a_consumer_elsewhere_gets_every_row_under_its_instruments_key(
     assert (names, overruns) == (["test:BTC"], 0)
     assert horizons[0] == "0.1s"
     assert error < 1e-9
-    while publisher.n_subscribers:
-        pass
+    _until(lambda: not publisher.n_subscribers)
 
 
 def test_a_door_is_free_again_once_its_subscriber_has_gone(
@@ -107,8 +120,7 @@ def test_a_door_is_free_again_once_its_subscriber_has_gone(
         finllm.subscribe(path=path)
     for guest in guests:
         guest.close()
-    while publisher.n_subscribers:
-        pass
+    _until(lambda: not publisher.n_subscribers)
     finllm.subscribe(path=path).close()
 
 

@@ -1,6 +1,5 @@
 """The walk, record by record: run with -s to read it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,29 +13,23 @@ from finllm.domain.forecast import Forecast, Outcome, Status
 from finllm.domain.market import Flag
 from finllm.domain.protocol import Closing, Escalate, Outlook, Revision, Verdict
 from finllm.domain.trace import Trace
+from finllm.domain.units import NS_PER_S
 from finllm.edge.artifact import SHIPPED
 from finllm.edge.bank import load_bank
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
 from finllm.market.tape import read_chain
 from finllm.runtime.tally import Tally
+from support.poison import lines_of, ts_of_frame
+from support.replays import Replayed, inputs_of, tapes_of
 
 Walk = list[tuple[int, msgspec.Struct]]
 
 
 @pytest.fixture(scope="module")
-def walked(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, Walk]:
-    records: Walk = []
-
-    def watch(ts: int, record: object) -> None:
-        if isinstance(record, msgspec.Struct):
-            records.append((ts, record))
-
-    inputs = Inputs(
-        tapes=tuple(sorted(synthetic.glob("frames-*"))), documents=synthetic / "documents.jsonl"
-    )
-    summary = replay(inputs, Settings(), tmp_path_factory.mktemp("walk"), watch=watch)
-    return summary, records
+def walked(replayed: Replayed) -> tuple[Summary, Walk]:
+    records = [(ts, one) for ts, one in replayed.records if isinstance(one, msgspec.Struct)]
+    return replayed.summary, records
 
 
 def first(records: Walk, kind: type[msgspec.Struct]) -> int:
@@ -88,7 +81,7 @@ def test_an_observation_is_received_with_its_row_and_only_a_valid_row_is_observe
 ) -> None:
     packs = [record for _, record in walked[1] if isinstance(record, EvidencePack)]
     seen = [e for pack in packs for e in pack.evidence if e.kind is EvidenceKind.OBSERVATION]
-    received = {f.ts_recv for f in read_chain(sorted(synthetic.glob("frames-*")), Tally())}
+    received = {f.ts_recv for f in read_chain(tapes_of(synthetic), Tally())}
     assert seen
     assert {e.ts_recv for e in seen} <= received
     lane = Lane(0, "x", load_bank(SHIPPED["book"], spec=BOOK_SPEC), BOOK_SPEC, 1)
@@ -111,7 +104,8 @@ def test_a_forecast_that_the_ledger_refuses_is_neither_emitted_nor_counted(
 
     monkeypatch.setattr(Ledger, "open_forecast", twice)
     emitted: list[object] = []
-    inputs = Inputs(tapes=(min(synthetic.glob("frames-*")),))
+    tape = tapes_of(synthetic)[0]
+    inputs = Inputs(tapes=(tape,), until=ts_of_frame(lines_of(tape)[0]) + 20 * NS_PER_S)
     summary = replay(inputs, settings, tmp_path, watch=lambda _, record: emitted.append(record))
     assert all(kept)
     assert len(kept) == summary.incidents.refused_forecasts > 0
@@ -126,9 +120,7 @@ def test_what_copies_and_unrelated_documents_became_is_in_the_summary(
     (tmp_path / "documents.jsonl").write_text(
         "\n".join(line for one in lines for line in (one, one))
     )
-    inputs = Inputs(
-        tapes=tuple(sorted(synthetic.glob("frames-*"))), documents=tmp_path / "documents.jsonl"
-    )
+    inputs = Inputs(tapes=tapes_of(synthetic), documents=tmp_path / "documents.jsonl")
     summary = replay(inputs, settings, tmp_path / "run")
     assert summary.documents.noted["exact_copy"] > len(lines) // 2
     assert summary.incidents.lost_records == summary.incidents.worker_restarts == 0
@@ -156,10 +148,7 @@ def test_explaining_changes_no_forecast(
         if isinstance(record, Forecast | Revision):
             records.append(record)
 
-    inputs = Inputs(
-        tapes=tuple(sorted(synthetic.glob("frames-*"))), documents=synthetic / "documents.jsonl"
-    )
-    replay(inputs, quiet, tmp_path, watch=watch)
+    replay(inputs_of(synthetic), quiet, tmp_path, watch=watch)
     assert records == [r for _, r in walked[1] if isinstance(r, Forecast | Revision)]
 
 
@@ -170,19 +159,16 @@ def test_a_full_disk_stops_the_recording_loudly_and_changes_no_forecast(
         settings, ledger=msgspec.structs.replace(settings.ledger, max_mb=1)
     )
     told: list[str] = []
-    inputs = Inputs(
-        tapes=tuple(sorted(synthetic.glob("frames-*"))), documents=synthetic / "documents.jsonl"
-    )
-    summary = replay(inputs, small, tmp_path, on_failure=told.append)
+    summary = replay(inputs_of(synthetic), small, tmp_path, on_failure=told.append)
     assert len(told) == 1
     assert "full" in summary.recording
     assert summary.digest == walked[0].digest
 
 
 def test_documents_alone_change_nothing_but_what_follows_them(
-    run_inputs: Callable[..., tuple], synthetic: Path, walked: tuple[Summary, Walk]
+    replayed_bare: Replayed, walked: tuple[Summary, Walk]
 ) -> None:
-    summary, _ = run_inputs(Inputs(tapes=tuple(sorted(synthetic.glob("frames-*")))))
+    summary = replayed_bare.summary
     assert summary.rows == walked[0].rows
     assert summary.revisions.applied == 0
     assert walked[0].revisions.applied > 0

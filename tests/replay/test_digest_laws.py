@@ -9,18 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from finllm.app.replay import Inputs
+from support.replays import Replayed, inputs_of
 
 
-def inputs_of(folder: Path) -> Inputs:
-    return Inputs(
-        tapes=tuple(sorted(folder.glob("frames-*"))), documents=folder / "documents.jsonl"
-    )
-
-
-@pytest.fixture(scope="module")
-def reference(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return digest_by_command(synthetic, tmp_path_factory.mktemp("reference"), seed="0")
+@pytest.fixture
+def reference(replayed: Replayed) -> str:
+    return replayed.summary.digest
 
 
 def digest_by_command(folder: Path, out: Path, *, seed: str, options: tuple[str, ...] = ()) -> str:
@@ -42,7 +36,9 @@ def digest_by_command(folder: Path, out: Path, *, seed: str, options: tuple[str,
 def test_another_hash_seed_gives_the_same_digest(
     synthetic: Path, tmp_path: Path, reference: str
 ) -> None:
-    assert digest_by_command(synthetic, tmp_path, seed="12345") == reference
+    """Another than this process has, which is a random one unless it was set to 0."""
+    seed = "0" if sys.flags.hash_randomization else "12345"
+    assert digest_by_command(synthetic, tmp_path, seed=seed) == reference
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
@@ -53,7 +49,7 @@ def test_another_chunk_size_gives_the_same_digest(
     assert summary.digest == reference
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_another_worker_count_gives_the_same_digest(
     run_inputs: Callable[..., tuple], synthetic: Path, reference: str, workers: int
 ) -> None:
@@ -61,8 +57,5 @@ def test_another_worker_count_gives_the_same_digest(
     assert summary.digest == reference
 
 
-def test_another_input_gives_another_digest(
-    run_inputs: Callable[..., tuple], synthetic: Path, reference: str
-) -> None:
-    summary, _ = run_inputs(Inputs(tapes=inputs_of(synthetic).tapes))
-    assert summary.digest != reference
+def test_another_input_gives_another_digest(reference: str, replayed_bare: Replayed) -> None:
+    assert replayed_bare.summary.digest != reference

@@ -6,6 +6,7 @@ may be split at will. Knows nothing of instruments.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -55,7 +56,7 @@ class InProcess:
 
 
 class WorkerPool:
-    """Inference spread over processes of their own.
+    """Inference spread over processes of their own, which start when first asked.
 
     Args:
         folder: Folder of the bank or artifact; each worker loads it.
@@ -76,9 +77,9 @@ class WorkerPool:
             raise WorkerError(f"a pool needs at least one worker, not {n}")
         self._n_horizons = len(chosen.horizons)
         self._n_features = chosen.n_features
-        self._workers = [
-            Worker(MODULE, [str(folder), provider], timeout_s=timeout_s) for _ in range(n)
-        ]
+        self._n = n
+        self._start = partial(Worker, MODULE, [str(folder), provider], timeout_s=timeout_s)
+        self._workers: list[Worker] = []
 
     @property
     def pids(self) -> list[int]:
@@ -96,8 +97,7 @@ class WorkerPool:
         Raises:
             WorkerError: If a worker cannot.
         """
-        n = len(self._workers)
-        self.infer(np.zeros((n, self._n_features)), np.zeros(n, dtype=np.int64))
+        self.infer(np.zeros((self._n, self._n_features)), np.zeros(self._n, dtype=np.int64))
 
     def infer(self, rows: NDArray[np.float64], regimes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return raw claims float64 [n, H, 8] for rows float64 [n, F] in regimes int64 [n].
@@ -105,6 +105,8 @@ class WorkerPool:
         Raises:
             WorkerError: If a worker fails again after a restart.
         """
+        if not self._workers:
+            self._workers = [self._start() for _ in range(self._n)]
         cuts = np.array_split(np.arange(len(rows)), len(self._workers))
         shares = [cut for cut in cuts if len(cut)]
         busy = self._workers[: len(shares)]

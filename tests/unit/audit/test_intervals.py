@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.signal import lfilter
 
 from finllm.audit import intervals
 
@@ -62,6 +61,8 @@ def test_resampled_totals_are_centred_on_the_total() -> None:
 
 
 def test_the_interval_covers_the_mean_of_dependent_series() -> None:
+    from scipy.signal import lfilter
+
     rng = np.random.default_rng(5)
     n, trials, hits = 600, 200, 0
     ts = np.arange(n) * S
@@ -76,6 +77,8 @@ def test_the_interval_covers_the_mean_of_dependent_series() -> None:
 
 
 def test_diebold_mariano_rejects_as_often_as_it_says() -> None:
+    from scipy.signal import lfilter
+
     rng = np.random.default_rng(6)
     n, trials = 800, 300
     blocks = intervals.blocks_of(np.arange(n) * S, 3 * S, float(S))

@@ -1,11 +1,22 @@
 """Laws of the scoring rules: they are the reference formulas."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
-import scoringrules
 
 from finllm.audit import rules
 from finllm.domain.forecast import LEVELS
+
+
+@pytest.fixture(scope="module")
+def scoringrules() -> ModuleType:
+    """The reference on numpy alone: beside numba it would compile all its rules as it is loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "numba", None)
+        import scoringrules
+    return scoringrules
 
 
 @pytest.fixture
@@ -17,19 +28,19 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return p, rng.integers(3, size=300), q, value
 
 
-def test_rps_is_the_reference_formula(drawn) -> None:
+def test_rps_is_the_reference_formula(drawn, scoringrules) -> None:
     p, label, _, _ = drawn
     wanted = scoringrules.rps_score(rules.one_hot(label), p, onehot=True)
     np.testing.assert_allclose(rules.ranked_score(p, label), wanted, rtol=1e-12)
 
 
-def test_crps_is_the_reference_formula_with_its_factor_of_two(drawn) -> None:
+def test_crps_is_the_reference_formula_with_its_factor_of_two(drawn, scoringrules) -> None:
     _, _, q, value = drawn
     wanted = scoringrules.crps_quantile(value, q, np.array(LEVELS), backend="numpy")
     np.testing.assert_allclose(rules.quantile_crps(q, value), wanted, rtol=1e-12)
 
 
-def test_log_and_brier_scores_are_the_reference_formulas(drawn) -> None:
+def test_log_and_brier_scores_are_the_reference_formulas(drawn, scoringrules) -> None:
     p, label, _, _ = drawn
     seen = rules.one_hot(label)
     hit = np.take_along_axis(p, label[:, None], axis=1)[:, 0]

@@ -64,6 +64,11 @@ def test_a_pool_of_none_and_a_pool_of_nothing_are_refused(folder: Path, tmp_path
         WorkerPool(tmp_path / "none", 1)
 
 
+def test_a_pool_that_is_asked_nothing_starts_no_process(folder: Path) -> None:
+    with WorkerPool(folder, 2) as pool:
+        assert pool.pids == []
+
+
 def test_a_worker_that_cannot_start_is_given_up_after_one_restart(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
