@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from fault_walk import Walk, count, walk
-from finllm.domain.market import Flag
-from finllm.market.faults import LOSES, Fault
+from finllm.domain.market import Flag, Frame
+from finllm.market.faults import LOSES, Fault, Injector
 
 BREAKS = LOSES | {Fault.REORDER, Fault.ROLL_OVER}
 """After these the numbers do not link."""
@@ -54,3 +56,28 @@ def test_a_sound_tape_has_no_gap_and_no_flag(synthetic: Path) -> None:
     assert whole.false_flags == 0
     assert whole.wrong == []
     assert whole.compared > 300
+
+
+def test_where_a_recording_lacks_diffs_no_book_is_given_out_until_its_next_snapshot() -> None:
+    def frame(body: dict[str, object]) -> Frame:
+        return Frame(1_000, msgspec.json.encode({"data": body}), 0)
+
+    def diff(first: int, last: int, before: int, bids: list[list[str]]) -> Frame:
+        numbers = {"U": first, "u": last, "pu": before, "E": 1, "T": 1}
+        return frame({"e": "depthUpdate", "s": "A", **numbers, "b": bids, "a": []})
+
+    def whole(last: int, price: str) -> Frame:
+        sides = {"bids": [[price, "1"]], "asks": [["9", "1"]]}
+        return frame({"lastUpdateId": last, "symbol": "A", "E": 1, "T": 1, **sides})
+
+    injector = Injector(np.random.default_rng(0))
+    for one in (whole(10, "5"), diff(11, 12, 10, [["6", "1"]])):
+        injector.push(one)
+    assert b'"6.0"' in (injector.snapshot(0, "A", 1) or b"")
+    injector.push(diff(20, 21, 19, [["4", "2"]]))  # 13 to 19, which took 6 away, are not there
+    assert injector.snapshot(0, "A", 1) is None
+    injector.push(whole(19, "5"))
+    body = injector.snapshot(0, "A", 1)
+    assert body is not None
+    assert b'"6.0"' not in body
+    assert b'"4.0"' in body  # what came before the snapshot and is newer counts

@@ -70,7 +70,7 @@ class TrueBook:
         self.bids: dict[float, float] = {}
         self.asks: dict[float, float] = {}
         self.update = 0
-        """Number of the last update applied; 0 before the first snapshot."""
+        """Number of the last update applied; 0 before the first snapshot, and where diffs are missing."""
         self._early: list[dict[str, object]] = []
 
     def load(self, snapshot: dict[str, object]) -> None:
@@ -83,12 +83,18 @@ class TrueBook:
             self.apply(diff)
 
     def apply(self, diff: dict[str, object]) -> None:
-        """Apply a diff, unless the book holds it already; keep it where there is no book yet."""
+        """Apply a diff, unless the book holds it already; keep it where there is no book yet.
+
+        Where diffs before it are missing, as a recording's own gaps leave it, there is no book until the
+        next snapshot: one with levels that were never taken away would be served as sound.
+        """
+        final = int(str(diff["u"]))
+        if self.update and final <= self.update:
+            return
+        if self.update and not self._follows(diff):
+            self.update = 0
         if not self.update:
             self._early.append(diff)
-            return
-        final = int(str(diff["u"]))
-        if final <= self.update:
             return
         for side, changes in ((self.bids, diff["b"]), (self.asks, diff["a"])):
             for price, size in _levels(changes).items():
@@ -97,6 +103,9 @@ class TrueBook:
                 else:
                     side.pop(price, None)
         self.update = final
+
+    def _follows(self, diff: dict[str, object]) -> bool:
+        return int(str(diff["U"])) <= self.update + 1 or diff.get("pu") == self.update
 
     def best(self, n: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Return the best n levels of both sides, best first."""
