@@ -21,14 +21,14 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD, Flag
 from finllm.domain.spec import Feature, FeatureSpec
 from finllm.domain.units import NS_PER_S
-from finllm.edge.artifact import HorizonPrior, Learning, Manifest, RegimeRule
+from finllm.edge.artifact import EMPTY_CARD, HorizonPrior, Learning, Manifest, RegimeRule
 from finllm.edge.bank import Bank, BankManifest, load_bank, write_bank
 from finllm.edge.regime import NAMES
 from finllm.edge.serving import EWMA, REGIME, ROW, SWITCHES, TS_RECV, entries_of
 from finllm.edge.session import EdgeSession
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.runtime.kernels import kernel
-from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
+from finllm_lab.export import graph_of, write_artifact
 from finllm_lab.labels import BOOK_HORIZONS, GRID_NS, targets
 from finllm_lab.regimes.law import Law
 from finllm_lab.regimes.rules import book_rule, learn, walk, watched

@@ -3,8 +3,8 @@
 Recordings are left out in turn, the rest is fitted along the path of penalties, and what an edge with
 that fit would have said over the one left out (calibration and references included) is scored against
 climatology. Where nothing beats climatology there, the horizon abstains. Quantiles of its own a model says
-only where they beat those that its classes imply. Each penalty tried is a trial and goes on the record.
-Knows nothing of files.
+only where they beat those that its classes imply. The record counts a training, with all that it
+tried, as one trial. Knows nothing of files.
 """
 
 from collections.abc import Callable, Mapping, Sequence

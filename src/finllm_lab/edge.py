@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from finllm.domain.instrument import Horizon
 from finllm.domain.units import NS_PER_S, parse_instant
 from finllm.edge.artifact import (
+    EMPTY_CARD,
     FORMAT,
     Artifact,
     Card,
@@ -26,7 +27,7 @@ from finllm.edge.artifact import (
 )
 from finllm.edge.linear import Network
 from finllm_lab.choice import Choice, Comparing, chosen, class_ratios, quantile_ratios
-from finllm_lab.export import EMPTY_CARD, graph_of, write_artifact
+from finllm_lab.export import graph_of, write_artifact
 from finllm_lab.labels import (
     Targets,
     targets,

@@ -113,8 +113,14 @@ def open_validation(family: str, what: str, *, file: Path = FILE) -> Experiment:
     """Record that the validation part is about to be read for a family of models.
 
     Raises:
-        InputError: If it has been opened as often as is allowed.
+        InputError: If it has been opened as often as is allowed, or there is no record.
     """
+    if not file.exists():
+        raise InputError(
+            "there is no record of experiments, so nobody can know how often the part was opened",
+            place=str(file),
+            mend="Run it where the record is, name it with --record, or begin one: an empty file.",
+        )
     past = [one for one in experiments(file) if (one.kind, one.family) == ("opening", family)]
     if len(past) >= MAX_OPENINGS:
         raise InputError(

@@ -14,22 +14,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.domain.identity import content_id
 from finllm.edge.artifact import (
     FORMAT,
     MANIFEST_FILE,
     MODEL_FILE,
     WEIGHTS_FILE,
-    Card,
     Manifest,
     read_manifest,
+    version_of,
 )
 from finllm.edge.linear import CLIP, Network, packed
 
 OPSET: Final = 17
-
-EMPTY_CARD: Final = Card(data=(), licence_class="A", splits="", scores=(), limits=())
-"""Stands in for the card where only what is served counts."""
 
 
 def prior_network(
@@ -132,9 +128,7 @@ def write_graph(folder: Path, manifest: Manifest, graph: bytes, weights: bytes =
         weights_sha256=sha256(weights).hexdigest() if weights else "",
         version="",
     )
-    behind = msgspec.structs.replace(complete, card=EMPTY_CARD)
-    version = f"{complete.name}-{content_id(behind)[:8]}"
-    complete = msgspec.structs.replace(complete, version=version)
+    complete = msgspec.structs.replace(complete, version=version_of(complete))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(graph)
     if weights:

@@ -1,6 +1,7 @@
-"""What is decided about each shipped model before anything is fitted: columns, horizons, rules, penalties.
+"""What is stated about each model before it is fitted: columns, horizons, rules, penalties.
 
-Nothing here is found by a fit; what is, `finllm_lab.edge` finds.
+What a fit finds, `finllm_lab.edge` finds. Of the books' plan the core without activity rates, averaging
+and half trust from 5 s on were settled after the first opening of the validation day (docs/decisions/0011).
 """
 
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     unread: tuple[str, ...] = ()
     """Columns that scale or qualify others and must not speak for themselves."""
     most_trust: Mapping[str, float] = MappingProxyType({})
-    """Largest share of the model by horizon, decided before anything is fitted; 0 = it abstains."""
+    """Largest share of the model by horizon; 0 = it abstains."""
     is_mirrored: bool
     grid_ns: int
     fit_grid_ns: int
@@ -89,7 +90,8 @@ BOOK_PLAN: Final = Plan(
         refit_ns=20 * NS_PER_S, grid_s=0.1, prior_n=10.0, baseline_prior_n=60.0, half_life_n=60.0
     ),
     regime=load_rule("book"),
-    splits="fit 2023-04 and 2024-07; penalties by leaving one of the two out; validation 2024-08-08",
+    splits="fit 2023-04 and 2024-07; penalties by leaving one of the two out; validation 2024-08-08, whose"
+    " first opening settled the core, averaging and half trust from 5 s on",
     limits=(
         "Sixteen minutes of three futures books: no claim beyond liquid crypto futures.",
         "Sessions are too short to say anything of regimes or profit.",

@@ -9,6 +9,8 @@ DOWN: Final = 0
 FLAT: Final = 1
 UP: Final = 2
 
+BANDS: Final = ("half_spread", "sigma")
+"""Kinds of flat band."""
 SIGMA_BAND: Final = 0.4
 """Width of a `sigma` band in standard deviations: leaves about a third flat under a normal law."""
 SLACK: Final = 1e-9

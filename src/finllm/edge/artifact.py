@@ -15,6 +15,7 @@ import msgspec
 
 from finllm.domain.errors import ArtifactError
 from finllm.domain.forecast import Quantiles, Triple
+from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.linear import LinearModel
@@ -134,6 +135,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     limits: tuple[str, ...]
 
 
+EMPTY_CARD: Final = Card(data=(), licence_class="A", splits="", scores=(), limits=())
+"""Stands in for the card where only what is served counts."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about an artifact but the weights."""
 
@@ -202,7 +207,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{path}: {error}; rebuild the artifact") from error
     if manifest.format != FORMAT:
         raise ArtifactError(f"{path}: format {manifest.format}, this version reads {FORMAT}")
+    if manifest.version != (wanted := version_of(manifest)):
+        raise ArtifactError(
+            f"{path}: it calls itself {manifest.version!r}, but what it states makes it {wanted!r}; write"
+            " that version, so that no two models go by one name"
+        )
     return manifest
+
+
+def version_of(manifest: Manifest) -> str:
+    """Return the version that a manifest must state: its name, and a hash of all it states but the card."""
+    behind = msgspec.structs.replace(manifest, card=EMPTY_CARD, version="")
+    return f"{manifest.name}-{content_id(behind)[:8]}"
 
 
 def load_artifact(folder: Path, *, spec: FeatureSpec, provider: str = AUTO) -> Artifact:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import ArtifactError
+from finllm.domain.label import BANDS
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import (
     MODEL_FILE,
@@ -128,11 +129,17 @@ def _spec_of(manifest: Manifest, specs: Sequence[FeatureSpec]) -> FeatureSpec:
 
 def _calibration(manifest: Manifest) -> Check:
     faults = [
-        f"{prior.horizon.name}: {fault}" for prior in manifest.priors for fault in _faults(prior)
+        f"{prior.horizon.name}: {fault}"
+        for prior in manifest.priors
+        for fault in (*_faults(prior), *_pooled_faults(prior))
     ]
     learning = manifest.learning
     if min(learning.refit_ns, learning.grid_s, learning.prior_n, learning.baseline_prior_n) <= 0:
         faults.append("learning: refit_ns, grid_s, prior_n and baseline_prior_n must be above 0")
+    if not (learning.widen >= 1.0 and learning.widen_n > 0.0 and learning.half_life_n >= 0.0):
+        faults.append("learning: widen must be 1 or more, widen_n above 0, half_life_n 0 or more")
+    if len(manifest.inputs) not in {0, len(manifest.columns)}:
+        faults.append(f"inputs: {len(manifest.inputs)} for {len(manifest.columns)} columns")
     return Check(
         name="calibration",
         ok=not faults,
@@ -152,6 +159,20 @@ def _faults(prior: HorizonPrior) -> Iterator[str]:
             yield f"{name} {getattr(prior, name)} is not above 0"
     if not np.isfinite([prior.tilt_c, prior.move_offset, *prior.baseline_logit]).all():
         yield "tilt_c, move_offset or baseline_logit is not finite"
+    if prior.horizon.band not in BANDS:
+        yield f"band {prior.horizon.band!r} is none of {', '.join(BANDS)}"
+
+
+def _pooled_faults(prior: HorizonPrior) -> Iterator[str]:
+    """Yield what is wrong with how a claim is pooled, and with the sizes that its classes imply."""
+    for name in ("trust_p", "trust_q"):
+        if not 0.0 <= getattr(prior, name) <= 1.0:
+            yield f"{name} {getattr(prior, name)} is no share"
+    moves, flats = np.array(prior.move_sizes), np.array(prior.flat_sizes)
+    if not ((np.diff(moves) >= 0.0).all() and moves[0] >= 0.99 and np.isfinite(moves).all()):
+        yield f"move_sizes {prior.move_sizes} do not rise from the band, 1"
+    if not ((np.diff(flats) >= 0.0).all() and flats[0] == 0.0 and flats[-1] <= 1.01):
+        yield f"flat_sizes {prior.flat_sizes} do not rise from 0 to the band, 1, at most"
 
 
 def _card(manifest: Manifest) -> Check:

@@ -74,9 +74,12 @@ class OnnxModel:
         self._row = np.zeros((1, n_features), dtype=np.float32)
         self._scores = np.zeros((1, len(horizons), RAW_WIDTH), dtype=np.float32)
         self._binding = _bind(self._session, self._row, self._scores)
-        for n in (1, 2):
-            for _ in range(N_WARM):
-                self.infer(np.zeros((n, n_features)))
+        try:
+            for n in (1, 2):
+                for _ in range(N_WARM):
+                    self.infer(np.zeros((n, n_features)))
+        except Exception as error:
+            raise ArtifactError(f"ONNX Runtime cannot run the graph: {error}") from error
 
     def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return raw claims, float64 [n, H, 8], for rows float64 [n, F]. See `EdgeModel`."""
@@ -144,6 +147,11 @@ def _check(session: Any, n_features: int, width: int) -> None:
         raise ArtifactError("the graph must have one input named 'rows' and one output")
     if inputs[0].type != "tensor(float)" or outputs[0].type != "tensor(float)":
         raise ArtifactError("the graph's input and output must be float32")
+    if isinstance(inputs[0].shape[0], int):
+        raise ArtifactError(
+            f"the graph takes exactly {inputs[0].shape[0]} rows at once; export it with a batch axis that"
+            " is left open (dynamic_axes)"
+        )
     if inputs[0].shape[-1] != n_features:
         raise ArtifactError(
             f"the graph reads {inputs[0].shape[-1]} columns, the spec has {n_features}"

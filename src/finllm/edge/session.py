@@ -30,6 +30,7 @@ from finllm.domain.forecast import (
 )
 from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
+from finllm.domain.label import BANDS
 from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.artifact import HorizonPrior, Manifest
@@ -502,6 +503,7 @@ class EdgeSession:
         empirical_q = slice(TABLE_EMPIRICAL_Q, TABLE_EMPIRICAL_Q + 5)
         lines[:, :, CLIMATE_P : CLIMATE_P + 3] = baselines.tables[:, :3]
         lines[:, :, EMPIRICAL_Q : EMPIRICAL_Q + 5] = baselines.tables[:, empirical_q]
+        lines[:, :, PRIOR_Q : PRIOR_Q + 5] = baselines.tables[:, TABLE_PRIOR_Q : TABLE_PRIOR_Q + 5]
         lines[:, :, SHARE] = baselines.tables[:, TABLE_SHARE]
         lines[:, :, SIZES:LINE] = baselines.tables[:, TABLE_SIZES:]
         for number, voice in enumerate(self._by_regime):
@@ -513,12 +515,11 @@ class EdgeSession:
 def _write_priors(lines: NDArray[np.float64], priors: tuple[HorizonPrior, ...]) -> None:
     for line, prior in zip(lines, priors, strict=True):
         horizon = prior.horizon
-        if horizon.band not in {"half_spread", "sigma"}:
+        if horizon.band not in BANDS:
             raise ArtifactError(f"horizon {horizon.name} has no such band as {horizon.band!r}")
         line[ROOT_S] = math.sqrt(horizon.nominal_s)
         line[IS_HALF_SPREAD] = horizon.band == "half_spread"
         line[TILT_C] = prior.tilt_c
-        line[PRIOR_Q : PRIOR_Q + 5] = prior.climatology_q
         line[TRUST_P], line[TRUST_Q] = prior.trust_p, prior.trust_q
 
 

@@ -3,7 +3,8 @@
 Per data set: the 1 s AUC more than 0.03 above that of the baseline column alone, which nearly exhausts
 direction; or skill over climatology at 30 s on order books whose interval lies above 3 %, where nobody
 has found any. An alarm passes only by a waiver in the experiment record, with its reason; a waiver holds
-for the data set, the alarm and the model that it was given for, up to the figure that was looked at.
+for the data set, the sessions, the alarm and the model that it was given for, up to the figure that was
+looked at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,7 @@ def _alarm(found: DataSet, kind: str, figure: float, bound: float, what: str) ->
             "figure": figure,
             "bound": bound,
             "model": " ".join(found.models),
+            "sessions": " ".join(found.sessions),
             "what": what,
         },
         Alarm,
@@ -95,6 +97,7 @@ def alarm_of_hunt(hunt: Hunt) -> Alarm | None:
         figure=float(hunt.n_faults),
         bound=0.0,
         model="",
+        sessions="",
         what=(
             f"{hunt.dataset}: {hunt.what} depend on what came later: {hunt.n_faults} times, first in "
             f"{first.where}, row {first.row}, {', '.join(first.columns) or 'its very presence'}."
@@ -115,9 +118,18 @@ def waived(alarm: Alarm, past: Sequence[Experiment]) -> Alarm:
 
 
 def _covers(one: Experiment, alarm: Alarm) -> bool:
-    asked = {"dataset": alarm.dataset, "alarm": alarm.kind, "model": alarm.model}
-    is_same = all(one.config.get(name) == value for name, value in asked.items())
+    is_same = all(one.config.get(name) == value for name, value in _asked(alarm).items())
     return is_same and alarm.figure <= one.scores.get(alarm.kind, float("-inf")) + _SLACK
+
+
+def _asked(alarm: Alarm) -> dict[str, str]:
+    """Return what a waiver is of."""
+    return {
+        "dataset": alarm.dataset,
+        "alarm": alarm.kind,
+        "model": alarm.model,
+        "sessions": alarm.sessions,
+    }
 
 
 def waive(evaluation: Evaluation, reasons: Mapping[str, str], *, file: Path) -> list[Experiment]:
@@ -147,7 +159,7 @@ def waive(evaluation: Evaluation, reasons: Mapping[str, str], *, file: Path) -> 
                     "waiver",
                     "evaluation",
                     reason,
-                    config={"dataset": dataset, "alarm": alarm.kind, "model": alarm.model},
+                    config=_asked(alarm),
                     scores={alarm.kind: alarm.figure},
                     file=file,
                 )

@@ -1,6 +1,6 @@
 """`finllm_lab evaluate`: walk tapes, score, write the report; exit 3 where an alarm stands."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -12,7 +12,7 @@ from finllm.audit.scorecard import ALL, Interval
 from finllm.domain.errors import InputError
 from finllm.edge.artifact import SHIPPED, read_manifest
 from finllm_lab.evaluation.alarms import AUC_LEAD, SKILL_LOW
-from finllm_lab.evaluation.heard import SETS, TRAIN, VALIDATE, hear
+from finllm_lab.evaluation.heard import SETS, TRAIN, VALIDATE, hear, ready
 from finllm_lab.evaluation.records import Evaluation
 from finllm_lab.evaluation.report import Verdict, report
 from finllm_lab.experiments import FILE, open_validation
@@ -21,7 +21,7 @@ from finllm_lab.export import put_scores
 TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         TRAIN: "Evaluation on the training tapes (in sample: the models were fitted on them)",
-        VALIDATE: "Evaluation on the validation part: days that nothing was fitted or chosen on",
+        VALIDATE: "Evaluation on the validation part: nothing was fitted on it; openings are counted below",
     }
 )
 
@@ -69,9 +69,9 @@ def evaluate(
     """
     reasons = reasons_of(waive or [])
     models = models_of(model or [])
-    if split == VALIDATE:
-        for name, folder in models.items():
-            open_validation(name, f"evaluate {read_manifest(folder).version}", file=record)
+    if out.is_dir():
+        raise InputError("is a folder", place=f"--out {out}", mend="Name the page to write.")
+    _open(data, models, split, record)
     heard = [hear(data, name, folder, split, is_hunted=hunt) for name, folder in models.items()]
     verdict = report(
         [said for one in heard for said in one.said],
@@ -82,15 +82,32 @@ def evaluate(
         record_file=record,
     )
     if card:
-        for folder in models.values():
-            version = read_manifest(folder).version
-            put_scores(folder, on_card(verdict.evaluation, version, split))
+        _put_on_cards(models.values(), verdict, split)
     if as_json:
         typer.echo(msgspec.json.encode(verdict.evaluation).decode())
     else:
         typer.echo("\n".join(in_words(verdict)))
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)
+
+
+def _open(data: Path, models: Mapping[str, Path], split: str, record: Path) -> None:
+    """See that all is there, and only then count an opening of the validation part."""
+    for name, folder in models.items():
+        ready(data, name, folder, split)
+    for name, folder in models.items() if split == VALIDATE else ():
+        open_validation(name, f"evaluate {read_manifest(folder).version}", file=record)
+
+
+def _put_on_cards(folders: Iterable[Path], verdict: Verdict, split: str) -> None:
+    """Put figures on cards in place of those of the same part; none while an alarm stands."""
+    if verdict.exit_code:
+        typer.echo("an alarm stands: no figure goes on a card", err=True)
+        return
+    for folder in folders:
+        manifest = read_manifest(folder)
+        others = [line for line in manifest.card.scores if not line.startswith(f"{split}, ")]
+        put_scores(folder, (*others, *on_card(verdict.evaluation, manifest.version, split)))
 
 
 def models_of(named: list[str]) -> dict[str, Path]:
@@ -101,7 +118,7 @@ def models_of(named: list[str]) -> dict[str, Path]:
     """
     if not named:
         return {name: SHIPPED[name] for name in SETS if name in SHIPPED}
-    found = {}
+    found: dict[str, Path] = {}
     for one in named:
         name, mark, folder = one.partition("=")
         if name not in SETS or not mark:
@@ -109,6 +126,12 @@ def models_of(named: list[str]) -> dict[str, Path]:
                 "no set of tapes is called so",
                 place=f"--model {one}",
                 mend=f"Sets: {', '.join(SETS)}.",
+            )
+        if name in found:
+            raise InputError(
+                "is named twice",
+                place=f"--model {one}",
+                mend="Evaluate one model of a set at a time.",
             )
         found[name] = Path(folder)
     return found

@@ -32,7 +32,7 @@ class Spoken:
     column: Floats
     """float64 [n], the baseline column."""
     tendency: Floats
-    """float64 [n], the raw claim's p_up - p_down, abstaining or not."""
+    """float64 [n], p_up - p_down as served; where the model is not fully trusted, nearer to climatology's."""
     stratum: Ints
     """int64 [n], one code for each instrument of each session."""
 

@@ -16,8 +16,10 @@ from finllm.runtime.tally import Tally
 from finllm_lab.edge import stock_sessions
 from finllm_lab.evaluation.leaks import hunt_features, hunt_walk
 from finllm_lab.evaluation.records import Hunt
+from finllm_lab.manifest import checked
 from finllm_lab.plans import BOOK_PLAN, STOCK_PLAN
 from finllm_lab.tapes import BOOK_TAPES, Session, between, book_sessions, frame_sessions, tape_paths
+from finllm_lab.ticks import FOLDER, STOCK_TAPES
 from finllm_lab.walk import Said, walk
 
 BOOK: Final = "book"
@@ -38,15 +40,8 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     hunts: list[Hunt]
 
 
-def hear(data: Path, name: str, model: Path, split: str, *, is_hunted: bool) -> Heard:
-    """Walk a model over the tapes of a set.
-
-    Args:
-        data: The data folder.
-        name: One of `SETS`.
-        model: Folder of the artifact.
-        split: `train` or `validate`.
-        is_hunted: Whether look-ahead is hunted as well, on the Binance frames.
+def ready(data: Path, name: str, model: Path, split: str) -> None:
+    """See that everything that `hear` reads is there, without reading what was said or came.
 
     Raises:
         InputError: If a tape is missing or was changed, or the split is neither.
@@ -56,12 +51,39 @@ def hear(data: Path, name: str, model: Path, split: str, *, is_hunted: bool) -> 
         raise InputError(
             "no such part", place=f"--split {split}", mend=f"Say {TRAIN} or {VALIDATE}."
         )
+    load_artifact(model, spec=BOOK_SPEC)
+    for tape in BOOK_TAPES if name == BOOK else ():
+        if tape.use == split:
+            tape_paths(data, tape)
+    for tape in STOCK_TAPES if name == STOCK else ():
+        if tape.use == split:
+            for file in tape.files:
+                checked(data, f"{FOLDER}/{file}.csv.gz", use=split)
+
+
+def hear(data: Path, name: str, model: Path, split: str, *, is_hunted: bool) -> Heard:
+    """Walk a model over the tapes of a set.
+
+    Args:
+        data: The data folder.
+        name: One of `SETS`.
+        model: Folder of the artifact.
+        split: `train` or `validate`.
+        is_hunted: Whether look-ahead is hunted as well: in what is said of each instrument, and on the
+            Binance frames in the rows.
+
+    Raises:
+        InputError: If a tape is missing or was changed, or the split is neither.
+        ArtifactError: If the artifact does not fit.
+    """
     artifact = load_artifact(model, spec=BOOK_SPEC)
     plan = BOOK_PLAN if name == BOOK else STOCK_PLAN
     said, hunts = [], []
-    for number, session in enumerate(_sessions(data, name, split)):
+    hunted = set[str]()
+    for session in _sessions(data, name, split):
         said += walk(session, artifact, plan.grid_ns)
-        if is_hunted and number == 0:
+        if is_hunted and session.instrument not in hunted:
+            hunted.add(session.instrument)
             hunts.append(_hunt_walk(session, artifact, plan.grid_ns))
     if is_hunted and name == BOOK:
         hunts += [

@@ -162,6 +162,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     bound: float
     model: str
     """Versions of the models that spoke."""
+    sessions: str
+    """Names of the sessions that it was found on."""
     what: str
     """The same in a sentence."""
     waiver: str = ""

@@ -74,11 +74,12 @@ def report(
         resamples=resamples,
         seed=seed,
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(found), encoding="utf-8")
     if waivers:
         waive(found, waivers, file=record_file)
         found = with_waivers(found, experiments(record_file))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(found), encoding="utf-8")
+        out.write_text(page(found), encoding="utf-8")
     return Verdict(evaluation=found, page=out)
 
 

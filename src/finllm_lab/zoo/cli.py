@@ -31,7 +31,9 @@ def zoo(
         str,
         typer.Option(help="Names, comma between; empty = all. The plain logistic is always one."),
     ] = "",
-    grid_ms: Annotated[int, typer.Option(help="Milliseconds between two grid points.")] = 200,
+    grid_ms: Annotated[
+        int, typer.Option(help="Milliseconds between two grid points.", min=1)
+    ] = 200,
     ridge: Annotated[float, typer.Option(help="Of the linear fits.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Of the networks.")] = 6,
     cache: Annotated[bool, typer.Option(help="Whether sessions once built are kept.")] = True,
@@ -93,7 +95,9 @@ def heavier(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     model: Annotated[str, typer.Option(help="`trees` or `dense`.")] = "trees",
     data: Data = DATA,
-    grid_ms: Annotated[int, typer.Option(help="Milliseconds between two grid points.")] = 200,
+    grid_ms: Annotated[
+        int, typer.Option(help="Milliseconds between two grid points.", min=1)
+    ] = 200,
     ridge: Annotated[float, typer.Option(help="Of the linear quantiles.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Of the network.")] = 6,
 ) -> None:
@@ -132,7 +136,9 @@ def shrink(
     on: Annotated[
         str, typer.Option(help="`book`: the Binance tapes; `ticks`: AIG and BAC.")
     ] = "book",
-    grid_ms: Annotated[int, typer.Option(help="Milliseconds between two grid points.")] = 200,
+    grid_ms: Annotated[
+        int, typer.Option(help="Milliseconds between two grid points.", min=1)
+    ] = 200,
     ridge: Annotated[float, typer.Option(help="Of the linear fits.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Of the networks.")] = 6,
     plot: Annotated[
@@ -157,6 +163,9 @@ def shrink(
     from finllm_lab.zoo.shrink import shrink as measure
 
     found = material(data, Asked(on=on, grid_ns=grid_ms * NS_PER_MS))
+    known = [horizon.name for horizon in found.plan.horizons]
+    if plot is not None and at not in known:
+        raise typer.BadParameter(f"--at {at}: no such horizon; known: {', '.join(known)}")
     zoo_of = Zoo(found.columns, ridge=ridge, schedule=Schedule(n_epochs=epochs))
     shrunk = measure(artifact, found, zoo_of, _say)
     for one in shrunk:

@@ -1,7 +1,7 @@
 """Boosted trees for US stocks: the stock plan's priors, calibration and quantiles, classes by trees.
 
-How far the trees are trusted at each horizon is chosen as for the linear model: by walking the day left
-out, calibration and references included. Knows nothing of files of ticks.
+How far the trees are trusted at each horizon is what loses least when the day left out is walked,
+calibration and references included. Knows nothing of files of ticks.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from finllm.edge.artifact import MODEL_FILE, HorizonPrior, Manifest, load_artifact
+from finllm.edge.artifact import EMPTY_CARD, MODEL_FILE, HorizonPrior, Manifest, load_artifact
 from finllm_lab.choice import LEAST_GAIN, TRUSTS, class_ratios
 from finllm_lab.edge import Build, priors_for
-from finllm_lab.export import EMPTY_CARD, write_graph
+from finllm_lab.export import write_graph
 from finllm_lab.labels import targets
 from finllm_lab.plans import Plan
 from finllm_lab.tapes import Session
@@ -64,7 +64,7 @@ def with_trees(material: Build, folder: Path, say: Say, *, n_rounds: int = N_ROU
         for h in range(len(plan.horizons))
     ]
     said = ", ".join(
-        f"{horizon.name} {trust:g} ({100 * (1 - losses[-1, h]):.1f} % over climatology)"
+        f"{horizon.name} {trust:g} ({100 * (1 - losses[TRUSTS.index(trust), h]):.1f} % over climatology)"
         for h, (horizon, trust) in enumerate(zip(plan.horizons, trusts, strict=True))
     )
     say(f"trees, trust: {said}")
@@ -74,7 +74,7 @@ def with_trees(material: Build, folder: Path, say: Say, *, n_rounds: int = N_ROU
     )
     note = (
         f"Classes are those of boosted trees, {n_rounds} rounds; trust on the day left out: {said}."
-        " The penalties above hold for the quantiles alone."
+        " What is said of classes above is of the linear model that they replace."
     )
     card = msgspec.structs.replace(linear.card, limits=(*linear.card.limits, note))
     final = msgspec.structs.replace(linear, name=f"{plan.name}-trees", priors=priors, card=card)

@@ -7,7 +7,7 @@ import pytest
 
 from finllm.domain.errors import ArtifactError
 from finllm.domain.spec import Feature, FeatureSpec
-from finllm.edge.artifact import SHIPPED, load_artifact, read_manifest
+from finllm.edge.artifact import SHIPPED, load_artifact, read_manifest, version_of
 from finllm.edge.onnx import OnnxModel
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
@@ -15,6 +15,7 @@ from finllm.features.book_spec import BOOK_SPEC
 
 def _edit(folder: Path, **changes: object) -> None:
     manifest = msgspec.structs.replace(read_manifest(folder), **changes)
+    manifest = msgspec.structs.replace(manifest, version=version_of(manifest))
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
 
 
@@ -85,6 +86,18 @@ def test_a_broken_manifest_is_an_artifact_error(
 def test_another_format_is_refused(folder: Path, spec: FeatureSpec) -> None:
     _edit(folder, format=2)
     with pytest.raises(ArtifactError, match="format 2"):
+        load_artifact(folder, spec=spec)
+
+
+def test_a_manifest_that_goes_by_another_models_name_is_refused_with_the_right_one(
+    folder: Path, spec: FeatureSpec
+) -> None:
+    manifest = read_manifest(folder)
+    first, *rest = manifest.priors
+    priors = (msgspec.structs.replace(first, trust_p=0.25), *rest)
+    other = msgspec.structs.replace(manifest, priors=priors)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(other))
+    with pytest.raises(ArtifactError, match=version_of(other)):
         load_artifact(folder, spec=spec)
 
 

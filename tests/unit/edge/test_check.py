@@ -12,7 +12,15 @@ from typer.testing import CliRunner
 
 from finllm.app.cli import app
 from finllm.domain.spec import FeatureSpec
-from finllm.edge.artifact import SHIPPED, Card, Manifest, read_manifest
+from finllm.edge.artifact import (
+    FLAT_SIZES,
+    MOVE_SIZES,
+    SHIPPED,
+    Card,
+    Manifest,
+    read_manifest,
+    version_of,
+)
 from finllm.edge.check import Limits, ModelReport, check_model
 from finllm_lab.export import write_graph
 
@@ -23,6 +31,7 @@ FULL_CARD = Card(
 
 def edited(folder: Path, **changes: object) -> Manifest:
     manifest = msgspec.structs.replace(read_manifest(folder), **changes)
+    manifest = msgspec.structs.replace(manifest, version=version_of(manifest))
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     return manifest
 
@@ -146,6 +155,40 @@ def test_an_empty_card_and_a_broken_calibration_are_named(folder: Path, spec: Fe
     [calibration] = [check for check in report.checks if check.name == "calibration"]
     assert "climatology (0.5, 0.6, 0.2)" in calibration.figure
     assert "ewma_scale" in calibration.figure
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"trust_p": 1.7}, "trust_p 1.7"),
+        ({"trust_q": -0.1}, "trust_q -0.1"),
+        ({"move_sizes": (3.0, *MOVE_SIZES[1:])}, "move_sizes"),
+        ({"flat_sizes": (*FLAT_SIZES[:-1], 2.0)}, "flat_sizes"),
+        ({"horizon": "ticks"}, "band 'ticks'"),
+    ],
+)
+def test_a_prior_that_would_serve_no_distribution_is_named(
+    folder: Path, spec: FeatureSpec, change: dict[str, object], named: str
+) -> None:
+    first, *rest = read_manifest(folder).priors
+    if "horizon" in change:
+        change = {"horizon": msgspec.structs.replace(first.horizon, band=change["horizon"])}
+    edited(folder, priors=(msgspec.structs.replace(first, **change), *rest))
+    report = check_model(folder, (spec,), limits=Limits(us=1e6))
+    [calibration] = [check for check in report.checks if check.name == "calibration"]
+    assert not calibration.ok
+    assert named in calibration.figure
+
+
+def test_a_graph_of_a_fixed_batch_is_refused_with_the_mend(folder: Path, spec: FeatureSpec) -> None:
+    own(folder, spec, as_it_is)
+    graph = onnx.load(folder / "model.onnx")
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    write_graph(folder, read_manifest(folder), graph.SerializeToString())
+    report = check_model(folder, (spec,), limits=Limits(us=1e6))
+    [loads] = [check for check in report.checks if check.name == "loads"]
+    assert not loads.ok
+    assert "dynamic_axes" in loads.figure
 
 
 def test_weights_of_other_numbers_break_parity(whole: Path, spec: FeatureSpec) -> None:

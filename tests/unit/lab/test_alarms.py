@@ -17,7 +17,7 @@ from finllm_lab.evaluation.cli import in_words, reasons_of
 from finllm_lab.evaluation.heard import Heard
 from finllm_lab.evaluation.records import Fault, Hunt
 from finllm_lab.evaluation.report import STOPPED, evaluate, report
-from finllm_lab.experiments import experiments, record
+from finllm_lab.experiments import experiments, open_validation, record
 from finllm_lab.export import graph_of
 from finllm_lab.labels import BOOK_HORIZONS
 from finllm_lab.training import Penalty, Sample, columns_of, fit_path
@@ -158,7 +158,8 @@ def test_a_waiver_covers_no_other_model_data_set_or_greater_figure(tmp_path: Pat
     up = said.label == 2
     claims[:, 0] = np.where(up[:, None], (0.1, 0.2, 0.7), (0.7, 0.2, 0.1))
     greater = msgspec.structs.replace(said, p=claims)
-    for changed in (other_model, other_set, greater):
+    other_day = msgspec.structs.replace(said, session="another day")
+    for changed in (other_model, other_set, greater, other_day):
         assert run(tmp_path, [changed]).exit_code == 3
 
 
@@ -195,6 +196,8 @@ def _evaluated(folder: Path, said: Said, monkeypatch: pytest.MonkeyPatch, *more:
 
     heard = Heard(said=[said], hunts=[])
     monkeypatch.setattr(evaluation_cli, "hear", lambda *_, **__: heard)
+    monkeypatch.setattr(evaluation_cli, "ready", lambda *_: None)
+    (folder / "experiments.jsonl").touch()
     named = ["--out", str(folder / "page.html"), "--record", str(folder / "experiments.jsonl")]
     shipped = f"book={SHIPPED['book']}"
     return CliRunner().invoke(app, ["evaluate", "--json", "--model", shipped, *named, *more])
@@ -218,3 +221,18 @@ def test_the_validation_part_is_opened_three_times_and_each_is_on_record(
     found = experiments(tmp_path / "experiments.jsonl")
     assert [one.kind for one in found] == ["opening"] * 3
     assert _evaluated(tmp_path, fitted(0), monkeypatch).exit_code == 0
+
+
+def test_what_cannot_be_read_is_said_before_an_opening_is_counted(tmp_path: Path) -> None:
+    from finllm_lab.cli import app
+
+    log = tmp_path / "experiments.jsonl"
+    named = ["--out", str(tmp_path / "page.html"), "--record", str(log), "--data", str(tmp_path)]
+    asked = ["evaluate", "--split", "validate", "--model", f"book={SHIPPED['book']}", *named]
+    assert isinstance(CliRunner().invoke(app, asked).exception, InputError)
+    assert not log.exists()
+
+
+def test_where_no_record_is_the_validation_part_stays_shut(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no record"):
+        open_validation("book", "evaluate", file=tmp_path / "experiments.jsonl")
