@@ -162,7 +162,7 @@ def test_a_killed_run_whose_last_frames_are_gone_replays_up_to_there(
 
 def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path: Path) -> None:
     with Exchange(tapes, speed=4.0) as exchange:
-        watch = Watch(exchange, lambda status: status.frames > 1_500 and not status.unusable)
+        watch = Watch(exchange, lambda status: status.frames > 6_000 and not status.unusable)
         recorded = record_live(on(exchange), tmp_path / "tape", stop=watch.stop, told=watch.told)
     assert watch.is_done, watch.seen
     assert recorded.recording == "ok"

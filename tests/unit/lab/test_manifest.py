@@ -76,6 +76,7 @@ def test_a_trial_cannot_be_taken_out_or_touched_unseen(tmp_path: Path, harm: str
 
 def test_the_validation_part_is_opened_a_counted_number_of_times(tmp_path: Path) -> None:
     file = tmp_path / "experiments.jsonl"
+    file.touch()
     for i in range(MAX_OPENINGS):
         open_validation("book", f"opening {i}", file=file)
     with pytest.raises(InputError, match=f"opened {MAX_OPENINGS} times for book, last: opening 2"):
