@@ -92,8 +92,8 @@ def _root(
 def demo(
     *,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic market and newswire.")] = 7,
-    minutes: Annotated[float, typer.Option(help="Simulated minutes.")] = 6.0,
-    speed: Annotated[float, typer.Option(help="Times real time; 0 = as fast as possible.")] = 12.0,
+    minutes: Annotated[float, typer.Option(help="Simulated minutes.")] = 10.0,
+    speed: Annotated[float, typer.Option(help="Times real time; 0 = as fast as possible.")] = 20.0,
     run: Annotated[
         Path | None, typer.Option("--out", help="Folder for the run.", metavar="RUN")
     ] = None,
