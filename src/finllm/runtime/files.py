@@ -249,7 +249,10 @@ class SegmentedFile:
             _compress(closed)
         except OSError:
             self.compress_failures += 1  # it stays as it is, readable
-        kept = segments(self._folder, self._name, self._suffix)[:-1]
+        # By name, for the next segment may not be there yet, or others after it already.
+        found = segments(self._folder, self._name, self._suffix)
+        names = [path.name.removesuffix(".gz") for path in found]
+        kept = found[: names.index(closed.name) + 1]
         sizes = [path.stat().st_size for path in kept]
         total = sum(sizes)
         for path, size in zip(kept, sizes, strict=True):

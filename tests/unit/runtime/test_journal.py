@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from finllm.domain.errors import InputError, TamperedError
-from finllm.runtime.files import Bounds, segments
+from finllm.runtime.files import Bounds, Opener, new_file, segments
 from finllm.runtime.journal import Journal, LineJournal, fingerprint, read_journal
 
 Record = tuple[int, int, bytes]
@@ -112,9 +113,26 @@ def test_closed_segments_are_compressed_and_read_on(tmp_path: Path) -> None:
     assert list(read_journal(tmp_path, "input")) == records
 
 
-def test_the_oldest_segments_go_beyond_the_bound_and_are_counted(tmp_path: Path) -> None:
+def after_compression(path: Path) -> FileIO:
+    """Open a segment once no earlier one is left to compress."""
+    deadline = time.monotonic() + 5.0
+    while list(path.parent.glob("*.jnl")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.005)  # the oldest are deleted after that
+    return new_file(path)
+
+
+@pytest.mark.parametrize("opener", [new_file, after_compression])
+def test_the_oldest_segments_go_beyond_the_bound_and_are_counted(
+    tmp_path: Path, opener: Opener
+) -> None:
     journal = Journal.create(
-        tmp_path, name="input", batch_bytes=500, rotate_bytes=4_000, retain_bytes=2_000
+        tmp_path,
+        name="input",
+        batch_bytes=500,
+        rotate_bytes=4_000,
+        retain_bytes=2_000,
+        opener=opener,
     )
     for i in range(2_000):
         journal.append(1, b"%d" % i * 10)
