@@ -8,6 +8,7 @@ import typer
 
 from finllm.domain.errors import FinllmError
 from finllm_lab.evaluation.cli import evaluate
+from finllm_lab.heads.cli import narrative
 from finllm_lab.reasoner import reasoner
 from finllm_lab.regimes.commands import regimes
 from finllm_lab.stance import stance
@@ -27,6 +28,7 @@ app.add_typer(regimes, name="regimes")
 train.command("stance")(stance)
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
+app.command("narrative")(narrative)
 train.command("heavier")(heavier)
 app.command("zoo")(zoo)
 app.command("shrink")(shrink)

@@ -160,7 +160,7 @@ def load_stance_head(folder: Path = SHIPPED) -> StanceHead:
         card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
         packed = (folder / WEIGHTS).read_bytes()
         weights = zlib.decompress(packed)
-    except (OSError, msgspec.DecodeError, zlib.error) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError, zlib.error) as error:
         raise ArtifactError(f"{folder}: no usable stance head: {error}") from error
     if sha256(packed).hexdigest() != card.sha256:
         raise ArtifactError(

@@ -1,0 +1,55 @@
+"""What reads text: the encoder made ready from installed weights, and the heads that go with it."""
+
+from pathlib import Path
+from typing import Final
+
+from finllm.narrative.encoder import Encoder, HashingEncoder
+from finllm.narrative.heads import Heads, Pack
+from finllm.narrative.minilm import built, find_weights, graph_name
+from finllm.narrative.transformer import Transformer
+
+HASHING: Final = "hashing"
+AUTO: Final = "auto"
+
+
+def encoder_cache() -> Path:
+    """Return the folder in which built encoders stand."""
+    return Path.home() / ".cache" / "finllm" / "encoders"
+
+
+def load_encoder(which: str = AUTO, pack: Pack | None = None) -> Transformer | None:
+    """Return the small transformer, built if it is not yet; None if there are no weights for it.
+
+    Args:
+        which: `auto`: the installed package or the hub's cache; `hashing`: none; else a folder.
+        pack: Heads whose adapter goes into it.
+
+    Raises:
+        InputError: If the folder named holds no weights.
+        ArtifactError: If the weights are not the pinned ones.
+    """
+    if which == HASHING:
+        return None
+    source = find_weights(None if which == AUTO else Path(which))
+    if source is None:
+        return None
+    adapter = pack.adapter if pack is not None else {}
+    version = pack.card.version if pack is not None and adapter else ""
+    folder = built(source, encoder_cache(), adapter, version)
+    return Transformer(folder, graph_name(version))
+
+
+def load_heads(folder: Path, which: str = AUTO) -> Heads:
+    """Return a pack of heads with the encoder it was trained with, or without if there is none.
+
+    Raises:
+        InputError: If a folder of weights is named that holds none.
+        ArtifactError: If the pack or the weights are damaged.
+    """
+    pack = Pack(folder)
+    return Heads(pack, load_encoder(which, pack))
+
+
+def embedder(encoder: Transformer | None) -> Encoder:
+    """Return what embeds texts: the transformer, or the hashing encoder in its place."""
+    return encoder if encoder is not None else HashingEncoder()

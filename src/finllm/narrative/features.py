@@ -1,0 +1,71 @@
+"""What linear heads read of a text: hashed words, words near a name, or pieces of any script."""
+
+import re
+import zlib
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from finllm.narrative.stance import tokens
+
+Span = tuple[int, int]
+Buckets = npt.NDArray[np.int64]
+"""Sorted, each once."""
+
+N_BITS: Final = 16
+NEAR: Final = 6
+"""Words on either side of a name that are read with their side."""
+LONGEST_PIECE: Final = 5
+MOST_CHARACTERS: Final = 6_000
+"""Of a text read in pieces; the rest of a long one does not count."""
+_MASK: Final = "<name>"
+_SPACE: Final = re.compile(r"[\W_]+")
+_DIGITS: Final = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def word_buckets(text: str, span: Span | None = None) -> Buckets:
+    """Return the buckets of a text's words, pairs and stems, and of what stands near a name.
+
+    Args:
+        text: Canonical text.
+        span: Where the name stands, in characters; it is masked. None = the text as a whole.
+    """
+    if span is None:
+        return _hashed(_general(tokens(text)))
+    before, after = tokens(text[: span[0]]), tokens(text[span[1] :])
+    found = _general([*before, _MASK, *after])
+    left, right = before[-NEAR:], after[:NEAR]
+    found.update(f"<{word}" for word in left)
+    found.update(f">{word}" for word in right)
+    found.update(f"<{a} {b}" for a, b in pairwise(left))
+    found.update(f">{a} {b}" for a, b in pairwise(right))
+    return _hashed(found)
+
+
+def _general(words: list[str]) -> set[str]:
+    found = set(words)
+    found.update(f"{a} {b}" for a, b in pairwise(words))
+    found.update(f"{word[:5]}*" for word in words if len(word) > 5)
+    return found
+
+
+def piece_buckets(text: str) -> Buckets:
+    """Return the buckets of a text's runs of one to five characters, whatever its script.
+
+    Runs stay within words; figures count as one sign.
+    """
+    plain = _DIGITS.sub("0", text[:MOST_CHARACTERS].casefold())
+    found = set[str]()
+    for word in set(_SPACE.split(plain)):
+        framed = f" {word} "
+        for n in range(1, LONGEST_PIECE + 1):
+            found.update(framed[i : i + n] for i in range(len(framed) - n + 1))
+    return _hashed(found)
+
+
+def _hashed(found: set[str]) -> Buckets:
+    mask = (1 << N_BITS) - 1
+    hashed = {zlib.crc32(feature.encode()) & mask for feature in found}
+    return np.array(sorted(hashed), dtype=np.int64)
