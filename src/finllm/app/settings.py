@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -126,12 +126,14 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Raises:
             SettingsError: If there is no such zone.
         """
-        if self.zone and self.zone not in available_timezones():
+        try:
+            ZoneInfo(self.zone or "UTC")
+        except (KeyError, ValueError, OSError):
             raise SettingsError(
                 f"{self.zone!r} is no IANA time zone",
                 place=f"source {self.name}, zone",
                 mend="Write one such as America/New_York.",
-            )
+            ) from None
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -106,7 +106,8 @@ def _listed() -> dict[str, str]:
     return table
 
 
-CONFUSABLES: Final = {**_listed(), **_pairs(_CLOSE)}
+_LISTED: Final = _listed()
+CONFUSABLES: Final = {**_LISTED, **_pairs(_CLOSE)}
 """Letters that pass for an ASCII letter, whatever stands around them."""
 _FAINTLY: Final = _pairs(_FAINT)
 _BACK: Final = {
@@ -189,7 +190,7 @@ def _is_latin(text: str, words: list[str]) -> bool:
 
 
 def _could_be_latin(letter: str) -> bool:
-    return letter.isascii() or letter in _HONEST_LATIN or bool(look_alike(letter))
+    return letter.isascii() or letter in _HONEST_LATIN or letter in _LISTED
 
 
 def _unmasked(word: str, is_latin: bool) -> str:  # noqa: FBT001 - private

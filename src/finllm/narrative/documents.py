@@ -185,8 +185,9 @@ def _document(row: Row, delay_ns: int, tally: Tally) -> tuple[Document, bool]:
     lang = _name(row, "lang")
     if not lang:
         lang = language_of(text)
-        flags = (*flags, "lang_detected") if lang else flags
-        tally.noted["lang_detected" if lang else "lang_unknown"] += 1
+        if lang:
+            flags = (*flags, "lang_detected")
+            tally.noted["lang_detected"] += 1
     document = Document(
         document_id=content_id(source, published, text),
         source=source,

@@ -105,7 +105,11 @@ class SourceReader:
         """Return an item's document, why it makes none, or None if it has been shown before."""
         try:
             row = self._row(item)
-            what = content_id(row["text"], item.published, item.published_ns)
+            # A named item is the same while its text is: some feeds stamp everything anew each time.
+            stamp = () if item.key else (item.published, item.published_ns)
+            what = content_id(row["text"], *stamp)
+        except UnicodeEncodeError as error:
+            return Unusable("not_utf8", str(error)[:300])
         except (TypeError, AttributeError, ValueError) as error:  # not what an item holds
             return Unusable("bad_field", str(error)[:300])
         return self._made(row, what, f"key {item.key}" if item.key else what, ts_recv)
