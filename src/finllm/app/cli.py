@@ -18,6 +18,7 @@ from rich.markup import escape
 from finllm.app.bench.cli import bench_app
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
+from finllm.app.source_cli import ingest, source_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
 
@@ -42,6 +43,8 @@ app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app, name="model")
 app.add_typer(narrative_app, name="narrative")
+app.add_typer(source_app, name="source")
+app.command("ingest")(ingest)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[

@@ -68,6 +68,7 @@ class Feed:
     Args:
         streams: What to connect to; each one's place is its frames' source index.
         reconnect_after_s: A connection that says nothing for so long is made anew.
+        silent_ns: A silence this long is told.
         max_waiting: Frames that may wait; beyond that the sockets are not read until half are taken.
         on_frames: Called on the feed's thread when frames have come; must not wait.
         clock: Source of receive times.
@@ -78,6 +79,7 @@ class Feed:
         streams: Sequence[Stream],
         *,
         reconnect_after_s: float = 30.0,
+        silent_ns: int = SILENT_NS,
         max_waiting: int = 200_000,
         on_frames: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
@@ -88,6 +90,7 @@ class Feed:
         self.on_frames = on_frames
         self._streams = streams
         self._patience_ns = int(reconnect_after_s * NS_PER_S)
+        self._silent_ns = silent_ns
         self._max_waiting = max_waiting
         self._clock = clock or WallClock()
         self._frames: deque[Frame] = deque()
@@ -253,7 +256,7 @@ class Feed:
                 if source in self._paused:  # it is we who do not listen
                     self._heard[source] = now
                 heard = self._heard[source]
-                if now - max(heard, told[source]) < SILENT_NS:
+                if now - max(heard, told[source]) < self._silent_ns:
                     continue
                 told[source] = now
                 self.counts.silences += 1

@@ -6,11 +6,12 @@ RUN/
   journal/           the order of inputs, and every scheduling choice
     frames-0-*.txt   raw frames of source 0, when they came live and not from a tape
     documents-*.jsonl  documents in order of receipt, likewise
+    messages-*.jnl     what text sources sent, as it came, each before it was read
 """
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
+from finllm.narrative.sources.reading import Message
 from finllm.runtime.files import Bounds, SegmentedFile, segments
 from finllm.runtime.journal import Journal, LineJournal, read_journal
 
@@ -82,6 +84,11 @@ class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
 
+_MESSAGES: Final = "messages"
+_MESSAGE: Final = 1
+"""Kind of the entries of the journal of messages."""
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a run's summary that says how it ended."""
 
@@ -114,6 +121,18 @@ def read_start(run: Path) -> Start | None:
     for _, kind, body in read_journal(run / "journal", "run"):
         return msgspec.msgpack.decode(body, type=Start) if kind == Input.START else None
     return None
+
+
+def read_messages(run: Path) -> Iterator[Message]:
+    """Yield what a run's text sources sent, in the order in which it was read.
+
+    Raises:
+        TamperedError: If the journal is damaged otherwise than by breaking off.
+    """
+    if segments(run / "journal", _MESSAGES, ".jnl"):
+        for _, kind, body in read_journal(run / "journal", _MESSAGES):
+            if kind == _MESSAGE:
+                yield msgspec.msgpack.decode(body, type=Message)
 
 
 def new_run_folder(root: Path, prefix: str) -> Path:
@@ -221,6 +240,7 @@ class Recorder:
         )
         self._keep = keep_frames
         self._lines: dict[int, LineJournal] = {}
+        self._messages: Journal | None = None
         self._documents = (
             SegmentedFile(self._folder, "documents", ".jsonl", bounds=bounds, on_failure=on_failure)
             if keep_frames
@@ -249,8 +269,8 @@ class Recorder:
 
     @property
     def _files(self) -> list[Journal | LineJournal | SegmentedFile]:
-        documents = [] if self._documents is None else [self._documents]
-        return [self._journal, *self._lines.values(), *documents]
+        further = [file for file in (self._documents, self._messages) if file is not None]
+        return [self._journal, *self._lines.values(), *further]
 
     def flush(self) -> None:
         """Hand everything recorded so far to the operating system."""
@@ -289,6 +309,20 @@ class Recorder:
             self._journal.append(Input.BAR, canonical(bar))
         if self._keep:
             self.flush()
+
+    def message(self, message: Message) -> None:
+        """Record what a text source sent, as it came, before it is read."""
+        if self._messages is None:
+            self._messages = Journal.create(
+                self._folder,
+                name=_MESSAGES,
+                rotate_bytes=self._bounds.rotate_bytes,
+                retain_bytes=self._bounds.retain_bytes,
+                batch_bytes=self._bounds.batch_bytes,
+                on_failure=self._on_failure,
+            )
+        self._messages.append(_MESSAGE, canonical(message))
+        self._messages.flush()
 
     def document(self, document: Document) -> None:
         """Record a document before it is used."""
@@ -329,6 +363,9 @@ class Recorder:
             line.close()
         if self._documents is not None:
             self._documents.close()
+        if self._messages is not None:
+            self._messages.sync()
+            self._messages.close()
         self._journal.sync()
         self._journal.close()
 
@@ -344,6 +381,7 @@ def _line_of(document: Document) -> bytes:
         "symbols": document.symbols,
         "author": document.author,
         "followers": document.followers,
-        "is_repost": document.is_repost,
+        "retweet": int(document.is_repost),
+        "flags": document.flags,
     }
     return msgspec.json.encode(line) + b"\n"

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from finllm.app.pipeline import Pipeline
+from finllm.app.polling import PollCounts
 from finllm.app.recording import SUMMARY, LedgerHead, discard, read_start, recorded
 from finllm.app.schedule import Schedule
 from finllm.app.settings import Settings
@@ -123,6 +124,10 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     """What only a live run has to tell."""
 
     feed: FeedCounts
+    sources: dict[str, PollCounts] = {}
+    """What happened to the text sources' requests, by name."""
+    source_offsets_s: dict[str, float] = {}
+    """By text source, the least recent delay from stamp to receipt, s."""
     handed_over: int
     """Rows given to the workers."""
     served: int

@@ -15,6 +15,7 @@ import msgspec
 from finllm.app.feed import Resync, open_feed, streams_of
 from finllm.app.replay import Live, Summary, summarise, write_summary
 from finllm.app.settings import Settings
+from finllm.app.sources import Sources, check_sources, clamped
 from finllm.app.status import Status, Stop, Told
 from finllm.app.subscribe import Publisher, socket_path
 from finllm.app.wiring import new_tallies, wire
@@ -35,6 +36,8 @@ _LAST_ROWS_NS: Final = NS_PER_S // 2
 """How long the last rows are waited for at the end."""
 
 
+MOST_AT_END: Final = 10_000
+"""Documents that have come and are still used when the run ends."""
 MAX_LINE: Final = 1 << 24
 """Bytes of a line that has not ended; a longer one is given up."""
 
@@ -155,11 +158,20 @@ class _Desk:
         self.feed = undo.enter_context(open_feed(settings, streams, self._clock, self._reader.wake))
         self._follower = Follower(options.documents, self.tallies.documents)
         undo.callback(self._follower.close)
+        self._sources = undo.enter_context(
+            Sources(
+                settings.source,
+                tally=self.tallies.documents,
+                clock=self._clock,
+                journal=self.wired.parts.recorder.message,
+            )
+        )
         self._resync = Resync(self.wired.parts.market, self.feed)
         self._chunk = self.wired.parts.chunk
         self._named = 0
         self._next_commit = 0
         self._unusable = 0
+        self._last_told = 0
         self.first = 0
         self.last = 0
 
@@ -173,14 +185,21 @@ class _Desk:
             self.last = chunk[-1].ts_recv
             pipeline.feed(chunk)
             self._name()
-        for document in self._follower.read(now):
-            pipeline.tell(document)
+        self._tell(self._sources.read())
+        self._tell(self._follower.read(now))
         self._take(0 if chunk else _NAP_MS)
         pipeline.tick(now)
         self._unusable = self._resync.look(now)
         if now >= self._next_commit:
             pipeline.commit()
             self._next_commit = now + _COMMIT_NS
+
+    def _tell(self, found: Iterator[Document | Refusal]) -> None:
+        """Hand documents on in order of receipt, whichever source was slow to be read."""
+        for made in found:
+            told = clamped(made, self._last_told, self.tallies.documents)
+            self._last_told = told.ts_recv
+            self.wired.pipeline.tell(told)
 
     def _take(self, timeout_ms: int) -> None:
         served = self._reader.read(timeout_ms)
@@ -197,10 +216,12 @@ class _Desk:
     def end(self) -> None:
         """Hang up, use what has come, wait for its rows, and finish."""
         self.feed.close()
+        self._sources.close()
         while chunk := self.feed.take(self._chunk):
             self.tallies.frames.read += len(chunk)
             self.last = chunk[-1].ts_recv
             self.wired.pipeline.feed(chunk)
+        self._tell(self._sources.read(MOST_AT_END))
         until = self._clock.now() + _LAST_ROWS_NS
         while self.edge.waiting and self._clock.now() < until:
             self._take(_NAP_MS)
@@ -225,7 +246,7 @@ class _Desk:
             unusable=self._unusable,
             downs=self.feed.counts.downs,
             failed_connects=self.feed.counts.failed_connects,
-            last_failure=self.feed.last_failure,
+            last_failure=self.feed.last_failure or self._sources.last_failure,
         )
 
     @property
@@ -233,6 +254,8 @@ class _Desk:
         """Return what only a live run has to tell."""
         return Live(
             feed=self.feed.counts,
+            sources=self._sources.counts,
+            source_offsets_s=self._sources.offsets_s,
             handed_over=self.edge.written,
             served=self.edge.published,
             conflated=self.edge.conflated,
@@ -286,6 +309,7 @@ def run_live(settings: Settings, run: Path, options: Options) -> Summary:
         InputError: If another process publishes under the name.
     """
     streams = streams_of(settings)
+    check_sources(settings.source)
     started = stopwatch_ns()
     with ExitStack() as undo:
         artifact = settings.edge.book_artifact

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -90,6 +91,51 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """For venues other than Binance, which subscribes by its address: what to send to subscribe."""
 
 
+class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One source of text; `[[source]]` in the file, once for each."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^/\s]+$")]
+    """What its documents call it; no blanks and no slash."""
+    kind: str
+    """`rss`, `jsonl`, `newswire`, `sec-submissions`, `sec-search`, `fomc`, `social`, a plug-in's name, or its
+    class as `package.module:Class` or `path/file.py:Class`."""
+    url: str = ""
+    """http(s):// is polled, ws(s):// is kept open."""
+    every_s: Annotated[float, Meta(ge=0.05, le=86_400.0)] = 60.0
+    """Usual interval between polls, with a tenth of jitter; doubled with each failure, an hour at most."""
+    per_second: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 5.0
+    """Most requests a second to its host, over all sources; the least of those of one host holds."""
+    timeout_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 20.0
+    """For a whole request."""
+    max_mb: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 8.0
+    """Megabytes of a body, packed or not; a longer one is refused."""
+    zone: str = ""
+    """IANA zone of times that state none; empty = the kind's own."""
+    user_agent: str = ""
+    """Who asks; the SEC wants a name and an address."""
+    headers: dict[str, str] = {}
+    """Further headers, such as a key."""
+    hello: tuple[str, ...] = ()
+    """What to send on a WebSocket to subscribe."""
+    reconnect_after_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] = 300.0
+    """A WebSocket that says nothing for so long is made anew; the longest of all holds."""
+
+    def __post_init__(self) -> None:
+        """Check the zone.
+
+        Raises:
+            SettingsError: If there is no such zone.
+        """
+        try:
+            ZoneInfo(self.zone or "UTC")
+        except (KeyError, ValueError, OSError):
+            raise SettingsError(
+                f"{self.zone!r} is no IANA time zone",
+                place=f"source {self.name}, zone",
+                mend="Write one such as America/New_York.",
+            ) from None
+
+
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where live frames come from."""
 
@@ -104,6 +150,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything that can be set, by room."""
 
     feed: FeedSettings = FeedSettings()
+    source: tuple[SourceSettings, ...] = ()
+    """Where live documents come from."""
     record: RecordSettings = RecordSettings()
     edge: EdgeSettings = EdgeSettings()
     narrative: NarrativeSettings = NarrativeSettings()
@@ -132,6 +180,9 @@ def _check_keys(table: Mapping[str, Any], place: str) -> None:
     sections = _fields(Settings)
     for name, section in table.items():
         _check_key(name, sections, place)
+        if _inner(sections[name].type) is not None:
+            _check_tables(section, sections[name].type, f"{place} [[{name}]]")
+            continue
         if not isinstance(section, Mapping):
             raise SettingsError(
                 f"{name!r} is a section, not a value", place=place, mend=f"Write [{name}] above it."
@@ -142,10 +193,16 @@ def _check_keys(table: Mapping[str, Any], place: str) -> None:
             _check_tables(value, fields[key].type, f"{place} [[{name}.{key}]]")
 
 
+def _inner(wanted: object) -> type[msgspec.Struct] | None:
+    """Return the record of an array of tables; None if a type is none."""
+    inner = next(iter(get_args(wanted)), None)
+    return inner if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
+
+
 def _check_tables(value: object, wanted: object, place: str) -> None:
     """Check the keys of each table of an array of tables, such as `[[feed.connections]]`."""
-    inner = next(iter(get_args(wanted)), None)
-    if not (isinstance(inner, type) and issubclass(inner, msgspec.Struct)):
+    inner = _inner(wanted)
+    if inner is None:
         return
     for number, table in enumerate(value if isinstance(value, list) else [], start=1):
         for key in table if isinstance(table, Mapping) else ():
@@ -156,6 +213,7 @@ def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
     variables = {
         f"{_PREFIX}{section}__{key}".upper(): (section, key)
         for section, field in _fields(Settings).items()
+        if _inner(field.type) is None
         for key in _fields(field.type)
     }
     table: dict[str, dict[str, str]] = {}

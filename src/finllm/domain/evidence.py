@@ -24,6 +24,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     author: str = ""
     followers: int = 0
     is_repost: bool = False
+    flags: tuple[str, ...] = ()
+    """What was noticed as it was read: `date_only`, `no_zone`, `mis_zoned`, `edited`, `lang_detected`."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,13 @@ import unicodedata
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
+from finllm.narrative.boilerplate import without_boilerplate
+from finllm.narrative.confusables import unmask
+
+Features = npt.NDArray[np.float32]
 MAX_PASSES: Final = 6
 """Nesting of disguises (an escape inside a wide letter inside an escape) that is followed."""
 MOST_READ: Final = 200_000
@@ -38,11 +44,26 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     urls: int = 0
     unread: int = 0
     """Characters beyond what is read of a long text."""
+    boilerplate: int = 0
+    """Sentences and paragraphs that say nothing of their own: disclaimers, signatures, calls to click."""
 
     @property
     def disguises(self) -> int:
         """Return the changes that honest text has no use for."""
         return self.invisible + self.bidi + self.control + self.confusable + self.marks
+
+    def features(self, n_chars: int) -> Features:
+        """Return the counts as numbers between 0 and 1, in the order of the fields.
+
+        Args:
+            n_chars: Length of the canonical text.
+
+        Returns:
+            float32 [10]: r / (1 + r), where r is the count for each hundred characters of the text.
+        """
+        each = 100.0 / max(1, n_chars)
+        rates = np.array(msgspec.structs.astuple(self), dtype=np.float64) * each
+        return (rates / (1.0 + rates)).astype(np.float32)
 
 
 class Canonical(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,23 +73,6 @@ class Canonical(msgspec.Struct, frozen=True, kw_only=True):
     changes: Changes
 
 
-def _table(pairs: str) -> dict[str, str]:
-    return {pair[0]: pair[1] for pair in pairs.split()}
-
-
-# Look-alikes of Latin letters, from Unicode's confusables list (UTS 39), the common ones.
-CONFUSABLES: Final = _table(
-    "\u0430a \u0435e \u043eo \u0440p \u0441c \u0443y \u0445x \u0456i \u0458j \u0455s \u04bbh "
-    "\u0501d \u051bq \u051dw \u0410A \u0412B \u0415E \u0417Z \u041aK \u041cM \u041dH \u041eO "
-    "\u0420P \u0421C \u0422T \u0423Y \u0425X \u0406I \u0408J \u0405S \u0501d \u050cG \u051aQ "
-    "\u051cW \u043ak \u043cm \u0432b \u043dh \u0442t \u0433r \u0475v \u0474V "
-    "\u03b1a \u03b5e \u03b9i \u03bdv \u03bfo \u03c1p \u03c5u \u03c7x \u03bak \u03c4t \u03b7n "
-    "\u0391A \u0392B \u0395E \u0396Z \u0397H \u0399I \u039aK \u039cM \u039dN \u039fO \u03a1P "
-    "\u03a4T \u03a5Y \u03a7X \u0251a \u0261g \u0131i \u026ai \u1d0fo \u1d04c \u1d1cu \u1d20v "
-    "\u0585o \u0578n \u057du \u0570h \u0566q \u0581g \u01c0l \u04cfl \u04c0I \u2113l \u0269i "
-    "\u13a0D \u13a1R \u13a2T \u13aaA \u13b3W \u13b7M \u13bbH \u13bfZ \u13c0G \u13cbE \u13ceP "
-    "\u13dfC \u13a9Y \u13ddK"
-)
 _PUNCTUATION: Final = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-",
      "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2044": "/"}
@@ -100,8 +104,6 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd]")
 _JOINED = re.compile("[\ufe00-\ufe0f]|(?<=[\u2600-\u27bf\U0001f000-\U0001faff])\u200d")
 """Variation selectors and joiners inside emoji: honest, so dropped without being counted."""
 _MARKS = re.compile("(?<=[A-Za-z])[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u20d0-\u20f0]+")
-_WORD = re.compile(r"[^\W\d_]+")
-_LATIN = re.compile(r"[A-Za-z]")
 _PARAGRAPH = re.compile(r" ?\n ?(?:\n ?)+")
 _SPACES = re.compile(r"[^\S\n]+")
 
@@ -123,7 +125,7 @@ def canonicalise(raw: str) -> Canonical:
 
     Steps, until nothing changes: NFKC; invisible, direction and control characters; entities; tags
     and hidden blocks; look-alike letters. Then URLs and white space: a blank line stays
-    one, all other white space becomes one blank.
+    one, all other white space becomes one blank. Then boiler-plate. Emoji stay.
     """
     count = _Count()
     count.of["unread"] = max(0, len(raw) - MOST_READ)
@@ -136,8 +138,8 @@ def canonicalise(raw: str) -> Canonical:
             break
     else:
         text = text.replace("&", " ").replace("<", " ")
-    text = count.sub(_URL, " ", text, "urls")
-    return Canonical(text=_tidy(text), changes=Changes(**count.of))
+    text, count.of["boilerplate"] = without_boilerplate(_tidy(count.sub(_URL, " ", text, "urls")))
+    return Canonical(text=text, changes=Changes(**count.of))
 
 
 def _unmask(text: str, count: _Count) -> str:
@@ -148,7 +150,9 @@ def _unmask(text: str, count: _Count) -> str:
     text = count.sub(_BIDI, "", text, "bidi")
     text = _visible(text, count)
     text = count.sub(_MARKS, "", text, "marks")
-    return _latin(text.translate(_PUNCTUATION), count)
+    text, n = unmask(text.translate(_PUNCTUATION))
+    count.of["confusable"] += n
+    return text
 
 
 def _compatible(text: str, count: _Count) -> str:
@@ -168,25 +172,6 @@ def _visible(text: str, count: _Count) -> str:
         return text
     count.of["invisible"] += sum(map(text.count, odd))
     return text.translate(dict.fromkeys(map(ord, odd)))
-
-
-def _latin(text: str, count: _Count) -> str:
-    """Rewrite look-alikes in words that mix scripts, and in whole-look-alike words of Latin texts."""
-    n_latin = len(_LATIN.findall(text))
-    mostly_latin = 2 * n_latin > sum(map(len, _WORD.findall(text)))
-
-    def rewrite(match: re.Match[str]) -> str:
-        word = match.group()
-        if word.isascii():
-            return word
-        fakes = sum(c in CONFUSABLES for c in word)
-        mixed = _LATIN.search(word) is not None
-        if not fakes or not (mixed or (mostly_latin and fakes == len(word))):
-            return word
-        count.of["confusable"] += fakes
-        return "".join(CONFUSABLES.get(c, c) for c in word)
-
-    return _WORD.sub(rewrite, text)
 
 
 def _unhtml(text: str, count: _Count) -> str:

@@ -3,12 +3,13 @@
 A row's text is under `text`; its time under one of `ts_published_ns`, `ts_published` (ISO 8601),
 `ts_ms` or `date`. A date alone means the end of that day in the row's `zone`, else in UTC. With
 `ts_recv_ns` (or `ts_recv`) the row says when it was received, else that is publication plus a
-declared delay.
+declared delay. Where no language is stated, the text's own is told from it, and counted.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ import msgspec
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import content_id
-from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S, to_ns
+from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_MS, NS_PER_S, to_ns
+from finllm.narrative.languages import language_of
 from finllm.narrative.rows import Row, Unusable, read_rows, row_of
 from finllm.runtime.tally import Tally
 
@@ -34,7 +36,12 @@ _EARLIEST_NS: Final = 315_532_800 * NS_PER_S  # 1980
 _LATEST_NS: Final = 4_102_444_800 * NS_PER_S  # 2100
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _REPOST = re.compile(r"RT @\w", re.IGNORECASE)
+LATE_STAMPS: Final = frozenset({"date_only", "assumed_time", "assumed_zone"})
+"""Flags of a stamp that is the latest that it can mean: what was received before it was published then."""
+_LATEST_BY_NS: Final = NS_PER_DAY + 2 * NS_PER_HOUR
+"""By how much such a stamp may lie ahead: a day, with the hours of a clock that is set back."""
 _MOST_SYMBOLS: Final = 64
+_MOST_FLAGS: Final = 16
 _LONGEST_NAME: Final = 200
 
 
@@ -87,10 +94,28 @@ def document_of(line: bytes, *, place: str, ts_recv: int, tally: Tally) -> Docum
         row = row_of(line)
         if isinstance(row, Unusable):
             raise row
-        return _document({**row, "ts_recv_ns": ts_recv}, 0)[0]
+        return document_of_row(row, ts_recv, tally)
     except Unusable as why:
         tally.drop(why.reason, place)
         return Refusal(place=place, ts_recv=ts_recv, reason=why.reason, detail=why.detail)
+
+
+def document_of_row(row: Row, ts_recv: int, tally: Tally) -> Document:
+    """Return a row that has just come as a document; a receive time of its own does not count.
+
+    Raises:
+        Unusable: If it makes none.
+    """
+    return _document({**row, "ts_recv_ns": ts_recv}, 0, tally)[0]
+
+
+def published_of(row: Row) -> int:
+    """Return when a row says that it was published, ns; a date alone is the end of that day.
+
+    Raises:
+        Unusable: If it does not say.
+    """
+    return _published(row)[0]
 
 
 def _sorted(
@@ -133,7 +158,7 @@ def _in_file_order(
         try:
             if isinstance(row, Unusable):
                 raise row
-            document, is_stated = _document(row, delay_ns)
+            document, is_stated = _document(row, delay_ns, tally)
         except Unusable as why:
             tally.drop(why.reason, place)
             yield (
@@ -145,27 +170,45 @@ def _in_file_order(
             yield document, is_stated
 
 
-def _document(row: Row, delay_ns: int) -> tuple[Document, bool]:
+def _document(row: Row, delay_ns: int, tally: Tally) -> tuple[Document, bool]:
     """Return a row's document and whether the row stated its receive time."""
     text = _text(row)
-    published = _published(row)
-    stated = _received(row)
-    if stated is not None and published > stated + CLOCK_SKEW_NS:
-        raise Unusable("future", f"published {published - stated} ns after it was received")
+    stated, flags = _published(row)
+    flags = (*_flags(row), *flags)
+    received = _received(row)
+    published = stated
+    if received is not None and stated > received and LATE_STAMPS.intersection(flags):
+        published = received if stated - received <= _LATEST_BY_NS else stated
+    if received is not None and published > received + CLOCK_SKEW_NS:
+        raise Unusable("future", f"published {published - received} ns after it was received")
     source = _name(row, "source") or _usual_source(row)
+    lang = _name(row, "lang")
+    if not lang:
+        lang = language_of(text)
+        if lang:
+            flags = (*flags, "lang_detected")
+            tally.noted["lang_detected"] += 1
     document = Document(
         document_id=content_id(source, published, text),
         source=source,
         ts_published=published,
-        ts_recv=published + delay_ns if stated is None else stated,
-        lang=_name(row, "lang"),
+        ts_recv=published + delay_ns if received is None else received,
+        lang=lang,
         text=text,
         symbols=_symbols(row),
         author=_name(row, "author"),
         followers=max(0, _whole(row, "followers") or 0),
         is_repost=bool(_whole(row, "retweet")) or _REPOST.match(text) is not None,
+        flags=tuple(dict.fromkeys(flags)),
     )
-    return document, stated is not None
+    return document, received is not None
+
+
+def _flags(row: Row) -> tuple[str, ...]:
+    value = row.get("flags")
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(flag[:_LONGEST_NAME] for flag in value[:_MOST_FLAGS] if isinstance(flag, str))
 
 
 def _usual_source(row: Row) -> str:
@@ -233,15 +276,18 @@ def _whole(row: Row, field: str) -> int | None:
     return int(value)
 
 
-def _published(row: Row) -> int:
+def _published(row: Row) -> tuple[int, tuple[str, ...]]:
+    """Return when a row was published, and what is to be said of that."""
     for field, unit_ns in (("ts_published_ns", 1), ("ts_ms", NS_PER_MS)):
         value = _whole(row, field)
         if value is not None:
-            return _plausible(value * unit_ns, field)
+            return _plausible(value * unit_ns, field), ()
     for field in ("ts_published", "date"):
         value = row.get(field)
         if isinstance(value, str) and value.strip():
-            return _plausible(_instant(value.strip(), _zone(row), field), field)
+            ts, flag = _instant(value.strip(), _zone(row), field)
+            is_said = not flag or (flag == "no_zone" and row.get("zone") is not None)
+            return _plausible(ts, field), () if is_said else (flag,)
     raise Unusable("undated", "none of ts_published_ns, ts_published, ts_ms, date")
 
 
@@ -251,7 +297,7 @@ def _received(row: Row) -> int | None:
         return _plausible(value, "ts_recv_ns")
     stamp = row.get("ts_recv")
     if isinstance(stamp, str) and stamp.strip():
-        return _plausible(_instant(stamp.strip(), _zone(row), "ts_recv"), "ts_recv")
+        return _plausible(_instant(stamp.strip(), _zone(row), "ts_recv")[0], "ts_recv")
     return None
 
 
@@ -271,12 +317,21 @@ def _zone(row: Row) -> tzinfo:
         raise Unusable("bad_field", "zone is not an IANA time zone") from None
 
 
-def _instant(stamp: str, zone: tzinfo, field: str) -> int:
-    """Return a written time in ns; a date alone is the end of that day."""
+def _instant(stamp: str, zone: tzinfo, field: str) -> tuple[int, str]:
+    """Return a written time in ns, and `date_only` or `no_zone`; a date alone is the end of that day."""
     try:
-        moment = datetime.fromisoformat(stamp)
+        moment = _moment(stamp)
         if _DATE.fullmatch(stamp):
-            moment += timedelta(days=1)
-        return to_ns(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+            return to_ns((moment + timedelta(days=1)).replace(tzinfo=zone)), "date_only"
+        if moment.tzinfo is not None:
+            return to_ns(moment), ""
+        return to_ns(moment.replace(tzinfo=zone)), "no_zone"
     except (ValueError, OverflowError):
-        raise Unusable("undated", f"{field} is not an ISO 8601 date or time") from None
+        raise Unusable("undated", f"{field} is neither an ISO 8601 nor an RFC 2822 time") from None
+
+
+def _moment(stamp: str) -> datetime:
+    try:
+        return datetime.fromisoformat(stamp)
+    except ValueError:
+        return parsedate_to_datetime(stamp[:_LONGEST_NAME])
