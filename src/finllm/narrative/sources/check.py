@@ -21,10 +21,10 @@ from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
 
 MOST_S: Final = 2.0
-"""Seconds that a message of a quarter of a megabyte may take."""
+"""Seconds that a message of a tenth of a megabyte may take."""
 MOST_MB: Final = 64.0
 """Megabytes that it may take."""
-_HUGE: Final = 250_000
+_HUGE: Final = 100_000
 _N_MUTATED: Final = 100
 _PLACE: Final = "/narrative/sources/"
 
@@ -236,7 +236,7 @@ class _Trial:
         if slowest > 5 * MOST_S or most > MOST_MB:
             raise _BrokenError(
                 figure,
-                f"Bound parse(): at most {MOST_S:.0f} s and {MOST_MB:.0f} MB for a quarter of a megabyte.",
+                f"Bound parse(): at most {MOST_S:.0f} s and {MOST_MB:.0f} MB for a tenth of a megabyte.",
             )
         return figure
 

@@ -79,9 +79,11 @@ _MONTHS: Final = [
     "December",
 ]
 _DATE = re.compile(rf"\b({'|'.join(_MONTHS)})\s+(\d{{1,2}}),\s+(\d{{4}})\b", re.IGNORECASE)
-_TITLE = re.compile(
-    r"<h3[^>]{0,200}class=\"title\"[^>]{0,200}>(.{1,300}?)</h3>|<title[^>]{0,200}>(.{1,300}?)</title>",
-    re.IGNORECASE | re.DOTALL,
+_TITLES: Final = (
+    re.compile(
+        r"<h3[^>]{0,200}class=\"title\"[^>]{0,200}>(.{1,300}?)</h3>", re.IGNORECASE | re.DOTALL
+    ),
+    re.compile(r"<title[^>]{0,200}>(.{1,300}?)</title>", re.IGNORECASE | re.DOTALL),
 )
 _START = re.compile(
     r"<(?:div|article)[^>]{0,300}\bid=\"(?:article|content)\"[^>]{0,300}>", re.IGNORECASE
@@ -143,7 +145,7 @@ def _row(row: dict[str, object]) -> Item | Unusable:
 def _page(payload: bytes) -> Item:
     page, is_mended = text_of(payload)
     page = page[:MOST_PAGE]
-    title = _TITLE.search(page)
+    title = next((found for pattern in _TITLES if (found := pattern.search(page))), None)
     start = _START.search(page)
     text = canonical_text(page[start.end() if start else 0 :])
     head = text[:_HEAD_CHARS]
@@ -151,7 +153,7 @@ def _page(payload: bytes) -> Item:
     if dated is None:
         raise Unusable("undated", "no date such as January 31, 2024")
     published, flags = _when(dated, timed)
-    named = canonical_text(next((part for part in title.groups() if part), "")) if title else ""
+    named = canonical_text(title[1]) if title else ""
     flags += ("broken_encoding",) if is_mended else ()
     end = timed.end() if timed else dated.end()
     return _statement(named, text[end:].strip(), published, flags)
