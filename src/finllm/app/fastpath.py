@@ -83,7 +83,7 @@ class FastPath:
             return None
         track = self._observe(index)
         raw = self._bank.infer(track.rows, track.regimes)
-        return track.session.speak(track.entry, track.entry_f, raw[0], self._clock.now())
+        return track.session.speak(track.entry, raw[0], self._clock.now())
 
     def swap(self, bank: Bank) -> None:
         """Let another bank, loaded and warm, serve from the next row on; call it between two frames.
@@ -119,7 +119,7 @@ class FastPath:
             self.tracks.append(_Track(self._bank, key, self._rows.features(key)))
         track = self.tracks[index]
         track.features.push(self.market.view(index), track.row, track.head)
-        track.session.observe(track.entry, track.entry_f)
+        track.session.observe(track.entry)
         return track
 
 
