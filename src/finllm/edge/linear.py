@@ -75,8 +75,9 @@ def _live(table: Singles, n_features: int, width: int) -> tuple[Singles, Singles
 
     Returns:
         What `_scores` reads, float32 [5 + 2 F', L or F'], F' being F rounded up to fours and L the number of
-        scores left: centre, gain, bias, dead zone, which score it is, then each column's weights, plain and bent;
-        room for a row and its sums, float32 [F' + L]; and all scores, float32 [8 H], filled in where nothing moves them.
+        scores left: centre, gain, bias, dead zone, which score it is, then each column's weights, plain and
+        bent; room for a row and its sums, float32 [F' + L]; and all scores, float32 [8 H], filled in where
+        nothing moves them.
     """
     weights, bias, dead_zone = table[4:, :width], table[2, :width], table[3, :width]
     at = np.flatnonzero((weights != 0.0).any(axis=0) | ~np.isfinite(bias))
@@ -170,7 +171,8 @@ class LinearModel:
         self.spec_hash = spec_hash
         self.horizons = horizons
         self.version = version
-        self._n_features = n_features
+        self._n_features, self._row_shape = n_features, (n_features,)
+        self._claim_shape = len(horizons), RAW_WIDTH
         width = RAW_WIDTH * len(horizons)
         try:
             table = np.load(io.BytesIO(weights), allow_pickle=False)
@@ -188,10 +190,10 @@ class LinearModel:
 
     def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return raw claims, float64 [n, H, 8], for rows float64 [n, F]. See `EdgeModel`."""
-        if rows.ndim != 2 or rows.shape[1] != self._n_features:
+        if rows.shape[1:] != self._row_shape:
             raise ArtifactError(
                 f"rows have shape {rows.shape}, the model reads [n, {self._n_features}]"
             )
-        raw = np.empty((len(rows), len(self.horizons), RAW_WIDTH))
+        raw = np.empty((len(rows), *self._claim_shape))
         _infer(rows, self._live, self._room, self._scores, raw)
         return raw

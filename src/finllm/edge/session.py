@@ -568,7 +568,10 @@ def _rest_of(issued: _Issued, prior: HorizonPrior, table: NDArray[np.float64]) -
         down, flat, _ = issued.base
         sizes = table[TABLE_SIZES:]
         return [implied(level, down, flat, issued.band_bps, sizes) for level in LEVELS]
-    share, pairs = table[TABLE_SHARE], zip(table[TABLE_EMPIRICAL_Q:], table[TABLE_PRIOR_Q:], strict=False)
+    share, pairs = (
+        table[TABLE_SHARE],
+        zip(table[TABLE_EMPIRICAL_Q:], table[TABLE_PRIOR_Q:], strict=False),
+    )
     return [
         climatology_quantile(share, seen, first, issued.unit_bps)
         for (seen, first), _ in zip(pairs, LEVELS, strict=False)

@@ -25,9 +25,7 @@ WIDTH: Final = FIRST + 2 * N_KNOTS
 
 
 @kernel
-def _size(
-    share: float, inside: int, band_bps: float, sizes: NDArray[np.float64], at: int
-) -> float:
+def _size(share: float, inside: int, band_bps: float, sizes: NDArray[np.float64], at: int) -> float:
     """Return the size below which a share of the returns lies that left the band, or did not, bps."""
     k = 0
     while k < LAST and share >= KNOTS[k + 1]:
@@ -41,7 +39,7 @@ def _size(
 
 
 @kernel
-def implied(  # noqa: PLR0917 - a kernel
+def implied(
     level: float,
     down: float,
     flat: float,
