@@ -171,8 +171,7 @@ class LinearModel:
         self.spec_hash = spec_hash
         self.horizons = horizons
         self.version = version
-        self._n_features, self._row_shape = n_features, (n_features,)
-        self._claim_shape = len(horizons), RAW_WIDTH
+        self._n_features = n_features
         width = RAW_WIDTH * len(horizons)
         try:
             table = np.load(io.BytesIO(weights), allow_pickle=False)
@@ -190,10 +189,10 @@ class LinearModel:
 
     def infer(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return raw claims, float64 [n, H, 8], for rows float64 [n, F]. See `EdgeModel`."""
-        if rows.shape[1:] != self._row_shape:
+        if rows.ndim != 2 or rows.shape[1] != self._n_features:
             raise ArtifactError(
                 f"rows have shape {rows.shape}, the model reads [n, {self._n_features}]"
             )
-        raw = np.empty((len(rows), *self._claim_shape))
+        raw = np.empty((len(rows), len(self.horizons), RAW_WIDTH))
         _infer(rows, self._live, self._room, self._scores, raw)
         return raw
