@@ -232,7 +232,7 @@ def _said(bank: Bank, entries: Ints, label: Ints) -> Doubles:
                 label=came,
             )
             session.learn(forecast, outcome)
-        out = session.speak(entries[i], entries_f[i], raw[i], ts)
+        out = session.speak(entries[i], raw[i], ts)
         made = session.record(out[0], entries_f[i], 0, epoch=1, rung=Rung.FULL)
         said[i] = made.base
         waiting.append((made, int(label[i])))

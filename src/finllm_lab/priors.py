@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
-from finllm.edge.artifact import FLAT_SIZES, KNOTS, MOVE_SIZES, HorizonPrior, RegimeRule, Sizes
+from finllm.edge.artifact import FLAT_SIZES, MOVE_SIZES, HorizonPrior, RegimeRule, Sizes
 from finllm.edge.fitting import fit_deviation, fit_three_way
+from finllm.edge.sizes import KNOTS
 from finllm_lab.labels import Targets
 from finllm_lab.tapes import Session
 from finllm_lab.walk import followed

@@ -17,11 +17,12 @@ from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import Flag
 from finllm.edge.artifact import Artifact, Manifest, RegimeRule
-from finllm.edge.baselines import SIZES, Baselines, implied_all, refer, weight_of
+from finllm.edge.baselines import SIZES, Baselines, refer, weight_of
 from finllm.edge.calibration import OFFSET, SCALE, TURN, WIDTH, Calibration
 from finllm.edge.regime import watch, watch_words
 from finllm.edge.resolved import Resolved
 from finllm.edge.session import WIDTH_STEP
+from finllm.edge.sizes import implied_all
 from finllm.runtime.kernels import kernel
 from finllm_lab.labels import Targets, targets
 from finllm_lab.tapes import Session

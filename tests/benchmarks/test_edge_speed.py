@@ -52,8 +52,8 @@ def test_the_edge_costs_single_digit_microseconds_a_row() -> None:
     )
     one = rows[:1]
     cost = {
-        "observe": _us(lambda: session.observe(entry, entry_f), 4_000),
-        "speak, tilted": _us(lambda: session.speak(entry, entry_f, raw[0], T0), 4_000),
+        "observe": _us(lambda: session.observe(entry), 4_000),
+        "speak, tilted": _us(lambda: session.speak(entry, raw[0], T0), 4_000),
         "infer, 1 row": _us(lambda: artifact.model.infer(one), 2_000),
         "infer, 64 rows, per row": _us(lambda: artifact.model.infer(rows[:64]), 300) / 64,
         "infer, 512 rows, per row": _us(lambda: artifact.model.infer(rows), 50) / 512,
@@ -62,7 +62,7 @@ def test_the_edge_costs_single_digit_microseconds_a_row() -> None:
         ),
     }
     session.adopt(None)
-    plain = _us(lambda: session.speak(entry, entry_f, raw[0], T0), 4_000)
+    plain = _us(lambda: session.speak(entry, raw[0], T0), 4_000)
     for name, figure in {**cost, "speak, no outlook": plain}.items():
         sys.stdout.write(f"{name:28s} {figure:8.2f} us\n")
     assert plain < 20.0

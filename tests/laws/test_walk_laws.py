@@ -59,8 +59,8 @@ def _row_by_row(session: Session, artifact: Artifact) -> list[list[tuple[float, 
                     found[names.index(made.horizon)].append(
                         (made.ts_recv - T0, outcome.label, outcome.return_bps, *p, *q)
                     )
-        edge.observe(entries[i], entries[i].view(np.float64))
-        out = edge.speak(entries[i], entries[i].view(np.float64), raw[i], ts)
+        edge.observe(entries[i])
+        out = edge.speak(entries[i], raw[i], ts)
         last[0] = session.heads[i]
         if i in picked:
             for h in range(len(names)):

@@ -71,6 +71,7 @@ class FastPath:
         self.tracks: list[_Track] = []
         self._rows = BookRows()
         self._bank, self._edge = bank, edge
+        self._infer = bank.models.infer
         self._clock = clock or WallClock()
 
     def push(self, frame: Frame) -> NDArray[np.void] | None:
@@ -82,8 +83,8 @@ class FastPath:
         if index < 0:
             return None
         track = self._observe(index)
-        raw = self._bank.infer(track.rows, track.regimes)
-        return track.session.speak(track.entry, track.entry_f, raw[0], self._clock.now())
+        raw = self._infer(track.rows, track.regimes)
+        return track.session.speak(track.entry, raw[0], self._clock.now())
 
     def swap(self, bank: Bank) -> None:
         """Let another bank, loaded and warm, serve from the next row on; call it between two frames.
@@ -98,7 +99,7 @@ class FastPath:
             track.session.fits(bank)
         for track in self.tracks:
             track.session.swap(bank)
-        self._bank = bank
+        self._bank, self._infer = bank, bank.models.infer
 
     def hand_over(self, frame: Frame) -> int:
         """Take one frame and hand its row to the workers; return its instrument's number, else -1."""
@@ -119,7 +120,7 @@ class FastPath:
             self.tracks.append(_Track(self._bank, key, self._rows.features(key)))
         track = self.tracks[index]
         track.features.push(self.market.view(index), track.row, track.head)
-        track.session.observe(track.entry, track.entry_f)
+        track.session.observe(track.entry)
         return track
 
 

@@ -132,20 +132,17 @@ class Lane:
             raw: [n_horizons, 8], what the model said.
         """
         self.facts, self.entry_f, self.head = facts, entry_f, head
-        return self.session.speak(entry, entry_f, raw, facts.ts_recv)
+        return self.session.speak(entry, raw, facts.ts_recv)
 
-    def observe(
-        self, head: np.void, entry: NDArray[np.int64], entry_f: NDArray[np.float64]
-    ) -> None:
+    def observe(self, head: np.void, entry: NDArray[np.int64]) -> None:
         """Take in one row, in order, whether or not it will be served.
 
         Args:
             head: The row's `ROW_HEAD`; kept until the next row.
             entry: int64 [9 + F], head and features written.
-            entry_f: The same memory as float64.
         """
         self.head = head
-        self.session.observe(entry, entry_f)
+        self.session.observe(entry)
 
     def take(self, row: NDArray[np.void], entry: NDArray[np.int64]) -> None:
         """Take a row that was served elsewhere.

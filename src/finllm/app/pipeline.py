@@ -346,7 +346,7 @@ class Pipeline:
         # The regime chooses the member, so every row is observed first; what is said of a row still
         # depends on no later one.
         for i, lane in enumerate(batch.lanes):
-            lane.session.observe(batch.entries[i], batch.entries_f[i])
+            lane.session.observe(batch.entries[i])
         raw = batch.road.inference.infer(batch.rows[:n], batch.entries[:n, REGIME])
         served = []
         for i, (lane, facts) in enumerate(zip(batch.lanes, batch.facts, strict=True)):
@@ -369,7 +369,7 @@ class Pipeline:
                 self._tell_gaps(i)
             self.now = max(self.now, facts.ts_recv)
             self._settled(lane.settle(facts.ts_recv))
-            lane.observe(heads[i], batch.entries[i], batch.entries_f[i])
+            lane.observe(heads[i], batch.entries[i])
             parameters = lane.session.parameters
             if lane.told != parameters[0]:
                 server.set_parameters(lane.index, parameters)

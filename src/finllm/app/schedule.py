@@ -69,17 +69,8 @@ class Scheduled:
         raw = self._bank.infer(held_f[:, ROW:], held[:, REGIME])
         out = np.zeros((n, out_words(horizons)), dtype=np.int64)
         out[:, TS_EMIT] = facts["ts_emit"]
-        out_f = out.view(np.float64)
         for i, parameters in enumerate(told):
-            speak(
-                held[i],
-                held_f[i],
-                raw[i],
-                parameters,
-                parameters.view(np.float64),
-                out[i],
-                out_f[i],
-            )
+            speak(held[i], raw[i], parameters, out[i])
             self._forget(keys[i], seqs[i], versions[i])
         rows = out.view(forecast_row_dtype(horizons))[:, 0]
         for name in ("calibration_version", "outlook_version"):

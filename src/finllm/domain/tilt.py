@@ -13,7 +13,9 @@ P_FLOOR: Final = 1e-9
 """Probabilities are kept at least this far from 0, so that log-odds exist."""
 
 
-def tilt(p: Any, q: Any, s: float, k: float, c: float) -> None:
+def tilt(  # noqa: PLR0917 - a kernel of the edge's
+    p: Any, q: Any, s: float, k: float, c: float, p_at: int = 0, q_at: int = 0
+) -> None:
     """Tilt one horizon's forecast in place. The identity at (s, k) = (0, 1).
 
     log(p_up / p_down) += s with p_flat held; then the log-odds of a move += c ln k with that ratio
@@ -27,18 +29,20 @@ def tilt(p: Any, q: Any, s: float, k: float, c: float) -> None:
         s: Shift of log(p_up / p_down).
         k: Volatility scale, above zero.
         c: What ln k is worth in log-odds of a move; from the model's artifact.
+        p_at: Where in p the three begin: to a kernel an offset costs nothing, a slice much.
+        q_at: Where in q the five begin.
     """
     if s == 0.0 and k == 1.0:
         return
-    down = max(p[0], P_FLOOR)
-    flat = max(p[1], P_FLOOR)
-    up = max(p[2], P_FLOOR)
+    down = max(p[p_at], P_FLOOR)
+    flat = max(p[p_at + 1], P_FLOOR)
+    up = max(p[p_at + 2], P_FLOOR)
     up_share = 1.0 / (1.0 + math.exp(-(math.log(up / down) + s)))
     move = 1.0 / (1.0 + math.exp(-(math.log((up + down) / flat) + c * math.log(k))))
-    p[0] = move * (1.0 - up_share)
-    p[2] = move * up_share
-    p[1] = 1.0 - p[0] - p[2]
-    median = q[2]
-    centre = median + s * (q[3] - q[1]) / LOGISTIC_IQR
-    for i in range(5):
+    p[p_at] = move * (1.0 - up_share)
+    p[p_at + 2] = move * up_share
+    p[p_at + 1] = 1.0 - p[p_at] - p[p_at + 2]
+    median = q[q_at + 2]
+    centre = median + s * (q[q_at + 3] - q[q_at + 1]) / LOGISTIC_IQR
+    for i in range(q_at, q_at + 5):
         q[i] = centre + (q[i] - median) * k

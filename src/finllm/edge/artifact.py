@@ -21,6 +21,7 @@ from finllm.domain.spec import FeatureSpec
 from finllm.edge.linear import LinearModel
 from finllm.edge.model import EdgeModel
 from finllm.edge.onnx import CPU, PROVIDERS, OnnxModel
+from finllm.edge.sizes import KNOTS
 
 FORMAT: Final = 1
 AUTO: Final = "auto"
@@ -35,8 +36,6 @@ SHIPPED: Final[Mapping[str, Path]] = MappingProxyType(
 """The artifacts in this package, by name."""
 
 
-KNOTS: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
-"""Shares of a class's returns at which their sizes are known."""
 Sizes = tuple[float, float, float, float, float, float, float, float]
 """Sizes of returns at `KNOTS`, in half-widths of the flat band."""
 MOVE_SIZES: Final[Sizes] = (1.0, 1.1, 1.29, 1.69, 2.39, 3.3, 4.51, 5.61)

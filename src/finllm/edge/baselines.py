@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from finllm.domain.forecast import LEVELS, Reference
 from finllm.domain.units import NS_PER_S
-from finllm.edge.artifact import KNOTS, HorizonPrior, Learning
+from finllm.edge.artifact import HorizonPrior, Learning
 from finllm.edge.fitting import fit_deviation, fit_three_way, fit_width, normal_tail
 from finllm.edge.resolved import BAND, COLUMN, LABEL, RETURN, SCALE, Resolved, spacing_ns
+from finllm.edge.sizes import FIRST, KNOTS, N_KNOTS, SEEN
 from finllm.runtime.kernels import kernel
 
 NORMAL: Final = (
@@ -51,16 +52,24 @@ def kept_weight(prior: HorizonPrior, learning: Learning) -> float:
     return weight_of(prior, learning, spacing_ns(prior.horizon.ns) / NS_PER_S)
 
 
-# What `refer` reads of one horizon, float64 [20]; behind it what `implied` reads, float64 [34].
+# What `refer` reads of one horizon, float64 [20]; behind it what `sizes.implied` reads, float64 [34].
 CLIMATE, THETA, CLASS_SCALE, WIDTH_SCALE, SHARE, EMPIRICAL_Q, PRIOR_Q = 0, 3, 7, 8, 9, 10, 15
 SIZES: Final = 20
-SIZES_WIDTH: Final = 2 + 4 * len(KNOTS)
-TABLE: Final = SIZES + SIZES_WIDTH
-# Offsets behind `SIZES`, each for returns that left the band and then for those that did not: the weight of
-# what was seen; its sizes at `KNOTS`, bps; the prior's, in bands.
-SEEN_SIZES, FIRST_SIZES = 2, 2 + 2 * len(KNOTS)
 # What it reads of one row, float64 [4].
 COLUMN_X, UNIT_X, EWMA_X, BAND_X = range(4)
+
+
+@kernel
+def climatology_quantile(share: float, seen: float, first: float, unit_bps: float) -> float:
+    """Return climatology's quantile, bps.
+
+    Args:
+        share: Weight of what was seen.
+        seen: The remembered returns' quantile, bps.
+        first: The prior's, in units of sigma * sqrt(horizon).
+        unit_bps: The row's sigma * sqrt(horizon).
+    """
+    return share * seen + (1.0 - share) * first * unit_bps
 
 
 @kernel
@@ -79,7 +88,6 @@ def refer(
         p: float64 [n, 3, 3], filled: climatology, EWMA, imbalance.
         q: float64 [n, 2, 5], filled: quantiles of climatology and EWMA, bps.
     """
-    share = table[9]
     for i in range(x.shape[0]):
         for j in range(3):
             p[i, 0, j] = table[j]
@@ -90,61 +98,8 @@ def refer(
         total = 1.0 + down + up
         p[i, 2, 0], p[i, 2, 1], p[i, 2, 2] = down / total, 1.0 / total, up / total
         for j in range(5):
-            q[i, 0, j] = share * table[10 + j] + (1.0 - share) * table[15 + j] * x[i, 1]
+            q[i, 0, j] = climatology_quantile(table[9], table[10 + j], table[15 + j], x[i, 1])
             q[i, 1, j] = x[i, 2] * table[8] * NORMAL[j]
-
-
-@kernel
-def _size(share: float, inside: int, band_bps: float, sizes: NDArray[np.float64]) -> float:
-    """Return the size below which a share of the returns lies that left the band, or did not, bps."""
-    k = 0
-    while k < 6 and share >= KNOTS[k + 1]:
-        k += 1
-    along = (share - KNOTS[k]) / (KNOTS[k + 1] - KNOTS[k])
-    seen, first = 2 + 8 * inside + k, 18 + 8 * inside + k
-    saw = sizes[seen] + along * (sizes[seen + 1] - sizes[seen])
-    thought = (sizes[first] + along * (sizes[first + 1] - sizes[first])) * band_bps
-    size: float = sizes[inside] * saw + (1.0 - sizes[inside]) * thought
-    return min(size, band_bps) if inside else max(size, band_bps)
-
-
-@kernel
-def implied(
-    level: float, down: float, flat: float, band_bps: float, sizes: NDArray[np.float64]
-) -> float:
-    """Return the quantile that class probabilities imply, bps: climatology's law within each class.
-
-    Where the classes are climatology's, so is the quantile, up and down taken alike; between two levels it
-    cannot cross, because what left the band is larger than it and what did not is smaller.
-
-    Args:
-        level: Of the quantile, 0 to 1.
-        down: Probability of a fall below the band.
-        flat: Probability of staying within it.
-        band_bps: Half-width of the band.
-        sizes: float64 [34], what is known of returns' sizes; a table's part from `SIZES` on.
-    """
-    side, inside = 2.0 * (level - down) / flat - 1.0, 1
-    share = abs(side)
-    if level < down:
-        share, inside = 1.0 - level / down, 0
-    elif level > down + flat:
-        share, inside = 1.0 - (1.0 - level) / (1.0 - down - flat), 0
-    size: float = _size(share, inside, band_bps, sizes)
-    return size if side > 0.0 else -size
-
-
-@kernel
-def implied_all(
-    p: NDArray[np.float64],
-    band_bps: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-    q: NDArray[np.float64],
-) -> None:
-    """Fill q float64 [n, 5] with what p [n, 3] and bands [n] imply at `LEVELS`; see `implied`."""
-    for i in range(p.shape[0]):
-        for j in range(5):
-            q[i, j] = implied(LEVELS[j], p[i, 0], p[i, 1], band_bps[i], sizes)
 
 
 class Baselines:
@@ -172,14 +127,14 @@ class Baselines:
                     0.0,
                     *(0.0,) * 5,
                     *prior.climatology_q,
-                    *(0.0,) * FIRST_SIZES,
+                    *(0.0,) * FIRST,
                     *prior.move_sizes,
                     *prior.flat_sizes,
                 )
                 for prior in priors
             ]
         )
-        """What was learnt as of the last refit, float64 [H, 54]; see `refer` and `implied`."""
+        """What was learnt as of the last refit, float64 [H, 54]; see `refer` and `sizes`."""
         self._x = np.zeros((1, 4))
         self._p, self._q = np.zeros((1, 3, 3)), np.zeros((1, 2, 5))
 
@@ -237,9 +192,9 @@ class Baselines:
             if len(seen):
                 mass = weight * len(seen)
                 sizes[inside] = mass / (self._size_strength + mass)
-                at = SEEN_SIZES + inside * len(KNOTS)
-                sizes[at : at + len(KNOTS)] = empirical_quantiles(seen, KNOTS)
-        sizes[SEEN_SIZES + len(KNOTS)] = 0.0  # where a fall turns into a rise nothing may jump
+                at = SEEN + inside * N_KNOTS
+                sizes[at : at + N_KNOTS] = empirical_quantiles(seen, KNOTS)
+        sizes[SEEN + N_KNOTS] = 0.0  # where a fall turns into a rise nothing may jump
 
     def reference(
         self, horizon: int, *, column: float, unit_bps: float, ewma_bps: float, band_bps: float

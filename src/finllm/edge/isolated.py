@@ -141,21 +141,18 @@ def _serve(  # noqa: PLR0917 - a kernel
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
     entries: NDArray[np.int64],
-    entries_f: NDArray[np.float64],
     raw: NDArray[np.float64],
     ts_emit: int,
     parameters: NDArray[np.int64],
     cache: NDArray[np.int64],
-    cache_f: NDArray[np.float64],
     seen: NDArray[np.int64],
     payload: NDArray[np.int64],
-    payload_f: NDArray[np.float64],
     ring: NDArray[np.int64],
     table: NDArray[np.int64],
 ) -> None:
     """Speak about each collected row, publish it, and mark it as done."""
     out_end = len(payload) - entries.shape[1]
-    out, out_f = payload[3:out_end], payload_f[3:out_end]
+    out = payload[3:out_end]
     for i in range(n):
         key = keys[i]
         _refresh(parameters, key, cache, seen)
@@ -163,7 +160,7 @@ def _serve(  # noqa: PLR0917 - a kernel
         payload[1] = counts[i]
         payload[2] = cache[key, 0]
         out[3] = ts_emit
-        speak(entries[i], entries_f[i], raw[i], cache[key], cache_f[key], out, out_f)
+        speak(entries[i], raw[i], cache[key], out)
         for j in range(entries.shape[1]):
             payload[out_end + j] = entries[i, j]
         publish(ring, payload)
@@ -201,10 +198,8 @@ class Worker:
         self._entries = np.zeros((BATCH, sizes.entry), dtype=np.int64)
         self._entries_f = self._entries.view(np.float64)
         self._cache = np.zeros((n_keys, sizes.parameters), dtype=np.int64)
-        self._cache_f = self._cache.view(np.float64)
         self._seen = np.zeros(n_keys, dtype=np.int64)
         self._payload = np.zeros(post.ring.width, dtype=np.int64)
-        self._payload_f = self._payload.view(np.float64)
 
     def _take_over(self) -> None:
         """Count as done what our predecessor published but had no time to mark."""
@@ -229,15 +224,12 @@ class Worker:
             self._keys,
             self._counts,
             self._entries,
-            self._entries_f,
             raw,
             now,
             post.parameters.words,
             self._cache,
-            self._cache_f,
             self._seen,
             self._payload,
-            self._payload_f,
             post.ring.words,
             post.entries.words,
         )

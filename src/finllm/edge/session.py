@@ -39,7 +39,7 @@ from finllm.edge.baselines import EMPIRICAL_Q as TABLE_EMPIRICAL_Q
 from finllm.edge.baselines import PRIOR_Q as TABLE_PRIOR_Q
 from finllm.edge.baselines import SHARE as TABLE_SHARE
 from finllm.edge.baselines import SIZES as TABLE_SIZES
-from finllm.edge.baselines import Baselines, implied, weight_of
+from finllm.edge.baselines import Baselines, climatology_quantile, weight_of
 from finllm.edge.calibration import Calibration
 from finllm.edge.drift import Fit, Monitor
 from finllm.edge.regime import COUNT, IS_KNOWN, N_REGIMES, NAMES, STATE, watch_words
@@ -79,6 +79,7 @@ from finllm.edge.serving import (
     parameter_words,
     speak,
 )
+from finllm.edge.sizes import implied
 
 N_PENDING: Final = 65_536
 """Forecasts whose outcome is awaited at most; the oldest is forgotten first."""
@@ -176,17 +177,15 @@ class EdgeSession:
         self._spoken: OrderedDict[int, _Spoken] = OrderedDict()
         self._earned = np.zeros(len(self.horizons))
         self._words, n = watch_words(manifest.regime), len(self.horizons)
-        self._words_f = self._words.view(np.float64)
         self.parameters = np.zeros(parameter_words(n), dtype=np.int64)
         """What `speak` needs, int64; its first word grows with every change."""
-        self._parameters_f = self.parameters.view(np.float64)
         blocks = self.parameters[BLOCKS:].reshape(N_REGIMES, block_words(n))
         self._versions = blocks[:, CAL_VERSION]
         self._lines = blocks.view(np.float64)[:, 1:].reshape(N_REGIMES, n, LINE)
         self.parameters[[SIGMA, N_HORIZONS]] = self._sigma, n
         self.out = np.zeros(1, dtype=forecast_row_dtype(n))
         """The forecast row last spoken, shape [1]; overwritten by the next."""
-        self._out, self._out_f = self.out.view(np.int64), self.out.view(np.float64)
+        self._out = self.out.view(np.int64)
         self._seat(bank, {})
         self._publish()
 
@@ -268,19 +267,17 @@ class EdgeSession:
         """Return whether a model of the bank still fits."""
         return self._monitor.fit
 
-    def observe(self, entry: NDArray[np.int64], entry_f: NDArray[np.float64]) -> None:
+    def observe(self, entry: NDArray[np.int64]) -> None:
         """Take in one row, in order: keep the regime, and write into the entry what was found.
 
         Args:
             entry: int64 [9 + F], head and features written; see `serving`.
-            entry_f: The same memory as float64.
         """
-        observe(entry, entry_f, self._words, self._words_f)
+        observe(entry, self._words)
 
     def speak(
         self,
         entry: NDArray[np.int64],
-        entry_f: NDArray[np.float64],
         raw: NDArray[np.float64],
         ts_emit: int,
     ) -> NDArray[np.void]:
@@ -291,12 +288,11 @@ class EdgeSession:
 
         Args:
             entry: int64 [9 + F].
-            entry_f: The same memory as float64.
             raw: float64 [H, 8], the model's claim about this row.
             ts_emit: When the row leaves, ns.
         """
         self._out[TS_EMIT] = ts_emit
-        speak(entry, entry_f, raw, self.parameters, self._parameters_f, self._out, self._out_f)
+        speak(entry, raw, self.parameters, self._out)
         return self.out
 
     def adopt(self, outlook: Outlook | None) -> None:
@@ -572,6 +568,11 @@ def _rest_of(issued: _Issued, prior: HorizonPrior, table: NDArray[np.float64]) -
         down, flat, _ = issued.base
         sizes = table[TABLE_SIZES:]
         return [implied(level, down, flat, issued.band_bps, sizes) for level in LEVELS]
-    share, seen, first = table[TABLE_SHARE], table[TABLE_EMPIRICAL_Q:], table[TABLE_PRIOR_Q:]
-    rest: list[float] = (share * seen[:5] + (1.0 - share) * first[:5] * issued.unit_bps).tolist()
-    return rest
+    share, pairs = (
+        table[TABLE_SHARE],
+        zip(table[TABLE_EMPIRICAL_Q:], table[TABLE_PRIOR_Q:], strict=False),
+    )
+    return [
+        climatology_quantile(share, seen, first, issued.unit_bps)
+        for (seen, first), _ in zip(pairs, LEVELS, strict=False)
+    ]

@@ -66,7 +66,7 @@ class Desk:
         entry[REGIME], entry[SWITCHES] = regime, switches
         self.entry = entry.view(np.float64)
         raw = self.bank.infer(row, entry[REGIME : REGIME + 1])
-        return self.session.speak(entry, self.entry, raw[0], ts)[0].copy()
+        return self.session.speak(entry, raw[0], ts)[0].copy()
 
     def record(self, horizon: int = 0) -> Forecast:
         out = self.session.out[0]

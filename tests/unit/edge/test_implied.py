@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from finllm.domain.forecast import LEVELS
 from finllm.domain.instrument import Horizon
-from finllm.edge.artifact import KNOTS, HorizonPrior, Learning
-from finllm.edge.baselines import FIRST_SIZES, SEEN_SIZES, SIZES, SIZES_WIDTH, Baselines, implied
-from finllm.edge.resolved import LABEL, RETURN, WIDTH, Resolved
+from finllm.edge.artifact import HorizonPrior, Learning
+from finllm.edge.baselines import SIZES, Baselines
+from finllm.edge.resolved import LABEL, RETURN, Resolved
+from finllm.edge.resolved import WIDTH as OUTCOME
+from finllm.edge.sizes import FIRST, KNOTS, SEEN, WIDTH, implied
 
 SECOND = 10**9
 SHARES = st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3)
@@ -40,8 +42,8 @@ def test_quantiles_never_cross_and_lie_where_their_classes_do(
     p = np.array(shares) / sum(shares)
     assume(all(abs(level - edge) > 1e-6 for level in LEVELS for edge in (p[0], p[0] + p[1])))
     sizes = np.array([*weights[:2], *(one for law in laws for one in law)])
-    assert len(sizes) == SIZES_WIDTH
-    sizes[[SEEN_SIZES + len(KNOTS), FIRST_SIZES + len(KNOTS)]] = 0.0  # flat returns start there
+    assert len(sizes) == WIDTH
+    sizes[[SEEN + len(KNOTS), FIRST + len(KNOTS)]] = 0.0  # flat returns start there
     q = _quantiles(p, band, sizes)
     assert q == sorted(q)
     for level, one in zip(LEVELS, q, strict=True):
@@ -58,7 +60,7 @@ def test_quantiles_never_cross_and_lie_where_their_classes_do(
 def _learnt(returns: np.ndarray, band: float) -> Baselines:
     baselines, resolved = Baselines([PRIOR], LEARNING), Resolved([SECOND])
     for i, one in enumerate(returns):
-        outcome = np.zeros(WIDTH)
+        outcome = np.zeros(OUTCOME)
         outcome[LABEL], outcome[RETURN] = (1, one) if abs(one) <= band else (1 + np.sign(one), one)
         baselines.count(0, np.bincount([int(outcome[LABEL])], minlength=3))
         resolved.add(0, (i + 1) * SECOND, outcome)

@@ -41,7 +41,7 @@ def entries(artifact: Artifact) -> np.ndarray:
     made = entries_of(heads, rows)
     session = EdgeSession(alone(artifact), BOOK_SPEC, "x:Y")
     for entry in made:
-        session.observe(entry, entry.view(np.float64))
+        session.observe(entry)
     return made
 
 
@@ -103,7 +103,7 @@ def test_a_row_served_by_a_worker_is_the_row_served_here(
         served: Served | None = None
         while served is None:
             served = reader.read(60_000)
-        here = session.speak(entry, entry.view(np.float64), raw[i], int(served.rows["ts_emit"][0]))
+        here = session.speak(entry, raw[i], int(served.rows["ts_emit"][0]))
         assert served.rows.tobytes() == here.tobytes()
         assert served.entries[0].tobytes() == entry.tobytes()
         assert (served.key[0], served.parameters[0]) == (3, session.parameters[0])

@@ -44,8 +44,8 @@ class Desk:
         self.head[0] = (self.seq, ts, ts - 5, mid2, 1, flags, 1)
         entries = entries_of(self.head, row[None, :])
         self.entry = entries.view(np.float64)[0]
-        self.session.observe(entries[0], self.entry)
-        self.session.speak(entries[0], self.entry, raw, ts + 7)
+        self.session.observe(entries[0])
+        self.session.speak(entries[0], raw, ts + 7)
         return self.out[0].copy()
 
     def record(self, horizon: int) -> Forecast:

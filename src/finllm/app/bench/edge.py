@@ -287,11 +287,11 @@ def _stages(artifact: Artifact, frames: list[Frame], first: int) -> dict[str, Na
         track = path.tracks[index]
         track.features.push(path.market.view(index), track.row, track.head)
         c = now()
-        track.session.observe(track.entry, track.entry_f)
+        track.session.observe(track.entry)
         d = now()
         raw = artifact.model.infer(track.rows)
         e = now()
-        track.session.speak(track.entry, track.entry_f, raw[0], a)
+        track.session.speak(track.entry, raw[0], a)
         mark[:] = a, b, c, d, e, now()
     made = marks[marks[:, 5] > 0]
     clock = np.median(np.diff([now() for _ in range(2_000)]))
