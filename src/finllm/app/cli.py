@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from finllm.app.attack_cli import attack_command
 from finllm.app.bench.cli import bench_app
 from finllm.app.model_cli import model_app
 from finllm.domain.errors import FinllmError, InputError
@@ -40,6 +41,7 @@ feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
 app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app, name="model")
+app.command("attack")(attack_command)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[
