@@ -40,7 +40,7 @@ from finllm.runtime.tally import Tally
 
 DENIAL: Final = "denial"
 RUMOUR: Final = "rumour"
-TAKES_UP: Final = 0.35
+TAKES_UP: Final = 0.4
 """Share of a claim's weighted words that a denial of it repeats, at least."""
 SAME_STORY: Final = 0.15
 """Weighted Jaccard similarity of two reports of one event, at least."""
@@ -155,19 +155,22 @@ class Checker:
             is_verified=is_verified,
             is_stale=self._is_stale(text, name, now),
         )
-        planted = self._is_planted(document, sender, cluster)
+        mean = self.reputation.mean(sender, "", self._prior(document), now)
+        is_good = is_verified or mean >= VOUCHES
+        planted = self._is_planted(document, sender, cluster) and not is_good
         self._senders.count(sender, is_copy=is_copy)
+        if planted:
+            self._tally.note("campaign_document")
         held_back = "instructions" if any(r.name == "instructions" for r in reasons) else ""
         if planted:
             reasons.append(Reason(name="campaign", log_odds=CAMPAIGN))
             held_back = held_back or "campaign"
-        mean = self.reputation.mean(sender, "", self._prior(document), now)
         return Weighed(
             sender=sender,
             cluster=cluster,
             reasons=tuple(reasons),
             held_back=held_back,
-            vouches=not held_back and (is_verified or mean >= VOUCHES),
+            vouches=not held_back and is_good,
         )
 
     def _prior(self, document: Document) -> float:
@@ -188,10 +191,7 @@ class Checker:
             return False
         unknown = is_unknown(document, self._senders.written(sender))
         crowd = self._campaigns.count(cluster, sender, document.ts_recv, is_unknown=unknown)
-        if not is_campaign(crowd):
-            return False
-        self._tally.note("campaign_document")
-        return True
+        return is_campaign(crowd)
 
     def repeated(self, weighed: Weighed, document: Document) -> list[Quarantine]:
         """Return what a document changes in the standing of its cluster's claims.

@@ -3,7 +3,7 @@
 A second agent beside the one that reads: it never looks at which way a text leans to decide whether it is
 so. Reasons are independent log-odds; credibility is the logistic function of their sum, so that each
 reason can be read off, argued with and taken back. The weights below are set, not fitted, except
-`UNKNOWN_CROWD`, chosen on recorded posts (docs/decisions/0012-copies-and-credibility.md).
+`UNKNOWN_CROWD`, chosen on recorded posts (docs/decisions/0013-copies-and-credibility.md).
 """
 
 import math
@@ -34,9 +34,9 @@ CONTRADICTED: Final = -1.5
 """By a source as credible; twice that, or nothing, by one far more or less so."""
 DENIED: Final = -4.0
 MOST_SENDERS: Final = 65_536
-UNKNOWN_CROWD: Final = 6.0
+UNKNOWN_CROWD: Final = 4.0
 """Accounts of next to no record behind one text within the window, from which on it is a campaign."""
-FEW_FOLLOWERS: Final = 300
+FEW_FOLLOWERS: Final = 1_000
 FEW_DOCUMENTS: Final = 5
 
 

@@ -164,6 +164,7 @@ def _document(row: Row, delay_ns: int) -> tuple[Document, bool]:
         author=_name(row, "author"),
         followers=max(0, _whole(row, "followers") or 0),
         is_repost=bool(_whole(row, "retweet")) or _REPOST.match(text) is not None,
+        is_verified=bool(_whole(row, "verified")),
     )
     return document, stated is not None
 

@@ -39,6 +39,7 @@ from finllm.narrative.copies import (
     read_for_copies,
 )
 from finllm.narrative.encoder import Encoder
+from finllm.narrative.instructions import gives_orders
 from finllm.narrative.linking import Link, Linker
 from finllm.narrative.meanings import Meaning
 from finllm.narrative.memory import Arrivals, Texts, Timeline
@@ -165,6 +166,7 @@ class _First(msgspec.Struct, frozen=True, kw_only=True):
     """Instruments that it made evidence for."""
     cluster: int = -1
     """Number of the first text that it, or what it resembles, resembles."""
+    gives_orders: bool = False
 
 
 class _Watched:
@@ -324,7 +326,8 @@ class Narrative:
             cluster=first.cluster,
             is_copy=match.is_copy,
         )
-        if match.is_copy:
+        is_copy = match.is_copy and first is self._first[match.slot]
+        if is_copy:
             self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
         for link in links:
             if link.instrument in first.told:
@@ -335,33 +338,34 @@ class Narrative:
         for one in checked:
             found += one.quarantines
         notices = self._announced(read, checked)
-        self._remember(read, first, first.told | {link.instrument for link in news})
+        self._remember(read, first, weighed, first.told | {link.instrument for link in news})
         if not links:
             self.tally.note("unrelated")
         return Admission(
             notices=(*notices, *self._changed(found)),
             quarantines=tuple(found),
-            copy_of=first.document_id if match.is_copy else "",
+            copy_of=first.document_id if is_copy else "",
             changed=read.changed,
         )
 
     def _first_of(self, read: _Read) -> _First:
         """Return the first appearance that a document repeats, or its own, of which nothing is told yet.
 
-        A text that resembles another has that one's origin: it corroborates nothing.
+        A text that resembles another has that one's origin: it corroborates nothing. But whoever says
+        plainly what another has said with orders to its reader, says it first.
         """
         match = read.match
-        if match.is_copy:
-            return self._first[match.slot]
-        if match.slot >= 0:
-            like = self._first[match.slot]
-            origin, cluster = like.origin, like.cluster
+        first = self._first[match.slot]
+        if match.is_copy and not (first.gives_orders and not gives_orders(read.text)):
+            return first
+        if match.slot >= 0 and not match.is_copy:
+            origin, cluster = first.origin, first.cluster
         else:
             origin, cluster = self._origins.of(read.document, read.text), self._n_clusters
             self._n_clusters += 1
         return _First(document_id=read.document.document_id, origin=origin, cluster=cluster)
 
-    def _remember(self, read: _Read, first: _First, told: frozenset[str]) -> None:
+    def _remember(self, read: _Read, first: _First, weighed: Weighed, told: frozenset[str]) -> None:
         slot = read.match.slot
         if read.match.is_copy:
             if read.match.similarity < 1.0:
@@ -370,7 +374,8 @@ class Narrative:
             slot = self._copies.add(
                 read.name, read.reading, read.signature, read.document.ts_recv, read.meaning
             )
-        self._first[slot] = msgspec.structs.replace(first, told=told)
+        orders = first.gives_orders or weighed.held_back == "instructions"
+        self._first[slot] = msgspec.structs.replace(first, told=told, gives_orders=orders)
 
     def _count_copy(self, instrument: str, ts: int) -> None:
         retired = self._watched[instrument].copies.append(ts, None)

@@ -26,7 +26,6 @@ compared on the same sample. Source: Broder (1997), bottom-k sketches."""
 MOST_READ: Final = 2_000
 """Words read of a text."""
 MOST_WEIGHT: Final = 10
-UNSEEN_WEIGHT: Final = 6
 """Of a word never seen: made-up words put into a copy must not outweigh what it has kept."""
 N_COUNTS: Final = 1 << 17
 USUAL: Final = 1_024
@@ -93,8 +92,6 @@ def weight_of(counts: npt.NDArray[np.int32], n_texts: int, code: np.uint32) -> i
     """Return twice the binary log of a word's rarity, 1 to `MOST_WEIGHT`."""
     n = np.int64(n_texts)
     seen = np.int64(counts[code & np.uint32(N_COUNTS - 1)]) + 1
-    if seen == 1:
-        return UNSEEN_WEIGHT
     ratio = (n * n) // (seen * seen)
     weight = 0
     while ratio > 0:

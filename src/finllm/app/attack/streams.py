@@ -368,26 +368,27 @@ def liar(field: Field) -> list[Family]:
     symbol = (key.partition(":")[2].removesuffix("USDT"),)
     weight = {"honest": 1.0, "liar": 1.0}
     within = 201
-    subjects = ("outage", "recall", "audit", "strike", "merger", "lawsuit", "licence", "breach")
+    answers = {
+        "honest": "Statement: {} are under way",
+        "liar": "The company denies the report of {}",
+    }
     for i in range(200):
-        what = (
-            f"{subjects[i % 8]} number {chance.integers(10**6)} at plant {chance.integers(10**6)}"
-        )
-        for j, (source, answer) in enumerate(
-            (("honest", "Company statement: acquisition talks over {} are under way"),
-             ("liar", "The company denies the report of {}, calls it false"))
-        ):  # fmt: skip
+        for j, source in enumerate(weight):
             at = ts + i * NS_PER_HOUR + j * NS_PER_MIN
-            said = f"{source} hears of acquisition talks over {what} {j}"
-            one = document(said, at, source=source, symbols=symbol)
+            names = " ".join("".join(map(chr, chance.integers(97, 123, 7))) for _ in range(5))
+            what = f"acquisition talks over {names}"
+            one = document(f"Sources hear of {what}", at, source=source, symbols=symbol)
             room.admit(one, at)
             found = [e for e in room.gather(key, at).evidence if e.document_id == one.document_id]
             weight[source] = found[0].credibility if found else 0.0
-            reply = answer.format(f"acquisition talks over {what} {j}")
-            room.admit(
-                document(reply, at + NS_PER_S, source="company", symbols=symbol, is_verified=True),
+            reply = document(
+                answers[source].format(what),
                 at + NS_PER_S,
+                source="company",
+                symbols=symbol,
+                is_verified=True,
             )
+            room.admit(reply, reply.ts_recv)
         if weight["liar"] < 0.1 * weight["honest"]:
             within = i + 1
             break
