@@ -336,7 +336,7 @@ class Checker:
         """Hold a claim's figures against those known; return its log-odds for that, and what changed."""
         subject, worst, found = self._subject(claim.instrument), 0.0, []
         for fact in facts_of(claim.quote):
-            agreeing, against = subject.facts.about(fact, claim.ts_recv, claim.origin)
+            agreeing, against = subject.facts.about(fact, claim.ts_recv, weighed.sender)
             if against and not agreeing:
                 heavier = said_against(max(stated.trust for stated in against), base)
                 worst = min(worst, 2.0 * CONTRADICTED * heavier)
@@ -349,7 +349,7 @@ class Checker:
                 Stated(
                     fact=fact,
                     ts=claim.ts_recv,
-                    origin=claim.origin,
+                    sender=weighed.sender,
                     evidence_id=claim.evidence_id,
                     trust=base,
                 )

@@ -160,7 +160,8 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
 
     fact: Fact
     ts: int
-    origin: str
+    sender: str
+    """A text that differs from another in its figure alone has that one's origin, so senders count here."""
     evidence_id: str
     trust: float
     """Of the claim, when it was made."""
@@ -180,13 +181,13 @@ class Facts:
         """Keep one more statement; the oldest goes."""
         self._stated.append(stated)
 
-    def about(self, fact: Fact, now: int, origin: str) -> tuple[list[Stated], list[Stated]]:
-        """Return what other origins stated of the same metric: what agrees and what contradicts."""
+    def about(self, fact: Fact, now: int, sender: str) -> tuple[list[Stated], list[Stated]]:
+        """Return what other senders stated of the same metric: what agrees and what contradicts."""
         lasts = _LASTS_NS.get(fact.metric, _USUALLY_NS)
         same = [
             s
             for s in self._stated
-            if s.origin != origin and now - s.ts <= lasts and _comparable(s.fact, fact)
+            if s.sender != sender and now - s.ts <= lasts and _comparable(s.fact, fact)
         ]
         return [s for s in same if agree(s.fact, fact)], [
             s for s in same if not agree(s.fact, fact)

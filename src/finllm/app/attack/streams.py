@@ -84,13 +84,21 @@ def campaigns(field: Field, share: float, *, least_recall: float, tick: Tick) ->
     return [
         Family(
             name=name,
-            recall=sum(one.is_caught for one in planted) / n,
+            recall=sum(one.flagged > 0 for one in planted) / n,
             n_attacks=len(planted),
             false_positives=wrong / max(1, len(field.documents)),
             n_controls=len(field.documents),
             least_recall=least_recall,
             most_false=0.01,
             note=f"{sum(one.flagged for one in planted) / (n * ACCOUNTS):.0%} of the posts flagged at once",
+        ),
+        Family(
+            name=f"{name}: packs hold nothing of it",
+            recall=sum(one.is_caught for one in planted) / n,
+            n_attacks=len(planted),
+            false_positives=wrong / max(1, len(field.documents)),
+            n_controls=len(field.documents),
+            note="a variant that resembles none of the others stays a claim of an account of no record",
         ),
         _moved(name, shifts, usual, share),
     ]
@@ -334,7 +342,7 @@ def contradiction(field: Field) -> list[Family]:
     ]
 
 
-_STATED = (
+_STATED: tuple[tuple[str, Callable[[int], str]], ...] = (
     ("reports Q3 EPS of ${}", lambda x: f"{x / 100:.2f}"),
     ("Q2 revenue of ${} million", lambda x: f"{x}"),
     ("sees FY revenue of ${} billion", lambda x: f"{x / 10:.1f}"),

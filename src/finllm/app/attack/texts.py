@@ -9,6 +9,7 @@ from finllm.app.attack.field import Family, Field, are_different, document, star
 from finllm.domain.units import NS_PER_DAY, NS_PER_S
 from finllm.narrative.attacks import (
     CYRILLIC,
+    EDITS,
     FRAMES,
     LOOK_ALIKES,
     ORDERS,
@@ -16,6 +17,7 @@ from finllm.narrative.attacks import (
     edited,
     pierced,
 )
+from finllm.narrative.canonical import canonical_text
 from finllm.narrative.instructions import gives_orders
 from finllm.narrative.origins import Origins
 
@@ -80,7 +82,6 @@ def zero_width(field: Field) -> list[Family]:
 
 def edits(field: Field, share: float, *, least_recall: float) -> list[Family]:
     """A share of the words edited, by each kind of edit."""
-    from finllm.narrative.attacks import EDITS
 
     def change(kind: str) -> Change:
         return lambda text, chance: edited(text, share, chance, field.words, kind)
@@ -207,8 +208,6 @@ def stale(field: Field) -> list[Family]:
 
 def injection(field: Field) -> list[Family]:
     """Orders to whoever reads, in an honest text."""
-    from finllm.narrative.canonical import canonical_text
-
     chance = field.chance("injection")
     texts, others = field.halves("injection")
     hits = 0
