@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from finllm.app.attack_cli import attack_command
 from finllm.app.bench.cli import bench_app
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
@@ -45,6 +46,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(narrative_app, name="narrative")
 app.add_typer(source_app, name="source")
 app.command("ingest")(ingest)
+app.command("attack")(attack_command)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[

@@ -449,8 +449,10 @@ class Pipeline:
             self._append(admission.refusal)
             return
         parts.documents.used += 1
-        if admission.notices:
+        if admission.notices or admission.quarantines:
             self._keep(document)
+        for change in admission.quarantines:
+            self._append(change)
         for notice in admission.notices:
             self._notify(notice)
 

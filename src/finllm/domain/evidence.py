@@ -26,6 +26,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     is_repost: bool = False
     flags: tuple[str, ...] = ()
     """What was noticed as it was read: `date_only`, `no_zone`, `mis_zoned`, `edited`, `lang_detected`."""
+    is_verified: bool = False
+    """It came by a signed or otherwise verified channel of its source."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,15 @@ class EvidenceKind(StrEnum):
     CLAIM = "claim"
     OBSERVATION = "observation"
     FACT = "fact"
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that speaks for or against believing a claim."""
+
+    name: str
+    """One of a short list, such as `record`, `corroboration`, `denied`."""
+    log_odds: float
+    """What it adds to the log-odds that the claim is so."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,10 +83,45 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     novelty: float = 0.0
     """0 = a copy, 1 = nothing like it before."""
     credibility: float = 1.0
+    reasons: tuple[Reason, ...] = ()
+    """Of a claim: why it is believed so far; credibility is the logistic function of their sum."""
     relevance: float = 0.0
     event_type: str = ""
     encoder: str = ""
     """What turned the text into numbers, with its version."""
+
+
+class QuarantineState(StrEnum):
+    """Where a claim stands that was, or might have been, held back."""
+
+    QUARANTINED = "quarantined"
+    """In no pack until something speaks for it."""
+    RELEASED = "released"
+    """In packs again."""
+    CONDEMNED = "condemned"
+    """Taken back or shown to be false: whoever has leant on it should know."""
+
+
+class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
+    """A dated change of a claim's standing. Packs as of an earlier instant are as they were."""
+
+    quarantine_id: str
+    evidence_id: str
+    instrument: str
+    document_id: str
+    """Whose claim it is."""
+    ts: int
+    """From when on it holds, ns UTC: the receipt of what brought it about."""
+    state: QuarantineState
+    reason: str
+    """One of a short list, such as `instructions`, `campaign`, `denied`, `confirmed`."""
+    because: str = ""
+    """The document that brought it about."""
+    was_visible: bool = False
+    """Packs held the claim until then."""
+    credibility: float
+    reasons: tuple[Reason, ...] = ()
+    """Of the credibility from then on."""
 
 
 class EvidenceNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,3 +154,5 @@ class EvidencePack(msgspec.Struct, frozen=True, kw_only=True):
     """Documents on this instrument in the look-back window, copies counted once."""
     n_copies: int
     burst: float
+    n_quarantined: int = 0
+    """Claims in the look-back window that are held back."""

@@ -7,7 +7,14 @@ from typing import Any, Final
 import msgspec
 
 from finllm.domain.errors import LedgerError, TamperedError
-from finllm.domain.evidence import Document, Evidence, EvidenceNotice, EvidencePack, Refusal
+from finllm.domain.evidence import (
+    Document,
+    Evidence,
+    EvidenceNotice,
+    EvidencePack,
+    Quarantine,
+    Refusal,
+)
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.market import Gap
 from finllm.domain.protocol import Closing, Escalate, Hold, Outlook, Revision, Verdict
@@ -62,6 +69,7 @@ _KINDS: Final = (
     Kind(Evidence, attrgetter("evidence_id"), attrgetter("ts_recv")),
     Kind(EvidenceNotice, attrgetter("notice_id"), attrgetter("ts_recv")),
     Kind(EvidencePack, attrgetter("pack_id"), attrgetter("as_of")),
+    Kind(Quarantine, attrgetter("quarantine_id"), attrgetter("ts")),
     Kind(Refusal, attrgetter("place"), attrgetter("ts_recv")),
     Kind(Trace, attrgetter("trace_id"), attrgetter("ts")),
     Kind(

@@ -1,8 +1,10 @@
 """Copies: which text has been seen before, and how like the recent ones a new one is.
 
-An exact copy is found by the hash of the normalised text, a near copy by MinHash over character
-5-grams with locality-sensitive hashing. Only first appearances are kept, in a ring, so that a million
-copies cost nothing; the hash table is direct-mapped (the newest wins), so memory is fixed.
+An exact copy is found by the hash of the normalised text; misspelt, framed or cut ones by MinHash over
+character 5-grams with locality-sensitive hashing; edited ones by the rare words that they share
+(`nearness`); reworded ones, where an encoder is at hand, by their embedding (`meanings`). A candidate is
+then compared with care. Only first appearances are kept, in a ring, and the tables are direct-mapped (the
+newest wins), so that a million copies cost nothing and memory is fixed.
 
 Source:
     Broder (1997), "On the resemblance and containment of documents"; Leskovec, Rajaraman & Ullman,
@@ -10,6 +12,7 @@ Source:
 """
 
 import re
+from collections import OrderedDict
 from hashlib import blake2b
 from typing import Final
 
@@ -18,6 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from finllm.narrative.claims import denies
+from finllm.narrative.meanings import Meaning, Meanings
+from finllm.narrative.nearness import Nearness
+from finllm.narrative.words import (
+    UNKNOWN,
+    Codes,
+    Frequencies,
+    codes_of,
+    foreign_letters_hidden,
+    sample_of,
+    split_words,
+)
 from finllm.runtime.kernels import kernel
 
 Signature = npt.NDArray[np.uint32]
@@ -26,6 +40,7 @@ Signature = npt.NDArray[np.uint32]
 N_HASHES: Final = 128
 N_BANDS: Final = 32
 N_ROWS: Final = N_HASHES // N_BANDS
+_BANDS: Final = np.arange(N_BANDS)
 GRAM: Final = 5
 SEED: Final = 0x5EED_0F_C0F1E5
 _MASK: Final = (1 << 64) - 1
@@ -59,11 +74,21 @@ _TURNING: Final = frozenset(
         "downgrades", "downgraded", "hawkish", "dovish", "higher", "surge", "surges",
         "plunge", "plunges", "jump", "jumps", "drop", "drops", "bullish", "bearish",
         "resume", "resumes", "halt", "halts",
+        # What dates or counts a claim.
+        "january", "february", "march", "april", "june", "july", "august", "september", "october",
+        "november", "december", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
+        "sunday", "yesterday", "today", "tomorrow", "two", "three", "four", "five", "six", "seven",
+        "eight", "nine", "ten", "eleven", "twelve", "dozen", "hundred", "thousand",
     }
 )  # fmt: skip
 
 
 _DENIAL: Final = "<denial>"
+
+
+_NONE: Final = np.zeros(0, dtype=np.uint32)
+LONGEST_KEPT: Final = 400
+"""Characters of an original's normalised text that are kept, to read disguised letters by."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +101,17 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Words that turn a claim round."""
     is_cut: bool
     """The text ends in an ellipsis: what is missing may be in the original."""
+    codes: Codes = _NONE
+    """[n], the words' codes in order."""
+    lengths: Codes = _NONE
+    """[n], the words' lengths in characters."""
+    sample: Codes = _NONE
+    """The distinct codes, or a sample of them, in rising order."""
+
+    @property
+    def is_disguised(self) -> bool:
+        """Return whether letters of other scripts stand among its own."""
+        return UNKNOWN in self.key
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,12 +132,23 @@ def read_for_copies(text: str) -> Reading:
     if cut is not None and cut.start() > 0:
         body = body[: cut.start()]
     key = _NOT_WORD.sub(" ", body).strip() or body.strip() or text
+    key = foreign_letters_hidden(key)
+    words = split_words(key)
+    codes = codes_of(words)
     return Reading(
         key=key,
         numbers=frozenset(_NUMBER.findall(body)[:64]),
-        turning=_TURNING.intersection(key.split()) | ({_DENIAL} if denies(text) else set()),
+        turning=_TURNING.intersection(words) | ({_DENIAL} if denies(text) else set()),
         is_cut=cut is not None,
+        codes=codes,
+        lengths=np.array([len(word) for word in words], dtype=np.uint32),
+        sample=sample_of(codes),
     )
+
+
+def turns(word: str) -> bool:
+    """Return whether a word, with its punctuation, is one that turns a claim round, dates or counts it."""
+    return not _TURNING.isdisjoint(_NOT_WORD.sub(" ", word.casefold()).split())
 
 
 def _framed(body: str) -> str:
@@ -171,21 +218,15 @@ def _equal(a: Signature, b: Signature) -> int:
 
 
 @kernel
-def _nearest(
+def _agreements(
     signature: Signature,
-    buckets: npt.NDArray[np.int64],
-    table: npt.NDArray[np.int32],
+    slots: npt.NDArray[np.int64],
     kept: npt.NDArray[np.uint32],
-) -> tuple[int, int]:
-    """Return the slot most like a signature among those that share a band, and the agreement."""
-    best, best_slot = 0, -1
-    for band in range(N_BANDS):
-        slot = table[band, buckets[band]]
-        if slot >= 0 and slot != best_slot:
-            n = _equal(signature, kept[slot])
-            if n > best or (n == best and slot < best_slot):
-                best, best_slot = n, slot
-    return best_slot, best
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Write the share of places in which a signature agrees with some slots'."""
+    for i in range(len(slots)):
+        out[i] = _equal(signature, kept[slots[i]]) / N_HASHES
 
 
 @kernel
@@ -219,23 +260,43 @@ class Copies:
 
     Args:
         capacity: First appearances kept.
-        near: Least similarity of a near copy.
+        near: Least similarity of the characters of a near copy.
+        near_words: Least similarity of its words, each weighted by its rarity.
+        near_meaning: Least cosine of its embedding.
         window_ns: An older text is history, not an original: what repeats it later is new again.
+        dim: Length of the embeddings; 0 = there are none.
     """
 
-    def __init__(self, *, capacity: int, near: float, window_ns: int) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        near: float,
+        window_ns: int,
+        near_words: float = 0.49,
+        near_meaning: float = 0.9,
+        dim: int = 0,
+    ) -> None:
         self._capacity = capacity
-        self._near = near
+        self._near, self._near_words, self._near_meaning = near, near_words, near_meaning
         self._window_ns = window_ns
         self._by = _permutations()
         self._kept = np.zeros((capacity, N_HASHES), dtype=np.uint32)
         self._n_buckets = 2 * capacity
         self._table = np.full((N_BANDS, self._n_buckets), -1, dtype=np.int32)
-        self._slot_of: dict[bytes, int] = {}
-        self._hash_in: list[bytes] = [b""] * capacity
+        self._buckets = np.empty(N_BANDS, dtype=np.int64)
+        self._words = Nearness(capacity)
+        self._meanings = Meanings(capacity, dim) if dim else None
+        self._number_of: OrderedDict[bytes, int] = OrderedDict()
+        """By exact hash, the number of the first appearance that it is, or is a near copy of."""
         self._reading_in: list[Reading | None] = [None] * capacity
         self._ts_in = [0] * capacity
         self._n = 0
+
+    @property
+    def frequencies(self) -> Frequencies:
+        """How common each word is so far, over first appearances."""
+        return self._words.frequencies
 
     def sign(self, reading: Reading) -> Signature:
         """Return a text's signature."""
@@ -246,45 +307,118 @@ class Copies:
 
     def exact(self, name: bytes, now: int) -> Match:
         """Return the first appearance of exactly this normalised text, if it is recent."""
-        slot = self._slot_of.get(name, -1)
-        if slot < 0 or self._ts_in[slot] < now - self._window_ns:
+        number = self._number_of.get(name, -1)
+        slot = number % self._capacity
+        if number < max(0, self._n - self._capacity) or self._ts_in[slot] < now - self._window_ns:
             return Match(slot=-1)
         return Match(slot=slot, similarity=1.0, is_copy=True)
 
-    def near(self, reading: Reading, signature: Signature, now: int) -> Match:
-        """Return the recent first appearance that is most like a text.
+    def near(
+        self, reading: Reading, signature: Signature, now: int, meaning: Meaning | None = None
+    ) -> Match:
+        """Return the recent first appearance that is most like a text, a copy before a near text.
 
         It is a copy if it is similar enough, states no number that the original does not, and turns
         the same way; a text that is cut off may lack what the original has.
         """
-        buckets = np.empty(N_BANDS, dtype=np.int64)
-        _buckets(signature, self._n_buckets, buckets)
-        slot, agreed = _nearest(signature, buckets, self._table, self._kept)
-        original = self._reading_in[slot] if slot >= 0 else None
-        if original is None or self._ts_in[slot] < now - self._window_ns:
-            return Match(slot=-1)
-        similarity = agreed / N_HASHES
-        is_near = similarity >= self._near
-        return Match(
-            slot=int(slot) if is_near else -1,
-            similarity=similarity,
-            is_copy=is_near and _says_nothing_new(reading, original),
-        )
+        best = self._by_text(reading, signature, now)
+        if best.slot >= 0 or self._meanings is None or meaning is None:
+            return best
+        return self._by_meaning(self._meanings, reading, meaning, now) or best
 
-    def add(self, name: bytes, reading: Reading, signature: Signature, now: int) -> int:
+    def _by_text(self, reading: Reading, signature: Signature, now: int) -> Match:
+        slots = self._candidates(reading, signature, now)
+        characters = np.empty(len(slots))
+        _agreements(signature, slots, self._kept, characters)
+        words = (
+            np.array([self._undisguised_similarity(reading, slot) for slot in slots.tolist()])
+            if reading.is_disguised
+            else self._words.similarities(reading.sample, slots)
+        )
+        is_near = (characters >= self._near) | (words >= self._near_words)
+        best = Match(
+            slot=-1, similarity=float(max(characters.max(initial=0.0), words.max(initial=0.0)))
+        )
+        for i in np.flatnonzero(is_near).tolist():
+            slot, similarity = int(slots[i]), float(max(characters[i], words[i]))
+            one = Match(slot=slot, similarity=similarity, is_copy=self._repeats(reading, slot))
+            best = max(best, one, key=_closeness)
+        return best
+
+    def _candidates(
+        self, reading: Reading, signature: Signature, now: int
+    ) -> npt.NDArray[np.int64]:
+        """Return the recent slots that share a band, and those that share the most words."""
+        _buckets(signature, self._n_buckets, self._buckets)
+        slots = self._table[_BANDS, self._buckets].tolist()
+        slots += self._words.candidates(
+            reading.codes, reading.lengths, is_disguised=reading.is_disguised
+        )
+        since = now - self._window_ns
+        recent = [s for s in dict.fromkeys(slots) if s >= 0 and self._ts_in[s] >= since]
+        return np.array(recent, dtype=np.int64)
+
+    def _undisguised_similarity(self, reading: Reading, slot: int) -> float:
+        original = self._reading_in[slot]
+        if original is None:
+            return 0.0
+        sample = _undisguised(reading, original).sample
+        return float(self._words.similarities(sample, np.array([slot]))[0])
+
+    def _repeats(self, reading: Reading, slot: int) -> bool:
+        original = self._reading_in[slot]
+        if original is None:
+            return False
+        if reading.is_disguised:
+            reading = _undisguised(reading, original)
+        return _says_nothing_new(reading, original)
+
+    def _by_meaning(
+        self, meanings: Meanings, reading: Reading, meaning: Meaning, now: int
+    ) -> Match | None:
+        slot, cosine = meanings.closest(meaning.vector())
+        original = self._reading_in[slot] if slot >= 0 else None
+        if (
+            original is None
+            or cosine < self._near_meaning
+            or self._ts_in[slot] < now - self._window_ns
+        ):
+            return None
+        return Match(slot=slot, similarity=min(1.0, cosine), is_copy=self._repeats(reading, slot))
+
+    def add(
+        self,
+        name: bytes,
+        reading: Reading,
+        signature: Signature,
+        now: int,
+        meaning: Meaning | None = None,
+    ) -> int:
         """Keep a first appearance and return its slot; the oldest one gives way."""
         slot = self._n % self._capacity
+        self._name(name, self._n)
         self._n += 1
-        if self._slot_of.get(self._hash_in[slot]) == slot:
-            del self._slot_of[self._hash_in[slot]]
-        self._slot_of[name] = slot
-        self._hash_in[slot], self._reading_in[slot] = name, msgspec.structs.replace(reading, key="")
+        self._reading_in[slot] = msgspec.structs.replace(
+            reading, key=reading.key[:LONGEST_KEPT], codes=_NONE, lengths=_NONE, sample=_NONE
+        )
         self._ts_in[slot] = now
         self._kept[slot] = signature
-        buckets = np.empty(N_BANDS, dtype=np.int64)
-        _buckets(signature, self._n_buckets, buckets)
-        self._table[np.arange(N_BANDS), buckets] = slot
+        _buckets(signature, self._n_buckets, self._buckets)
+        self._table[_BANDS, self._buckets] = slot
+        self._words.add(slot, reading.codes, reading.lengths, reading.sample)
+        if self._meanings is not None and meaning is not None:
+            self._meanings.add(slot, meaning.vector())
         return slot
+
+    def also(self, name: bytes, slot: int) -> None:
+        """Let a near copy's exact text stand for its original from now on."""
+        self._name(name, self._n - 1 - (self._n - 1 - slot) % self._capacity)
+
+    def _name(self, name: bytes, number: int) -> None:
+        self._number_of.pop(name, None)
+        self._number_of[name] = number
+        if len(self._number_of) > 2 * self._capacity:
+            self._number_of.popitem(last=False)
 
     def signature_in(self, slot: int) -> Signature:
         """Return the signature kept in a slot."""
@@ -295,3 +429,35 @@ class Copies:
 def _says_nothing_new(new: Reading, original: Reading) -> bool:
     turns = new.turning <= original.turning if new.is_cut else new.turning == original.turning
     return turns and new.numbers <= original.numbers
+
+
+def _closeness(match: Match) -> tuple[bool, bool, float]:
+    """Order matches: a copy before a near text before none, then the more similar."""
+    return match.is_copy, match.slot >= 0, match.similarity
+
+
+def _undisguised(new: Reading, original: Reading) -> Reading:
+    """Return a reading with each word that has unknown letters taken for the original's that fits it."""
+    by_length: dict[int, list[str]] = {}
+    for word in original.key.split():
+        by_length.setdefault(len(word), []).append(word)
+    words = [
+        _fitting(word, by_length.get(len(word), [])) if UNKNOWN in word else word
+        for word in split_words(new.key)
+    ]
+    denial = new.turning & {_DENIAL}
+    if denies(" ".join(words)):
+        denial = original.turning & {_DENIAL}
+    return msgspec.structs.replace(
+        new,
+        turning=_TURNING.intersection(words) | denial,
+        sample=sample_of(codes_of(words)),
+    )
+
+
+def _fitting(word: str, others: list[str]) -> str:
+    """Return the first of some words that has every known letter of a word, in place; itself if none."""
+    for other in others:
+        if all(a in (b, UNKNOWN) for a, b in zip(word, other, strict=True)):
+            return other
+    return word

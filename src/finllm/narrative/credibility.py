@@ -1,37 +1,43 @@
-"""Credibility, first version: how far a document is to be believed, from what is known of its sender.
+"""Credibility: how far a claim is to be believed, with the reasons, from what is known by now.
 
-A product of plain factors, each documented here, none fitted: the source's prior, the author's reach
-and record of repeating others, reposting, disguises in the text, and text that gives orders to a
-reader (prompt injection). It reads nothing that arrived later than the document.
+A second agent beside the one that reads: it never looks at which way a text leans to decide whether it is
+so. Reasons are independent log-odds; credibility is the logistic function of their sum, so that each
+reason can be read off, argued with and taken back. The weights below are set, not fitted, except
+`UNKNOWN_CROWD`, chosen on recorded posts (docs/decisions/0013-copies-and-credibility.md).
 """
 
-import re
+import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
-from finllm.domain.evidence import Document
+from finllm.domain.evidence import Document, Reason
+from finllm.narrative.campaigns import Crowd
 from finllm.narrative.canonical import Changes
+from finllm.narrative.instructions import gives_orders
+from finllm.narrative.reputation import chance
 
-REPOST: Final = 0.7
-DISGUISED: Final = 0.4
-INSTRUCTING: Final = 0.1
+REACH: Final = -1.2
+"""Of an author whom nobody follows; none of a million followers and more."""
+ORIGINALITY: Final = 1.0
+"""Per unit of ln(share of what a sender wrote that had not been said before)."""
+REPOST: Final = -0.7
+DISGUISED: Final = -1.6
+INSTRUCTING: Final = -3.5
+VERIFIED: Final = 1.5
+CAMPAIGN: Final = -3.0
+STALE: Final = -1.0
+CORROBORATED: Final = 0.6
+"""Per doubling of the independent origins that say so."""
+MOST_ORIGINS: Final = 7
+CONTRADICTED: Final = -1.5
+"""By a source as credible; twice that, or nothing, by one far more or less so."""
+DENIED: Final = -4.0
 MOST_SENDERS: Final = 65_536
-
-_ORDERS = re.compile(
-    r"(?:ignore|disregard|forget|override)\s+(?:all\s+|any\s+|the\s+|your\s+)*"
-    r"(?:previous|prior|above|earlier|preceding|system)\b"
-    r"|\b(?:system|developer)\s+(?:prompt|message|override)\b|<\|?\s*(?:im_start|system|assistant)"
-    r"|\byou\s+are\s+(?:now\s+)?(?:an?\s+)?(?:ai|assistant|language\s+model|gpt|llm|chatbot)\b"
-    r"|\b(?:as\s+an?|dear)\s+(?:ai|language\s+model|assistant|llm)\b"
-    r"|\b(?:respond|reply|answer|output)\s+(?:only\s+)?with\b|\bset\s+(?:the\s+)?(?:shift|confidence|"
-    r"probability|verdict)\b|\[/?inst\]|###\s*(?:instruction|system)",
-    re.IGNORECASE,
-)
-
-
-def gives_orders(text: str) -> bool:
-    """Return whether a text reads like instructions to whoever, or whatever, reads it."""
-    return _ORDERS.search(text) is not None
+UNKNOWN_CROWD: Final = 4.0
+"""Accounts of next to no record behind one text within the window, from which on it is a campaign."""
+FEW_FOLLOWERS: Final = 1_000
+FEW_DOCUMENTS: Final = 5
 
 
 class Senders:
@@ -45,6 +51,10 @@ class Senders:
         n, copies = self._record.get(sender, (0, 0))
         return (n - copies + 2) / (n + 2)
 
+    def written(self, sender: str) -> int:
+        """Return how many documents of a sender have been counted."""
+        return self._record.get(sender, (0, 0))[0]
+
     def count(self, sender: str, *, is_copy: bool) -> None:
         """Count one more document of a sender; the sender longest silent is forgotten first."""
         n, copies = self._record.pop(sender, (0, 0))
@@ -53,26 +63,67 @@ class Senders:
             self._record.popitem(last=False)
 
 
-def credibility(
-    document: Document, text: str, changes: Changes, *, prior: float, originality: float
-) -> float:
-    """Return how far a document is to be believed, 0 to 1.
+def is_unknown(document: Document, n_written: int) -> bool:
+    """Return whether a document's author has next to no record: few followers and few documents."""
+    return (
+        bool(document.author)
+        and not document.is_verified
+        and document.followers < FEW_FOLLOWERS
+        and n_written < FEW_DOCUMENTS
+    )
+
+
+def is_campaign(crowd: Crowd) -> bool:
+    """Return whether a crowd is a campaign's: unknown accounts, and they are most of it."""
+    return crowd.unknown >= UNKNOWN_CROWD and 2.0 * crowd.unknown >= crowd.accounts
+
+
+def document_reasons(
+    document: Document,
+    text: str,
+    changes: Changes,
+    *,
+    originality: float,
+    is_verified: bool,
+    is_stale: bool,
+) -> list[Reason]:
+    """Return what a document itself and its sender's manner give as reasons, whatever it claims.
 
     Args:
         document: As received.
         text: Its canonical text.
         changes: What canonical form took away.
-        prior: The source's.
-        originality: The sender's, up to this document.
+        originality: The sender's, up to this document, 0 to 1.
+        is_verified: It came by a verified channel.
+        is_stale: It, or the date written in it, is old.
     """
-    belief = prior * originality
-    if document.author:
-        # Followers on a binary log scale: none 0.5, a thousand 0.75, a million and more 1.
-        belief *= 0.5 + 0.5 * min(1.0, max(0, document.followers).bit_length() / 20)
-    if document.is_repost:
-        belief *= REPOST
-    if 20 * changes.disguises > len(text):
-        belief *= DISGUISED
-    if gives_orders(text):
-        belief *= INSTRUCTING
-    return min(1.0, max(0.0, belief))
+    # Followers on a binary log scale: none 0, a thousand 0.5, a million and more 1.
+    reach = min(1.0, max(0, document.followers).bit_length() / 20)
+    found = {
+        "reach": REACH * (1.0 - reach) if document.author else 0.0,
+        "originality": ORIGINALITY * math.log(originality),
+        "repost": REPOST if document.is_repost else 0.0,
+        "disguised": DISGUISED if 20 * changes.disguises > len(text) else 0.0,
+        "instructions": INSTRUCTING if gives_orders(text) else 0.0,
+        "verified": VERIFIED if is_verified else 0.0,
+        "stale": STALE if is_stale else 0.0,
+    }
+    return [Reason(name=name, log_odds=odds) for name, odds in found.items() if odds != 0.0]
+
+
+def credibility(reasons: Sequence[Reason]) -> float:
+    """Return the chance that a claim is so, 0 to 1, from its reasons in order."""
+    total = 0.0
+    for reason in reasons:
+        total += reason.log_odds
+    return chance(total)
+
+
+def said_against(credibility_against: float, credibility_of_claim: float) -> float:
+    """Return how much a voice against a claim weighs, 0 to 1: half where both are believed alike."""
+    return min(1.0, max(0.0, 0.5 + credibility_against - credibility_of_claim))
+
+
+def corroboration(n_origins: int) -> float:
+    """Return the log-odds that independent origins add; each doubling adds the same, up to a bound."""
+    return CORROBORATED * math.log2(1 + min(MOST_ORIGINS, n_origins))

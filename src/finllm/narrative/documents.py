@@ -200,6 +200,7 @@ def _document(row: Row, delay_ns: int, tally: Tally) -> tuple[Document, bool]:
         followers=max(0, _whole(row, "followers") or 0),
         is_repost=bool(_whole(row, "retweet")) or _REPOST.match(text) is not None,
         flags=tuple(dict.fromkeys(flags)),
+        is_verified=bool(_whole(row, "verified")),
     )
     return document, received is not None
 

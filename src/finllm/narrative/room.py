@@ -1,8 +1,9 @@
 """The narrative room: admits documents once, says what is new, and gathers what may be cited.
 
 As-of law: everything about a document (its copies, novelty, credibility, links) is settled when it is
-admitted, from what was received before it, and never revised. So a pack as of an instant is the same
-bytes whatever was admitted later.
+admitted, from what was received before it. What later documents make of a claim (a denial, a confirmation,
+a campaign around it) is a dated record that packs as of an earlier instant do not see. So a pack as of an
+instant is the same bytes whatever was admitted later.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,14 @@ from finllm.domain.evidence import (
     EvidenceKind,
     EvidenceNotice,
     EvidencePack,
+    Quarantine,
+    QuarantineState,
     Refusal,
 )
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
 from finllm.narrative.canonical import Canonical, Changes, canonicalise
+from finllm.narrative.checker import Checked, Checker, Limits, Weighed
 from finllm.narrative.claims import event_of, strongest_sentence
 from finllm.narrative.copies import (
     Copies,
@@ -34,9 +38,13 @@ from finllm.narrative.copies import (
     exact_hash,
     read_for_copies,
 )
-from finllm.narrative.credibility import Senders, credibility
+from finllm.narrative.encoder import Encoder
+from finllm.narrative.instructions import gives_orders
 from finllm.narrative.linking import Link, Linker
+from finllm.narrative.meanings import Meaning
 from finllm.narrative.memory import Arrivals, Texts, Timeline
+from finllm.narrative.opinion import SecondReader
+from finllm.narrative.origins import Origins
 from finllm.narrative.stance import StanceHead, load_stance_head
 from finllm.runtime.tally import Tally
 
@@ -57,7 +65,11 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     copy_window_ns: Annotated[int, Meta(ge=0)] = 2 * NS_PER_DAY
     """An older text is history: what repeats it is new again."""
     near_copy: Share = 0.5
-    """Least similarity (Jaccard, character 5-grams) of a near copy."""
+    """Least similarity (Jaccard, character 5-grams) of a near copy; or else"""
+    near_words: Share = 0.49
+    """least similarity of its words (Jaccard, weighted by rarity); or else, with an encoder,"""
+    near_meaning: Share = 0.9
+    """least cosine of its embedding."""
     originals: int = 16_384
     """First appearances that copies are looked for among."""
     recent: int = 64
@@ -80,6 +92,18 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Credibility of a source that nothing is known of."""
     source_priors: dict[str, Share] = {}
     """Credibility of sources that something is known of."""
+    owners: dict[str, str] = {}
+    """By outlet, agency or `source/author`, who owns it: what one owner's outlets say is said once."""
+    verified_sources: tuple[str, ...] = ()
+    """Sources whose channel is signed or otherwise verified."""
+    quarantine_below: Share = 0.03
+    """A claim believed less than this is held back until something speaks for it."""
+    campaign_window_ns: Annotated[int, Meta(ge=1)] = 3 * NS_PER_HOUR
+    """The accounts behind one text are counted over one to two of these."""
+    same_story_ns: Annotated[int, Meta(ge=0)] = 2 * NS_PER_DAY
+    """How long a claim can be confirmed, denied or corroborated."""
+    stale_ns: Annotated[int, Meta(ge=1)] = 3 * NS_PER_DAY
+    """A text first seen, or dated in its own words, longer ago than this is no news."""
 
     def __post_init__(self) -> None:
         """Check what one field says against another.
@@ -108,7 +132,10 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a document."""
 
     notices: tuple[EvidenceNotice, ...] = ()
-    """One per instrument that it says something new about, by instrument key."""
+    """One per instrument that it says something new about, by instrument key; then one per claim that it
+    has released from quarantine."""
+    quarantines: tuple[Quarantine, ...] = ()
+    """What it changes in the standing of claims, its own and earlier ones."""
     refusal: Refusal | None = None
     copy_of: str = ""
     """The first document that said this; empty if this one did."""
@@ -126,6 +153,20 @@ class _Read(msgspec.Struct, frozen=True, kw_only=True):
     name: bytes
     signature: Signature
     match: Match
+    meaning: Meaning | None
+    """Its embedding, for whoever asks first."""
+
+
+class _First(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of a first appearance."""
+
+    document_id: str = ""
+    origin: str = ""
+    told: frozenset[str] = frozenset()
+    """Instruments that it made evidence for."""
+    cluster: int = -1
+    """Number of the first text that it, or what it resembles, resembles."""
+    gives_orders: bool = False
 
 
 class _Watched:
@@ -139,6 +180,7 @@ class _Watched:
             quantum_ns=max(1, settings.burst_window_ns // 256), retain_ns=retain
         )
         self.recent = Recent(settings.recent)
+        self.standing: Timeline[Quarantine] = Timeline(visible=8 * keep, retain_ns=retain)
 
 
 class Narrative:
@@ -147,28 +189,43 @@ class Narrative:
     Args:
         settings: How it reads, remembers and gathers.
         stance: The stance head; None = the one that ships.
+        encoder: What embeds a text, to know reworded copies by; None = they are not looked for.
+        second: Another agent whose opinion is asked of each claim, if any.
 
     Raises:
         ArtifactError: If the shipped head cannot be loaded.
     """
 
-    def __init__(self, *, settings: NarrativeSettings, stance: StanceHead | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        settings: NarrativeSettings,
+        stance: StanceHead | None = None,
+        encoder: Encoder | None = None,
+        second: SecondReader | None = None,
+    ) -> None:
         self._settings = settings
+        self._encoder = encoder
         self._stance = stance or load_stance_head()
         self._linker = Linker()
         self._copies = Copies(
-            capacity=settings.originals, near=settings.near_copy, window_ns=settings.copy_window_ns
+            capacity=settings.originals,
+            near=settings.near_copy,
+            near_words=settings.near_words,
+            near_meaning=settings.near_meaning,
+            window_ns=settings.copy_window_ns,
+            dim=encoder.dim if encoder is not None else 0,
         )
-        self._first: list[tuple[str, str, frozenset[str]]] = [("", "", frozenset())] * (
-            settings.originals
-        )
-        """By slot of the copies' ring: document, origin, instruments it made evidence for."""
-        self._senders = Senders()
+        self._first = [_First()] * settings.originals
+        """By slot of the copies' ring."""
+        self._n_clusters = 0
+        self._origins = Origins(settings.owners)
         self._watched: dict[str, _Watched] = {}
         self._texts = Texts(settings.most_chars)
         self._started = -1
         self._latest = -1
         self.tally = Tally()
+        self._checker = Checker(_limits(settings), self._copies.frequencies, self.tally, second)
 
     def watch(self, instrument: str, *, aliases: tuple[str, ...] = ()) -> None:
         """Link documents to an instrument from now on.
@@ -235,12 +292,13 @@ class Narrative:
         text = form.text[: self._settings.read_chars].rstrip()
         reading = read_for_copies(text)
         name, now = exact_hash(reading), document.ts_recv
+        meaning = None if self._encoder is None else Meaning(self._encoder, text)
         match = self._copies.exact(name, now)
         if match.is_copy:
             signature = self._copies.signature_in(match.slot)
         else:
             signature = self._copies.sign(reading)
-            match = self._copies.near(reading, signature, now)
+            match = self._copies.near(reading, signature, now, meaning)
         return _Read(
             document=document,
             text=text,
@@ -249,66 +307,118 @@ class Narrative:
             name=name,
             signature=signature,
             match=match,
+            meaning=meaning,
         )
 
     def _take_in(self, read: _Read) -> Admission:
         document, match = read.document, read.match
-        sender = _sender(document)
         links = [
             link
             for link in self._linker.link(read.text, document.symbols)
             if link.relevance >= self._settings.least_relevance
         ]
-        if match.is_copy:
-            first_id, origin, told = self._first[match.slot]
-            self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
-            copy_of = first_id
-        else:
-            origin = self._first[match.slot][1] if match.slot >= 0 else sender
-            told, copy_of = frozenset[str](), ""
-        belief = credibility(
+        first = self._first_of(read)
+        weighed = self._checker.weigh(
             document,
             read.text,
             read.changed,
-            prior=self._settings.source_priors.get(document.source, self._settings.prior),
-            originality=self._senders.originality(sender),
+            name=read.name,
+            cluster=first.cluster,
+            is_copy=match.is_copy,
         )
-        self._senders.count(sender, is_copy=match.is_copy)
+        is_copy = match.is_copy and first is self._first[match.slot]
+        if is_copy:
+            self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
         for link in links:
-            if link.instrument in told:
+            if link.instrument in first.told:
                 self._count_copy(link.instrument, document.ts_recv)
-        news = [link for link in links if link.instrument not in told]
-        notices = self._notices(read, news, origin, belief)
-        self._remember(read, origin, told | {link.instrument for link in news})
+        found = self._checker.repeated(weighed, document)
+        news = [link for link in links if link.instrument not in first.told]
+        checked = self._claims(read, news, first.origin, weighed)
+        for one in checked:
+            found += one.quarantines
+        notices = self._announced(read, checked)
+        self._remember(read, first, weighed, first.told | {link.instrument for link in news})
         if not links:
             self.tally.note("unrelated")
-        return Admission(notices=notices, copy_of=copy_of, changed=read.changed)
+        return Admission(
+            notices=(*notices, *self._changed(found)),
+            quarantines=tuple(found),
+            copy_of=first.document_id if is_copy else "",
+            changed=read.changed,
+        )
 
-    def _remember(self, read: _Read, origin: str, told: frozenset[str]) -> None:
-        slot = read.match.slot
-        first_id = read.document.document_id
-        if read.match.is_copy:
-            first_id = self._first[slot][0]
+    def _first_of(self, read: _Read) -> _First:
+        """Return the first appearance that a document repeats, or its own, of which nothing is told yet.
+
+        A text that resembles another has that one's origin: it corroborates nothing. But whoever says
+        plainly what another has said with orders to its reader, says it first.
+        """
+        match = read.match
+        first = self._first[match.slot]
+        if match.is_copy and not (first.gives_orders and not gives_orders(read.text)):
+            return first
+        if match.slot >= 0 and not match.is_copy:
+            origin, cluster = first.origin, first.cluster
         else:
-            slot = self._copies.add(read.name, read.reading, read.signature, read.document.ts_recv)
-        self._first[slot] = (first_id, origin, told)
+            origin, cluster = self._origins.of(read.document, read.text), self._n_clusters
+            self._n_clusters += 1
+        return _First(document_id=read.document.document_id, origin=origin, cluster=cluster)
+
+    def _remember(self, read: _Read, first: _First, weighed: Weighed, told: frozenset[str]) -> None:
+        slot = read.match.slot
+        if read.match.is_copy:
+            if read.match.similarity < 1.0:
+                self._copies.also(read.name, slot)
+        else:
+            slot = self._copies.add(
+                read.name, read.reading, read.signature, read.document.ts_recv, read.meaning
+            )
+        orders = first.gives_orders or weighed.held_back == "instructions"
+        self._first[slot] = msgspec.structs.replace(first, told=told, gives_orders=orders)
 
     def _count_copy(self, instrument: str, ts: int) -> None:
         retired = self._watched[instrument].copies.append(ts, None)
         self._retire("copies", retired)
 
-    def _notices(
-        self, read: _Read, news: list[Link], origin: str, belief: float
-    ) -> tuple[EvidenceNotice, ...]:
+    def _claims(
+        self, read: _Read, news: list[Link], origin: str, weighed: Weighed
+    ) -> list[Checked]:
         if not news:
-            return ()
+            return []
         self._retire("texts", self._texts.keep(read.document.document_id, read.text))
         names = tuple(sorted({span for link in news for span in link.spans}))
         stance = self._stance.judge(read.text, names).value
-        claims = [self._claim(read, link, origin, (stance, belief)) for link in news]
-        return tuple(self._announce(claim, read.signature) for claim in claims)
+        claims = [self._claim(read, link, origin, stance) for link in news]
+        sample = read.reading.sample
+        return [self._checker.check(claim, weighed, read.document, sample) for claim in claims]
 
-    def _claim(self, read: _Read, link: Link, origin: str, judged: tuple[float, float]) -> Evidence:
+    def _announced(self, read: _Read, checked: list[Checked]) -> list[EvidenceNotice]:
+        """Keep the claims, and return notices of those that are not held back."""
+        notices = []
+        for one in checked:
+            watched = self._watched[one.claim.instrument]
+            self._retire("claims", watched.claims.append(one.claim.ts_recv, one.claim))
+            if one.is_visible:
+                watched.recent.add(read.signature)
+                watched.arrivals.add(one.claim.ts_recv)
+                notices.append(self._notice(one.claim, one.claim.ts_recv))
+        return notices
+
+    def _changed(self, found: list[Quarantine]) -> list[EvidenceNotice]:
+        """Keep changes of standing, and return notices of the claims that they release."""
+        notices = []
+        for change in found:
+            watched = self._watched[change.instrument]
+            self._retire("standing", watched.standing.append(change.ts, change))
+            if change.state is QuarantineState.RELEASED and not change.was_visible:
+                claim = self._checker.claim(change)
+                if claim is not None:
+                    watched.arrivals.add(change.ts)
+                    notices.append(self._notice(claim, change.ts))
+        return notices
+
+    def _claim(self, read: _Read, link: Link, origin: str, stance: float) -> Evidence:
         start, end = strongest_sentence(read.text, link.spans)
         quote = read.text[start:end]
         recent = self._watched[link.instrument].recent
@@ -321,29 +431,26 @@ class Narrative:
             document_id=read.document.document_id,
             span=(start, end),
             quote=quote,
-            stance=judged[0],
+            stance=stance,
             novelty=1.0 - recent.similarity(read.signature),
-            credibility=judged[1],
             relevance=link.relevance,
             event_type=event_of(read.text, quote),
             encoder=self._stance.name,
         )
 
-    def _announce(self, claim: Evidence, signature: Signature) -> EvidenceNotice:
-        watched = self._watched[claim.instrument]
-        watched.recent.add(signature)
-        self._retire("claims", watched.claims.append(claim.ts_recv, claim))
-        watched.arrivals.add(claim.ts_recv)
+    def _notice(self, claim: Evidence, now: int) -> EvidenceNotice:
+        """Return the notice of a claim; one that is released is told of when it is."""
+        when = () if now == claim.ts_recv else (now,)
         return EvidenceNotice(
-            notice_id=content_id("notice", claim.evidence_id),
+            notice_id=content_id("notice", claim.evidence_id, *when),
             instrument=claim.instrument,
-            ts_recv=claim.ts_recv,
+            ts_recv=now,
             evidence_id=claim.evidence_id,
             relevance=claim.relevance,
             novelty=claim.novelty,
             credibility=claim.credibility,
             stance=claim.stance,
-            burst=self._burst(watched, claim.ts_recv),
+            burst=self._burst(self._watched[claim.instrument], now),
             event_type=claim.event_type,
         )
 
@@ -369,7 +476,8 @@ class Narrative:
         """
         watched = self._watched.get(instrument) or _Watched(self._settings)
         since = as_of - self._settings.look_back_ns
-        claims = watched.claims.between(since, as_of)
+        made = watched.claims.between(since, as_of)
+        claims = _as_they_stand(made, watched.standing.between(since, as_of))
         n_copies = watched.copies.count(since, as_of)
         chosen = _choose(claims, self._settings.pack_size)
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
@@ -379,13 +487,23 @@ class Narrative:
         burst = self._burst(watched, as_of)
         ids = tuple(e.evidence_id for e in evidence)
         return EvidencePack(
-            pack_id=content_id("pack", instrument, as_of, ids, len(claims), n_copies, burst),
+            pack_id=content_id(
+                "pack",
+                instrument,
+                as_of,
+                ids,
+                len(claims),
+                n_copies,
+                burst,
+                len(made) - len(claims),
+            ),
             instrument=instrument,
             as_of=as_of,
             evidence=evidence,
             n_documents=len(claims),
             n_copies=n_copies,
             burst=burst,
+            n_quarantined=len(made) - len(claims),
         )
 
     def _burst(self, watched: _Watched, as_of: int) -> float:
@@ -414,6 +532,34 @@ class Narrative:
         return self._texts[document_id]
 
 
+def _as_they_stand(claims: list[Evidence], changes: list[Quarantine]) -> list[Evidence]:
+    """Return claims as the last change of each has left them, less those that are held back.
+
+    A condemned claim that was visible stays, with the little credibility that it has left: a reasoner
+    that has leant on it must see what is taken back.
+    """
+    if not changes:
+        return claims
+    last: dict[str, Quarantine] = {}
+    is_hidden: dict[str, bool] = {}
+    for change in changes:
+        last[change.evidence_id] = change
+        is_hidden[change.evidence_id] = change.state is QuarantineState.QUARANTINED or (
+            change.state is QuarantineState.CONDEMNED and not change.was_visible
+        )
+    return [
+        msgspec.structs.replace(
+            claim,
+            credibility=last[claim.evidence_id].credibility,
+            reasons=last[claim.evidence_id].reasons,
+        )
+        if claim.evidence_id in last
+        else claim
+        for claim in claims
+        if not is_hidden.get(claim.evidence_id, False)
+    ]
+
+
 def _choose(claims: Sequence[Evidence], most: int) -> list[Evidence]:
     """Return half of the pack as the newest claims, the rest as the weightiest of the others.
 
@@ -430,8 +576,16 @@ def _weightiest(evidence: Evidence) -> tuple[float, int, str]:
     return -worth, -evidence.ts_recv, evidence.evidence_id
 
 
-def _sender(document: Document) -> str:
-    return f"{document.source}/{document.author}" if document.author else document.source
+def _limits(settings: NarrativeSettings) -> Limits:
+    return Limits(
+        prior=settings.prior,
+        source_priors=settings.source_priors,
+        verified_sources=frozenset(settings.verified_sources),
+        quarantine_below=settings.quarantine_below,
+        campaign_window_ns=settings.campaign_window_ns,
+        same_story_ns=settings.same_story_ns,
+        stale_ns=settings.stale_ns,
+    )
 
 
 def _is_utf8(document: Document) -> bool:

@@ -1,0 +1,1 @@
+"""`finllm attack`: what the narrative room makes of attacks, family by family."""

@@ -1,0 +1,270 @@
+"""Nearness: which of the kept texts share most of their rare words with a new one.
+
+Candidates come from postings: for each word, each pair of neighbouring words and each run of word lengths,
+the last few kept texts that had it. Each candidate is then scored exactly, by the weighted Jaccard
+similarity of the words. A text is found while any of its rarer words or pairs survives an edit, which is
+where bands of a MinHash signature lose it. All tables are of fixed size.
+
+Source:
+    Ioffe (2010), "Improved consistent sampling, weighted minhash and L1 sketching", for the similarity;
+    Manning, Raghavan & Schuetze, "Introduction to Information Retrieval", chapters 1 and 7, for postings.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from finllm.narrative.words import MOST_WORDS, Codes, Frequencies, weight_of
+from finllm.runtime.kernels import kernel
+
+DEPTH: Final = 8
+"""Kept texts remembered per word or pair."""
+MOST_FOUND: Final = 8
+"""Candidates that are scored."""
+RUN: Final = 5
+"""Word lengths in a run: a disguised letter changes no word's length."""
+MOST_TERMS: Final = 256
+"""Words, pairs and runs of a text that are looked up, at most."""
+_MOST_WORDS_LOOKED: Final = (MOST_TERMS - 1) // 3
+
+Ints = npt.NDArray[np.int64]
+
+
+@kernel
+def _mix(a: np.uint64, b: np.uint64) -> np.uint64:
+    mixed = (a ^ b) * np.uint64(0x9E3779B97F4A7C15)
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+@kernel
+def _terms(  # noqa: PLR0917 - arrays go to a kernel by position
+    codes: Codes,
+    lengths: Codes,
+    with_runs: bool,  # noqa: FBT001 - a kernel takes no keywords
+    n_buckets: int,
+    out: Ints,
+    weights: Ints,
+    counts: npt.NDArray[np.int32],
+    n_texts: int,
+) -> int:
+    """Write the bucket and the weight of each term of a text; return how many there are."""
+    n, found = len(codes), 0
+    for i in range(n):
+        out[found] = np.int64(_mix(np.uint64(codes[i]), np.uint64(1)) % np.uint64(n_buckets))
+        weights[found] = weight_of(counts, n_texts, codes[i])
+        found += 1
+    for i in range(n - 1):
+        pair = _mix(_mix(np.uint64(codes[i]), np.uint64(2)), np.uint64(codes[i + 1]))
+        out[found] = np.int64(pair % np.uint64(n_buckets))
+        weights[found] = 4
+        found += 1
+    if with_runs:
+        for i in range(n - RUN + 1):
+            run = np.uint64(3)
+            for k in range(i, i + RUN):
+                run = _mix(run, np.uint64(lengths[k]))
+            out[found] = np.int64(run % np.uint64(n_buckets))
+            weights[found] = 4
+            found += 1
+        whole = np.uint64(5)
+        for k in range(n):
+            whole = _mix(whole, np.uint64(lengths[k]))
+        out[found] = np.int64(whole % np.uint64(n_buckets))
+        weights[found] = 4 * n
+        found += 1
+    return found
+
+
+@kernel
+def _shared(
+    a: Codes, n_a: int, b: Codes, n_b: int, counts: npt.NDArray[np.int32], n_texts: int
+) -> tuple[int, int, int]:
+    """Return the weight of what two rising lists share, of what only the first has, and the second."""
+    i = j = both = only_a = only_b = 0
+    while i < n_a and j < n_b:
+        if a[i] == b[j]:
+            both += weight_of(counts, n_texts, a[i])
+            i += 1
+            j += 1
+        elif a[i] < b[j]:
+            only_a += weight_of(counts, n_texts, a[i])
+            i += 1
+        else:
+            only_b += weight_of(counts, n_texts, b[j])
+            j += 1
+    if n_a == MOST_WORDS and n_b == MOST_WORDS:
+        return both, only_a, only_b  # beyond here one of the two samples knows nothing
+    while i < n_a:
+        only_a += weight_of(counts, n_texts, a[i])
+        i += 1
+    while j < n_b:
+        only_b += weight_of(counts, n_texts, b[j])
+        j += 1
+    return both, only_a, only_b
+
+
+@kernel
+def _overlaps(  # noqa: PLR0917 - arrays go to a kernel by position
+    sample: Codes,
+    slots: Ints,
+    kept: npt.NDArray[np.uint32],
+    n_kept: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.int32],
+    n_texts: int,
+    out: Ints,
+) -> None:
+    for i in range(len(slots)):
+        slot = slots[i]
+        both, only_a, only_b = _shared(
+            sample, len(sample), kept[slot], n_kept[slot], counts, n_texts
+        )
+        out[i, 0], out[i, 1], out[i, 2] = both, only_a, only_b
+
+
+@kernel
+def _gather(
+    terms: Ints,
+    weights: Ints,
+    n_terms: int,
+    table: npt.NDArray[np.int32],
+    tally: npt.NDArray[np.int32],
+    touched: Ints,
+) -> int:
+    """Add up, per slot, the weight of the terms that were posted for it; return how many slots."""
+    n = 0
+    for t in range(n_terms):
+        for k in range(DEPTH):
+            slot = table[terms[t], k]
+            if slot >= 0:
+                if tally[slot] == 0:
+                    touched[n] = slot
+                    n += 1
+                tally[slot] += np.int32(weights[t])
+    return n
+
+
+@kernel
+def _heaviest(tally: npt.NDArray[np.int32], touched: Ints, n: int, found: Ints) -> int:
+    """Write the slots of the most weight, best first, the older slot first of equals; empty the tally."""
+    n_found = 0
+    while n_found < min(n, MOST_FOUND):
+        best, best_slot = 0, -1
+        for i in range(n):
+            slot = touched[i]
+            if tally[slot] > best or (tally[slot] == best and slot < best_slot):
+                best, best_slot = tally[slot], slot
+        if best_slot < 0:
+            break
+        found[n_found] = best_slot
+        n_found += 1
+        tally[best_slot] = 0
+    for i in range(n):
+        tally[touched[i]] = 0
+    return n_found
+
+
+@kernel
+def _post(
+    terms: Ints, n_terms: int, slot: int, table: npt.NDArray[np.int32], at: npt.NDArray[np.uint8]
+) -> None:
+    for t in range(n_terms):
+        bucket = terms[t]
+        last = (at[bucket] - 1) % DEPTH
+        if table[bucket, last] != slot:
+            table[bucket, at[bucket]] = slot
+            at[bucket] = (at[bucket] + 1) % DEPTH
+
+
+class Overlap(msgspec.Struct, frozen=True, kw_only=True):
+    """What two texts share of their weighted words."""
+
+    jaccard: float
+    """Of what either has, 0 to 1."""
+    of_kept: float
+    """Of what the kept one has, 0 to 1."""
+
+
+def overlaps(
+    sample: Codes,
+    rows: Ints,
+    kept: npt.NDArray[np.uint32],
+    n_kept: npt.NDArray[np.int32],
+    frequencies: Frequencies,
+) -> list[Overlap]:
+    """Return what a sample of words shares with each of some kept samples.
+
+    Args:
+        sample: uint32 [n], rising.
+        rows: int64 [m], which kept ones.
+        kept: uint32 [size, MOST_WORDS], each rising up to its length.
+        n_kept: int32 [size], those lengths.
+        frequencies: How common each word is.
+    """
+    if not len(rows):
+        return []
+    out = np.empty((len(rows), 3), dtype=np.int64)
+    _overlaps(sample, rows, kept, n_kept, frequencies.counts, frequencies.n_texts, out)
+    return [
+        Overlap(jaccard=both / max(1, both + new + old), of_kept=both / max(1, both + old))
+        for both, new, old in out.tolist()
+    ]
+
+
+class Nearness:
+    """Kept texts by their words.
+
+    Args:
+        capacity: Texts kept; a slot's new text takes the place of its old one.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.frequencies = Frequencies()
+        self._n_buckets = 1 << max(10, (8 * capacity - 1).bit_length())
+        self._table = np.full((self._n_buckets, DEPTH), -1, dtype=np.int32)
+        self._at = np.zeros(self._n_buckets, dtype=np.uint8)
+        self._kept = np.zeros((capacity, MOST_WORDS), dtype=np.uint32)
+        self._n_kept = np.zeros(capacity, dtype=np.int32)
+        self._tally = np.zeros(capacity, dtype=np.int32)
+        self._touched = np.empty(MOST_TERMS * DEPTH, dtype=np.int64)
+        self._terms = np.empty(MOST_TERMS, dtype=np.int64)
+        self._weights = np.empty(MOST_TERMS, dtype=np.int64)
+        self._found = np.empty(MOST_FOUND, dtype=np.int64)
+
+    def candidates(self, codes: Codes, lengths: Codes, *, is_disguised: bool) -> list[int]:
+        """Return the slots that share the most words and neighbours with a text, best first.
+
+        Args:
+            codes: uint32 [n], its words in order.
+            lengths: uint32 [n], their lengths in characters.
+            is_disguised: Look by runs of word lengths as well.
+        """
+        n = self._look(codes, lengths, with_runs=is_disguised)
+        n = _gather(self._terms, self._weights, n, self._table, self._tally, self._touched)
+        n = _heaviest(self._tally, self._touched, n, self._found)
+        return [int(slot) for slot in self._found[:n]]
+
+    def similarities(self, sample: Codes, slots: Ints) -> npt.NDArray[np.float64]:
+        """Return the weighted Jaccard similarities of a sample of words to some slots', 0 to 1."""
+        f, out = self.frequencies, np.empty((len(slots), 3), dtype=np.int64)
+        _overlaps(sample, slots, self._kept, self._n_kept, f.counts, f.n_texts, out)
+        similarities: npt.NDArray[np.float64] = out[:, 0] / np.maximum(1, out.sum(axis=1))
+        return similarities
+
+    def add(self, slot: int, codes: Codes, lengths: Codes, sample: Codes) -> None:
+        """Keep a text in a slot, and count its words."""
+        n = self._look(codes, lengths, with_runs=True)
+        _post(self._terms, n, slot, self._table, self._at)
+        self._kept[slot, : len(sample)] = sample
+        self._n_kept[slot] = len(sample)
+        self.frequencies.add(sample)
+
+    def _look(self, codes: Codes, lengths: Codes, *, with_runs: bool) -> int:
+        f = self.frequencies
+        return int(
+            _terms(
+                codes[:_MOST_WORDS_LOOKED], lengths[: _MOST_WORDS_LOOKED], with_runs, self._n_buckets,
+                self._terms, self._weights, f.counts, f.n_texts,
+            )
+        )  # fmt: skip
