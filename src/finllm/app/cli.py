@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from finllm.app.bench.cli import bench_app
+from finllm.app.link_cli import link
 from finllm.app.model_cli import model_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
@@ -40,6 +41,7 @@ feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
 app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app, name="model")
+app.command("link")(link)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[

@@ -5,7 +5,7 @@ its own last beats. A beat's z-scores and anomalies depend on it and the beats b
 later beat never changes an earlier anomaly or its id.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from math import fsum, isfinite, nan, sqrt
 from typing import Annotated, Final
@@ -144,6 +144,7 @@ class AnomalyDetector:
         self.settings = settings or AnomalySettings()
         self._channels = [_Channel(i, self.settings) for i in range(N_CHANNELS)]
         self._n = 0
+        self._forgotten = 0
         self._starts: list[int] = []
         self._recvs: list[int] = []
         self._zs: list[tuple[float, ...]] = []
@@ -190,6 +191,7 @@ class AnomalyDetector:
         if len(self._starts) >= 2 * self.settings.keep:
             n = len(self._starts) - self.settings.keep
             del self._starts[:n], self._recvs[:n], self._zs[:n]
+            self._forgotten += n
 
     def _told(self, values: list[float], z: tuple[float, ...]) -> tuple[Anomaly, ...]:
         s = self.settings
@@ -220,6 +222,18 @@ class AnomalyDetector:
                 )
             )
         return tuple(found)
+
+    def position(self, ts: int, as_of: int = 2**62) -> float:
+        """Return where an instant lies on this market's own clock, in beats since the first one pushed.
+
+        Between two beats (at night) it is the end of the earlier one, likewise after the last that was
+        known at `as_of`; before the first that is remembered it is that one's start.
+        """
+        at = min(bisect_right(self._starts, ts), bisect_right(self._recvs, as_of)) - 1
+        if at < 0:
+            return float(self._forgotten)
+        length = max(self._recvs[at] - self._starts[at], 1)
+        return self._forgotten + at + min((ts - self._starts[at]) / length, 1.0)
 
     def window(self, ts_start: int, as_of: int = 2**62) -> Window:
         """Return the z-scores around a beat, as far as they were known at an instant.

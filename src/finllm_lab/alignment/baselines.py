@@ -30,10 +30,16 @@ def describe(anomalies: list[Anomaly], names: tuple[str, ...]) -> str:
 
 def lexical(query: str, texts: list[str]) -> npt.NDArray[np.float64]:
     """Return the TF-IDF cosine (words and pairs) of each text with a query; [len(texts)]."""
+    return np.asarray(lexical_all([query], texts)[0])
+
+
+def lexical_all(queries: list[str], texts: list[str]) -> npt.NDArray[np.float64]:
+    """Return the same for several queries over one set of texts; [len(queries), len(texts)]."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform([*texts, query])
-    return np.asarray((vectors[:-1] @ vectors[-1].T).todense()).ravel()
+    n = len(texts)
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts + queries)
+    return np.asarray((vectors[n:] @ vectors[:n].T).todense())
 
 
 def nearness(move: int, received: list[int], beat_ns: int) -> npt.NDArray[np.float64]:

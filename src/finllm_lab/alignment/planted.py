@@ -212,12 +212,13 @@ def frozen_hash() -> str:
     return sha256(frozen_parameters() + canonical((bare, rounded))).hexdigest()
 
 
-def plant(seed: int, half: int) -> Case:
+def plant(seed: int, half: int, among: tuple[int, ...] = (0, 1, 2, 3)) -> Case:
     """Return a case.
 
     Args:
         seed: Any; the same seed gives the same case.
         half: Which half of the phrases: 0 = those to train on, 1 = the unseen.
+        among: Which of the half's four ways to tell an event; fewer, to keep some back within training.
     """
     draw = draws(seed, "planted", half)
     instrument, _ = pick(draw, INSTRUMENTS)
@@ -225,7 +226,7 @@ def plant(seed: int, half: int) -> Case:
     is_good, size = draw() < 0.5, int(draw() * len(SIZES))
     start = START + int(draw() * 86_400 * 28) // 60 * 60 * NS_PER_S
     starts = tuple(start + i * BEAT_NS for i in range(N_BEATS))
-    told = _Teller(draw, half)
+    told = _Teller(draw, half, among)
     news = _News(instrument, kind, is_good, size)
     onset = starts[ONSET]
     written = [("cause", told.tell(news, onset - _beats(between(draw, *TRACES[kind].lag))))]
@@ -242,6 +243,12 @@ def plant(seed: int, half: int) -> Case:
         documents=tuple(document for _, document in written),
         why=tuple(why for why, _ in written),
     )
+
+
+def another_market(case: Case, seed: int) -> Case:
+    """Return the same news and documents with another market that they moved."""
+    news = _News(case.instrument, case.kind, case.is_good, case.size)
+    return msgspec.structs.replace(case, values=_market(seed, 2, news).tobytes())
 
 
 class _News(msgspec.Struct, frozen=True):
@@ -282,14 +289,16 @@ def _other(draw: Draw, told: "_Teller", news: _News, wrong: str, onset: int) -> 
 class _Teller:
     """Puts news into words of one half."""
 
-    def __init__(self, draw: Draw, half: int) -> None:
+    def __init__(self, draw: Draw, half: int, among: tuple[int, ...]) -> None:
         self._draw = draw
         self._half = half
+        self._among = among
         self._names = dict(INSTRUMENTS)
 
     def tell(self, news: _News, ts: int) -> Document:
         draw, half = self._draw, self._half
-        text = pick(draw, phrases.TOLD[news.kind, news.is_good][half])
+        told = phrases.TOLD[news.kind, news.is_good][half]
+        text = told[pick(draw, self._among)]
         if draw() < SAID_SIZE:
             text += pick(draw, phrases.SIZED[news.size][half])
         text = pick(draw, phrases.FRAMES[half]).format(x=text)
