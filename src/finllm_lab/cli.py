@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from finllm.domain.errors import FinllmError
+from finllm_lab.alignment.cli import alignment
 from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
 from finllm_lab.reasoner import reasoner
@@ -29,6 +30,7 @@ train.command("stance")(stance)
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
 app.command("narrative")(narrative)
+app.command("alignment")(alignment)
 train.command("heavier")(heavier)
 app.command("zoo")(zoo)
 app.command("shrink")(shrink)

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from finllm.app.attack_cli import attack_command
 from finllm.app.bench.cli import bench_app
+from finllm.app.link_cli import link
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
 from finllm.app.source_cli import ingest, source_app
@@ -47,6 +48,7 @@ app.add_typer(narrative_app, name="narrative")
 app.add_typer(source_app, name="source")
 app.command("ingest")(ingest)
 app.command("attack")(attack_command)
+app.command("link")(link)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[

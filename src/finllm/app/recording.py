@@ -382,6 +382,7 @@ def _line_of(document: Document) -> bytes:
         "author": document.author,
         "followers": document.followers,
         "retweet": int(document.is_repost),
+        "verified": int(document.is_verified),
         "flags": document.flags,
     }
     return msgspec.json.encode(line) + b"\n"
