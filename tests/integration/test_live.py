@@ -7,30 +7,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import finllm
 from finllm.app.exchange import Exchange
 from finllm.app.feed import streams_of
-from finllm.app.ingest import Ingest, ingest
 from finllm.app.record import record_live
-from finllm.app.recording import recorded
 from finllm.app.replay import Inputs, Summary, replay
 from finllm.app.run import Options, run_live
-from finllm.app.settings import ConnectionSettings, FeedSettings, Settings, SourceSettings
+from finllm.app.settings import ConnectionSettings, FeedSettings, Settings
 from finllm.app.status import Status
 from finllm.domain.errors import InputError, SettingsError
-from finllm.domain.evidence import Document
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import stream_of
 from finllm.market.synthetic import SyntheticMarket, generate
-from finllm.narrative.documents import read_documents
-from finllm.runtime.tally import Tally
-from support.web import Answer, Site
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -107,18 +99,8 @@ def live(tapes: list[Path], folder: Path) -> Summary:
             os.kill(steps["killed"], signal.SIGSEGV)
         return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
 
-    def page(n: int, _: dict[str, str]) -> Answer:
-        """A feed with a new headline now and then."""
-        stamp = formatdate(time.time() - 1, usegmt=True)
-        named = f"<title>Bitcoin note {n // 20}</title><guid>{n // 20}</guid>"
-        item = f"<item>{named}<pubDate>{stamp}</pubDate></item>"
-        return Answer(
-            body=f"<rss><channel>{item}<item><title>x</title></item></channel></rss>".encode()
-        )
-
     # At the recorded pace: sped up, the times in the frames would run away from the machine's.
-    with Site(page) as site, Exchange(tapes, fault_every_s=2.0, seed=5) as exchange:
-        wire = SourceSettings(name="wire", kind="rss", url=site.url, every_s=0.2)
+    with Exchange(tapes, fault_every_s=2.0, seed=5) as exchange:
         watch = Watch(exchange, wanted)
         options = Options(
             stop=watch.stop,
@@ -127,8 +109,7 @@ def live(tapes: list[Path], folder: Path) -> Summary:
             name=f"law-{os.getpid()}",
             on_edge=edges.append,
         )
-        settings = msgspec.structs.replace(on(exchange), source=(wire,))
-        summary = run_live(settings, folder / "run", options)
+        summary = run_live(on(exchange), folder / "run", options)
     assert watch.is_done, watch.seen
     assert steps["killed"]
     return summary
@@ -153,28 +134,12 @@ def test_a_live_run_replays_to_its_own_digest(lived: tuple[Path, Summary], tmp_p
     assert (again.rows, again.forecasts) == (summary.rows, summary.forecasts)
     assert again.frames.dropped == summary.frames.dropped
     assert again.revisions == summary.revisions
-    assert again.documents.used == summary.documents.used
-    assert summary.live.sources["wire"].bodies > 0
     with pytest.raises(InputError, match="own schedule"):
         replay(
             Inputs(tapes=(run,), until=summary.frames.read),
             Settings(),
             tmp_path / "part",
         )
-
-
-def test_a_live_run_keeps_what_its_sources_sent_and_reading_it_again_gives_its_documents(
-    lived: tuple[Path, Summary],
-) -> None:
-    run, _ = lived
-    wire = SourceSettings(name="wire", kind="rss", url="http://127.0.0.1/feed")
-    told = ingest(Settings(source=(wire,)), Ingest(files=(run,)))
-    files = recorded(run).documents
-    used = [made for made in read_documents(files, tally=Tally()) if isinstance(made, Document)]
-    wanted = {made.document_id for made in used if made.source == "wire"}
-    assert wanted
-    assert {fate.place for fate in told.fates if fate.fate != "refused"} == wanted
-    assert told.refused == {"undated": 1}
 
 
 def test_a_killed_run_whose_last_frames_are_gone_replays_up_to_there(
