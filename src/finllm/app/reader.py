@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-from finllm.narrative.encoder import Encoder, HashingEncoder
 from finllm.narrative.heads import Heads, Pack
 from finllm.narrative.minilm import built, find_weights, graph_name
 from finllm.narrative.transformer import Transformer
@@ -48,8 +47,3 @@ def load_heads(folder: Path, which: str = AUTO) -> Heads:
     """
     pack = Pack(folder)
     return Heads(pack, load_encoder(which, pack))
-
-
-def embedder(encoder: Transformer | None) -> Encoder:
-    """Return what embeds texts: the transformer, or the hashing encoder in its place."""
-    return encoder if encoder is not None else HashingEncoder()
