@@ -6,7 +6,7 @@ Use it:                   kind = "examples/source_plugin.py:Bulletin" under [[so
 
 from collections.abc import Iterator
 
-from finllm.narrative.rows import Unusable
+from finllm.narrative.sources.rows import Unusable
 from finllm.narrative.sources.source import Item
 
 

@@ -20,9 +20,9 @@ from finllm.features.bars import BAR_S, BarFeatures
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.bars import read_bars
 from finllm.market.synthetic import SyntheticMarket, generate
-from finllm.narrative.claims import EVENT_TYPES
-from finllm.narrative.documents import read_documents
+from finllm.narrative.reading.claims import EVENT_TYPES
 from finllm.narrative.room import Narrative, NarrativeSettings
+from finllm.narrative.sources.documents import read_documents
 from finllm.reasoning.fusion import EVENT, Shares, read
 from finllm.runtime.tally import Tally
 from finllm_lab.tapes import frame_sessions

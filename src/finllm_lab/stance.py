@@ -20,8 +20,7 @@ import typer
 from numpy.typing import NDArray
 
 from finllm.domain.errors import InputError
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.stance import (
+from finllm.narrative.reading.stance import (
     CARD,
     CLASSES,
     SHIPPED,
@@ -32,6 +31,7 @@ from finllm.narrative.stance import (
     buckets,
     tokens,
 )
+from finllm.narrative.text.canonical import canonical_text
 
 N_BITS: Final = 16
 C: Final = 0.5

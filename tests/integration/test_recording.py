@@ -16,7 +16,7 @@ from finllm.domain.errors import InputError
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.ledger.reader import LedgerReader
 from finllm.market.tape import read_chain
-from finllm.narrative.documents import read_documents
+from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.files import Bounds, read_segment
 from finllm.runtime.journal import read_journal
 from finllm.runtime.tally import Tally
@@ -31,7 +31,7 @@ import os, sys
 from pathlib import Path
 from finllm.app.wiring import open_pipeline
 from finllm.market.tape import read_chain
-from finllm.narrative.documents import read_documents
+from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.tally import Tally
 
 tapes, run = sorted(Path(sys.argv[1]).glob("frames-*")), Path(sys.argv[2])

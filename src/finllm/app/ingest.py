@@ -18,9 +18,9 @@ from finllm.app.sources import Sources, reader_of
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_MS, NS_PER_S, iso
-from finllm.narrative.documents import read_documents
 from finllm.narrative.room import Narrative
 from finllm.narrative.sources.body import MOST_BYTES
+from finllm.narrative.sources.documents import read_documents
 from finllm.narrative.sources.reading import Message, SourceReader
 from finllm.runtime.clock import Clock, WallClock
 from finllm.runtime.tally import Tally

@@ -16,7 +16,7 @@ from finllm.domain.units import iso, parse_instant
 
 if TYPE_CHECKING:
     from finllm.app.linked import Linked, Told
-    from finllm.narrative.explanations import Answer, Explanation, Move
+    from finllm.narrative.alignment.explanations import Answer, Explanation, Move
 
 
 def link(

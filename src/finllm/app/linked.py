@@ -24,12 +24,12 @@ from finllm.market.bars import read_bars
 from finllm.market.capture import look, read_recordings
 from finllm.market.markets import open_market, venue_of
 from finllm.market.tape import Tape
-from finllm.narrative.alignment import AlignedSpace, load_space
-from finllm.narrative.anomalies import N_CHANNELS, Anomaly, AnomalyDetector, Values
-from finllm.narrative.documents import read_documents
-from finllm.narrative.encoder import Encoder, HashingEncoder
-from finllm.narrative.explanations import Answer, Explainer, Explanation, Move, moves_of
+from finllm.narrative.alignment.anomalies import N_CHANNELS, Anomaly, AnomalyDetector, Values
+from finllm.narrative.alignment.explanations import Answer, Explainer, Explanation, Move, moves_of
+from finllm.narrative.alignment.space import AlignedSpace, load_space
+from finllm.narrative.reading.encoder import Encoder, HashingEncoder
 from finllm.narrative.room import Narrative
+from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.journal import read_journal
 from finllm.runtime.tally import Tally
 

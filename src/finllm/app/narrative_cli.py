@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from finllm.narrative.marks import Mark, Marks
+    from finllm.narrative.reading.marks import Mark, Marks
 
 narrative_app = typer.Typer(help="What reads text.", no_args_is_help=True)
 

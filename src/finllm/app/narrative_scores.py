@@ -7,8 +7,8 @@ import numpy as np
 
 from finllm.app.reader import load_heads
 from finllm.domain.errors import InputError
-from finllm.narrative.labelled import Text, read_labelled, task_of
-from finllm.narrative.marks import Marks, marks_of
+from finllm.narrative.reading.labelled import Text, read_labelled, task_of
+from finllm.narrative.reading.marks import Marks, marks_of
 
 Told = Callable[[Sequence[Text]], Iterable[Text]]
 """Passes rows on, showing how far it is."""

@@ -22,9 +22,9 @@ from finllm.app.pace import HostLimit, Pace, retry_after_ns
 from finllm.app.settings import SourceSettings
 from finllm.domain.errors import WorkerError
 from finllm.domain.units import NS_PER_S
-from finllm.narrative.rows import Unusable
 from finllm.narrative.sources.body import inflated
 from finllm.narrative.sources.reading import Message
+from finllm.narrative.sources.rows import Unusable
 from finllm.runtime.clock import Clock, WallClock
 
 if TYPE_CHECKING:

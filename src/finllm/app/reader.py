@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
-from finllm.narrative.heads import Heads, Pack
-from finllm.narrative.minilm import built, find_weights, graph_name
-from finllm.narrative.transformer import Transformer
+from finllm.narrative.reading.heads import Heads, Pack
+from finllm.narrative.reading.minilm import built, find_weights, graph_name
+from finllm.narrative.reading.transformer import Transformer
 
 HASHING: Final = "hashing"
 AUTO: Final = "auto"

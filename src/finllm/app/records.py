@@ -17,7 +17,7 @@ from finllm.domain.protocol import Closing, Escalate, Hold, Revision, Verdict
 from finllm.domain.trace import Trace
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.verify import Anchor, verify
-from finllm.narrative.canonical import canonical_text
+from finllm.narrative.text.canonical import canonical_text
 from finllm.runtime.journal import read_journal
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from finllm.market.capture import look, read_recordings
 from finllm.market.connection import FeedCounts
 from finllm.market.markets import venue_of
 from finllm.market.tape import Places, Tape
-from finllm.narrative.documents import read_documents
+from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
 

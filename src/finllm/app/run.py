@@ -26,7 +26,7 @@ from finllm.edge.bank import read_bank
 from finllm.edge.drift import Fit
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import Stream
-from finllm.narrative.documents import document_of
+from finllm.narrative.sources.documents import document_of
 from finllm.runtime.clock import Clock, WallClock, stopwatch_ns
 from finllm.runtime.tally import Tally
 

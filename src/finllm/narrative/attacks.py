@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from finllm.narrative.copies import turns
+from finllm.narrative.repeats.copies import turns
 
 Edit = Callable[[list[str], float, np.random.Generator, Sequence[str]], list[str]]
 """Takes a text's words, the share of them to edit, chance, and words to put in; returns the edited words."""

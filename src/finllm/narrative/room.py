@@ -26,10 +26,12 @@ from finllm.domain.evidence import (
 )
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
-from finllm.narrative.canonical import Canonical, Changes, canonicalise
-from finllm.narrative.checker import Checked, Checker, Limits, Weighed
-from finllm.narrative.claims import event_of, strongest_sentence
-from finllm.narrative.copies import (
+from finllm.narrative.memory import Arrivals, Texts, Timeline
+from finllm.narrative.reading.claims import event_of, strongest_sentence
+from finllm.narrative.reading.encoder import Encoder
+from finllm.narrative.reading.linking import Link, Linker
+from finllm.narrative.reading.stance import StanceHead, load_stance_head
+from finllm.narrative.repeats.copies import (
     Copies,
     Match,
     Reading,
@@ -38,14 +40,12 @@ from finllm.narrative.copies import (
     exact_hash,
     read_for_copies,
 )
-from finllm.narrative.encoder import Encoder
-from finllm.narrative.instructions import gives_orders
-from finllm.narrative.linking import Link, Linker
-from finllm.narrative.meanings import Meaning
-from finllm.narrative.memory import Arrivals, Texts, Timeline
-from finllm.narrative.opinion import SecondReader
-from finllm.narrative.origins import Origins
-from finllm.narrative.stance import StanceHead, load_stance_head
+from finllm.narrative.repeats.meanings import Meaning
+from finllm.narrative.repeats.origins import Origins
+from finllm.narrative.text.canonical import Canonical, Changes, canonicalise
+from finllm.narrative.trust.checker import Checked, Checker, Limits, Weighed
+from finllm.narrative.trust.instructions import gives_orders
+from finllm.narrative.trust.opinion import SecondReader
 from finllm.runtime.tally import Tally
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]

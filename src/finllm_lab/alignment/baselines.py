@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finllm.domain.units import iso
-from finllm.narrative.anomalies import Anomaly
+from finllm.narrative.alignment.anomalies import Anomaly
 
 _SAID: Final = {
     ("return", True): "price jumps, rises, gains, up, surges, higher",

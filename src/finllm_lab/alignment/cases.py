@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from finllm.domain.evidence import Document, Evidence, EvidenceKind
 from finllm.domain.identity import content_id
-from finllm.narrative.alignment import LAG_EDGES, text_features
-from finllm.narrative.anomalies import Anomaly, AnomalyDetector, Window
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.claims import event_of
-from finllm.narrative.encoder import Encoder
-from finllm.narrative.explanations import Move, moves_of
-from finllm.narrative.linking import Link, Linker
-from finllm.narrative.stance import StanceHead
+from finllm.narrative.alignment.anomalies import Anomaly, AnomalyDetector, Window
+from finllm.narrative.alignment.explanations import Move, moves_of
+from finllm.narrative.alignment.space import LAG_EDGES, text_features
+from finllm.narrative.reading.claims import event_of
+from finllm.narrative.reading.encoder import Encoder
+from finllm.narrative.reading.linking import Link, Linker
+from finllm.narrative.reading.stance import StanceHead
+from finllm.narrative.text.canonical import canonical_text
 from finllm_lab.alignment.planted import BEAT_NS, INSTRUMENTS, Case, another_market
 
 Array = npt.NDArray[np.float64]

@@ -7,12 +7,12 @@ import msgspec
 import typer
 
 from finllm.domain.errors import InputError
-from finllm.narrative.alignment import SHIPPED
+from finllm.narrative.alignment.space import SHIPPED
 
 if TYPE_CHECKING:
-    from finllm.narrative.alignment import AlignedSpace
-    from finllm.narrative.encoder import Encoder
-    from finllm.narrative.stance import StanceHead
+    from finllm.narrative.alignment.space import AlignedSpace
+    from finllm.narrative.reading.encoder import Encoder
+    from finllm.narrative.reading.stance import StanceHead
     from finllm_lab.alignment.tapes import Dated
 
 TAPE_WEIGHT = 0.3
@@ -50,8 +50,8 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
 
     Example: finllm_lab alignment --encoder hashing --out models/space
     """
-    from finllm.narrative.alignment import load_space
-    from finllm.narrative.stance import load_stance_head
+    from finllm.narrative.alignment.space import load_space
+    from finllm.narrative.reading.stance import load_stance_head
     from finllm_lab.alignment.headlines import directed
     from finllm_lab.alignment.tapes import POSTS_VAL, TWEETS_VAL, pairs_of_tape
     from finllm_lab.alignment.train import ENCODERS, build_space

@@ -13,10 +13,10 @@ import numpy as np
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Evidence, EvidenceKind
 from finllm.domain.identity import content_id
-from finllm.narrative.alignment import market_features
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.claims import event_of
-from finllm.narrative.stance import StanceHead
+from finllm.narrative.alignment.space import market_features
+from finllm.narrative.reading.claims import event_of
+from finllm.narrative.reading.stance import StanceHead
+from finllm.narrative.text.canonical import canonical_text
 from finllm_lab.alignment.cases import Array, Example, Reader
 from finllm_lab.alignment.networks import Pairs
 from finllm_lab.stance import HEADLINES

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.alignment import N_TEXT_EXTRAS, Projection, market_features
-from finllm.narrative.anomalies import BEFORE
+from finllm.narrative.alignment.anomalies import BEFORE
+from finllm.narrative.alignment.space import N_TEXT_EXTRAS, Projection, market_features
 from finllm_lab.alignment.cases import Array, Example, masked
 
 DIM: Final = 24

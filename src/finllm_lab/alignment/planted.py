@@ -167,7 +167,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[int, ...]
     """Start of each beat, ns UTC; a beat is known when the next starts."""
     values: bytes
-    """float64 [N_BEATS, 6], the channels of `finllm.narrative.anomalies`."""
+    """float64 [N_BEATS, 6], the channels of `finllm.narrative.alignment.anomalies`."""
     documents: tuple[Document, ...]
     """In order of receipt."""
     why: tuple[str, ...]

@@ -19,8 +19,7 @@ from finllm.domain.identity import content_id
 from finllm.domain.market import Bar
 from finllm.domain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_MS, parse_instant
 from finllm.market.bars import read_bars
-from finllm.narrative.alignment import AlignedSpace, market_features
-from finllm.narrative.anomalies import (
+from finllm.narrative.alignment.anomalies import (
     AFTER,
     BEFORE,
     CHANNELS,
@@ -29,10 +28,11 @@ from finllm.narrative.anomalies import (
     AnomalyDetector,
     Window,
 )
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.encoder import Encoder
-from finllm.narrative.linking import Linker
-from finllm.narrative.stance import StanceHead
+from finllm.narrative.alignment.space import AlignedSpace, market_features
+from finllm.narrative.reading.encoder import Encoder
+from finllm.narrative.reading.linking import Linker
+from finllm.narrative.reading.stance import StanceHead
+from finllm.narrative.text.canonical import canonical_text
 from finllm.runtime.tally import Tally
 from finllm_lab.alignment.baselines import describe, lexical_all
 from finllm_lab.alignment.cases import Array, Reader

@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from finllm.narrative.alignment import (
+from finllm.narrative.alignment.explanations import Explainer
+from finllm.narrative.alignment.space import (
     AlignedSpace,
     Projection,
     SpaceCard,
@@ -17,9 +18,8 @@ from finllm.narrative.alignment import (
     load_space,
     pack_arrays,
 )
-from finllm.narrative.encoder import Encoder, HashingEncoder
-from finllm.narrative.explanations import Explainer
-from finllm.narrative.stance import StanceHead, load_stance_head
+from finllm.narrative.reading.encoder import Encoder, HashingEncoder
+from finllm.narrative.reading.stance import StanceHead, load_stance_head
 from finllm_lab.alignment.baselines import describe, lexical, nearness, rank_of
 from finllm_lab.alignment.cases import (
     Array,

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from finllm.narrative.alignment import (
+from finllm.narrative.alignment.space import (
     LAG_EDGES,
     N_LAGS,
     Projection,
@@ -20,7 +20,7 @@ from finllm.narrative.alignment import (
     lag_bin,
     market_features,
 )
-from finllm.narrative.claims import EVENT_TYPES
+from finllm.narrative.reading.claims import EVENT_TYPES
 from finllm_lab.alignment.cases import Array, Example
 
 ABSENT: Final = 3

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from finllm.domain.errors import InputError
-from finllm.narrative.heads import Blend
-from finllm.narrative.labelled import TASKS, Text, read_labelled
-from finllm.narrative.marks import Marks, marks_of
-from finllm.narrative.minilm import TOKENIZER, WEIGHTS, Weights, check_pinned, find_weights
+from finllm.narrative.reading.heads import Blend
+from finllm.narrative.reading.labelled import TASKS, Text, read_labelled
+from finllm.narrative.reading.marks import Marks, marks_of
+from finllm.narrative.reading.minilm import TOKENIZER, WEIGHTS, Weights, check_pinned, find_weights
 from finllm_lab.heads.export import write_pack
 from finllm_lab.heads.fit import OnStep, Said, blend, blended, by_task, fit
 from finllm_lab.heads.folds import folds

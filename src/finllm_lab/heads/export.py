@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.narrative.heads import CARD, WEIGHTS, Blend, Card, TaskCard, version_of
-from finllm.narrative.labelled import TASKS
-from finllm.narrative.minilm import Adapter
+from finllm.narrative.reading.heads import CARD, WEIGHTS, Blend, Card, TaskCard, version_of
+from finllm.narrative.reading.labelled import TASKS
+from finllm.narrative.reading.minilm import Adapter
 from finllm_lab.heads.fit import Fitted
 
 _FULL: Final = 127.0

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.narrative.heads import Blend, with_emoji_names
-from finllm.narrative.labelled import TASKS, Text
-from finllm.narrative.minilm import Adapter, Weights
-from finllm.narrative.transformer import tokenised
+from finllm.narrative.reading.heads import Blend, with_emoji_names
+from finllm.narrative.reading.labelled import TASKS, Text
+from finllm.narrative.reading.minilm import Adapter, Weights
+from finllm.narrative.reading.transformer import tokenised
 from finllm_lab.heads.network import Network, Question, Schedule, read_out, train
 from finllm_lab.heads.words import Words, fit_words, hashed
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.narrative.labelled import Text
+from finllm.narrative.reading.labelled import Text
 
 ALIKE: Final = 0.7
 """Share of words that two texts have in common from which on they are copies."""

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.narrative.minilm import DIM, N_HEADS, N_LAYERS, Adapter, Weights
+from finllm.narrative.reading.minilm import DIM, N_HEADS, N_LAYERS, Adapter, Weights
 
 MARKS: Final = "embeddings.token_type_embeddings.weight"
 _EPSILON: Final = 1e-12

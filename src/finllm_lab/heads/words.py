@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.narrative.features import Buckets
-from finllm.narrative.heads import N_BUCKETS, buckets_of
-from finllm.narrative.labelled import TASKS, Text
+from finllm.narrative.reading.features import Buckets
+from finllm.narrative.reading.heads import N_BUCKETS, buckets_of
+from finllm.narrative.reading.labelled import TASKS, Text
 
 RIDGE = 2.0
 """Inverse strength of the ridge; chosen by cross-validation on the training rows."""

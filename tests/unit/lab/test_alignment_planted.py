@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finllm.narrative.anomalies import AnomalyDetector
+from finllm.narrative.alignment.anomalies import AnomalyDetector
 from finllm_lab.alignment import phrases
 from finllm_lab.alignment.baselines import describe, lexical, nearness, rank_of
 from finllm_lab.alignment.planted import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from finllm.domain.errors import InputError
-from finllm.narrative.labelled import TASKS, Text, read_labelled, task_of
-from finllm.narrative.marks import calibration_error, macro_f1, marks_of
+from finllm.narrative.reading.labelled import TASKS, Text, read_labelled, task_of
+from finllm.narrative.reading.marks import calibration_error, macro_f1, marks_of
 from finllm_lab.heads.folds import folds, groups
 
 
@@ -127,8 +127,8 @@ def test_claims_that_come_true_as_often_as_they_say_show_no_more_error_than_luck
 
 def test_a_trained_network_is_the_graph_that_serves(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the zoo's extra")
-    from finllm.narrative.minilm import TOKENIZER, find_weights, graph_of, merged
-    from finllm.narrative.transformer import Transformer
+    from finllm.narrative.reading.minilm import TOKENIZER, find_weights, graph_of, merged
+    from finllm.narrative.reading.transformer import Transformer
     from finllm_lab.heads.cli import load_base
     from finllm_lab.heads.fit import questions_of
     from finllm_lab.heads.network import Network, Schedule, train

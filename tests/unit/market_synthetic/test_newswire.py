@@ -19,7 +19,7 @@ from finllm.market.synthetic import (
     phrases,
 )
 from finllm.market.synthetic.chance import draws, normal, pick, shuffled
-from finllm.narrative.documents import read_documents
+from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.tally import Tally
 
 TAPE = generate(SyntheticMarket(seed=5, duration_s=3_600.0))

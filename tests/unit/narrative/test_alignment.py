@@ -9,7 +9,9 @@ import pytest
 
 from finllm.domain.errors import ArtifactError, InputError
 from finllm.domain.evidence import Evidence, EvidenceKind
-from finllm.narrative.alignment import (
+from finllm.narrative.alignment.anomalies import AFTER, BEFORE, N_CHANNELS, Anomaly, AnomalyDetector
+from finllm.narrative.alignment.explanations import Explainer, Move, moves_of
+from finllm.narrative.alignment.space import (
     LAG_EDGES,
     N_LAGS,
     N_MARKET,
@@ -23,9 +25,7 @@ from finllm.narrative.alignment import (
     market_features,
     text_features,
 )
-from finllm.narrative.anomalies import AFTER, BEFORE, N_CHANNELS, Anomaly, AnomalyDetector
-from finllm.narrative.encoder import HASHING_DIM, Embedding, HashingEncoder
-from finllm.narrative.explanations import Explainer, Move, moves_of
+from finllm.narrative.reading.encoder import HASHING_DIM, Embedding, HashingEncoder
 
 BEAT = 60_000_000_000
 KEY = "us-equity:NWAV"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finllm.domain.errors import InputError, SettingsError
-from finllm.narrative.anomalies import (
+from finllm.narrative.alignment.anomalies import (
     AFTER,
     BEFORE,
     CHANNELS,

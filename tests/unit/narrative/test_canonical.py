@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from finllm.narrative.canonical import canonicalise
+from finllm.narrative.text.canonical import canonicalise
 
 PLAIN = "Apple halts trading after hack"
 

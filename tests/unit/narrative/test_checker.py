@@ -11,16 +11,16 @@ from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from finllm.ledger.kinds import BY_NAME
 from finllm.narrative.attacks import ORDERS
-from finllm.narrative.campaigns import Campaigns
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.facts import Fact, agree, facts_of
-from finllm.narrative.instructions import gives_orders
-from finllm.narrative.opinion import ScriptedReader
-from finllm.narrative.origins import Origins, named_source
-from finllm.narrative.reputation import Reputation, chance
+from finllm.narrative.reading.stance import load_stance_head
+from finllm.narrative.repeats.origins import Origins, named_source
+from finllm.narrative.repeats.stale import written_date_ns
 from finllm.narrative.room import Admission, Narrative, NarrativeSettings
-from finllm.narrative.stale import written_date_ns
-from finllm.narrative.stance import load_stance_head
+from finllm.narrative.text.canonical import canonical_text
+from finllm.narrative.trust.campaigns import Campaigns
+from finllm.narrative.trust.facts import Fact, agree, facts_of
+from finllm.narrative.trust.instructions import gives_orders
+from finllm.narrative.trust.opinion import ScriptedReader
+from finllm.narrative.trust.reputation import Reputation, chance
 
 AAPL = "us-equity:AAPL"
 T0 = 1_723_118_400 * NS_PER_S

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from finllm.narrative.attacks import CYRILLIC, EDITS, LOOK_ALIKES, disguised, edited, pierced
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.copies import Copies, Match, exact_hash, read_for_copies
-from finllm.narrative.encoder import HashingEncoder
-from finllm.narrative.meanings import Meaning
-from finllm.narrative.words import Frequencies, codes_of, sample_of, weight_of
+from finllm.narrative.reading.encoder import HashingEncoder
+from finllm.narrative.repeats.copies import Copies, Match, exact_hash, read_for_copies
+from finllm.narrative.repeats.meanings import Meaning
+from finllm.narrative.repeats.words import Frequencies, codes_of, sample_of, weight_of
+from finllm.narrative.text.canonical import canonical_text
 
 HEADLINES = (
     "Harbourline Custody halts Bitcoin withdrawals citing unusual activity on its systems",

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finllm.narrative.boilerplate import without_boilerplate
-from finllm.narrative.canonical import Changes, canonical_text, canonicalise
-from finllm.narrative.confusables import CONFUSABLES, look_alike, skeleton, unmask
-from finllm.narrative.emoji import emoji_names
-from finllm.narrative.languages import language_of
+from finllm.narrative.text.boilerplate import without_boilerplate
+from finllm.narrative.text.canonical import Changes, canonical_text, canonicalise
+from finllm.narrative.text.confusables import CONFUSABLES, look_alike, skeleton, unmask
+from finllm.narrative.text.emoji import emoji_names
+from finllm.narrative.text.languages import language_of
 
 HONEST = (
     "\u041c\u043e\u0441\u043a\u0432\u0430 \u0440\u0430\u0441\u0442\u0435\u0442",

@@ -11,7 +11,7 @@ import pytest
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_DAY, NS_PER_S, parse_instant
-from finllm.narrative.documents import read_documents
+from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.tally import Tally
 
 T0 = parse_instant("2024-08-08T12:00:00Z")

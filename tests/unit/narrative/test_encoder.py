@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.narrative.encoder import Encoder, HashingEncoder
-from finllm.narrative.minilm import (
+from finllm.narrative.reading.encoder import Encoder, HashingEncoder
+from finllm.narrative.reading.minilm import (
     GRAPH,
     MOST_TOKENS,
     TOKENIZER,
@@ -19,7 +19,7 @@ from finllm.narrative.minilm import (
     graph_name,
     graph_of,
 )
-from finllm.narrative.transformer import Transformer
+from finllm.narrative.reading.transformer import Transformer
 
 SAID = "Acme raises its full-year profit forecast after a strong quarter"
 AGAIN = "After a strong quarter, Acme lifts its profit forecast for the year"

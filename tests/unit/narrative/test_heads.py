@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.narrative.features import piece_buckets, word_buckets
-from finllm.narrative.heads import (
+from finllm.narrative.reading.features import piece_buckets, word_buckets
+from finllm.narrative.reading.heads import (
     CARD,
     WEIGHTS,
     Card,
@@ -17,8 +17,8 @@ from finllm.narrative.heads import (
     version_of,
     with_emoji_names,
 )
-from finllm.narrative.labelled import Text
-from finllm.narrative.minilm import PINNED, check_pinned, merged
+from finllm.narrative.reading.labelled import Text
+from finllm.narrative.reading.minilm import PINNED, check_pinned, merged
 from finllm_lab.heads.export import rounded_rows, write_pack
 from finllm_lab.heads.fit import Fitted, Said, blend, blended
 from finllm_lab.heads.words import fit_words, hashed

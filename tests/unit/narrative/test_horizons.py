@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
-from finllm.narrative.claims import EVENT_TYPES
-from finllm.narrative.horizons import REACH, bearing, matters_for
+from finllm.narrative.alignment.horizons import REACH, bearing, matters_for
+from finllm.narrative.reading.claims import EVENT_TYPES
 
 
 @given(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from finllm.narrative.claims import EVENT_TYPES, event_type, sentences, strongest_sentence
-from finllm.narrative.linking import Linker, asset_of
+from finllm.narrative.reading.claims import EVENT_TYPES, event_type, sentences, strongest_sentence
+from finllm.narrative.reading.linking import Linker, asset_of
 
 
 def linker() -> Linker:

@@ -12,10 +12,10 @@ from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.evidence import Document, Evidence, EvidenceKind
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.documents import read_documents
+from finllm.narrative.reading.stance import StanceHead, load_stance_head
 from finllm.narrative.room import Narrative, NarrativeSettings
-from finllm.narrative.stance import StanceHead, load_stance_head
+from finllm.narrative.sources.documents import read_documents
+from finllm.narrative.text.canonical import canonical_text
 from finllm.runtime.tally import Tally
 
 BTC, ETH, AAPL = "binance-usdm:BTCUSDT", "binance-usdm:ETHUSDT", "us-equity:AAPL"

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S, parse_instant
-from finllm.narrative.rows import Unusable
 from finllm.narrative.sources.body import inflated, text_of, unpacked
 from finllm.narrative.sources.check import check_source
 from finllm.narrative.sources.fomc import Fomc, release_of
 from finllm.narrative.sources.kinds import KINDS
 from finllm.narrative.sources.reading import MOST_ITEMS, Message, SourceReader
+from finllm.narrative.sources.rows import Unusable
 from finllm.narrative.sources.rss import Rss
 from finllm.narrative.sources.sample import sample
 from finllm.narrative.sources.source import Item, Source

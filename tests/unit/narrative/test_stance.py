@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.narrative.stance import (
+from finllm.narrative.reading.stance import (
     CARD,
     SHIPPED,
     WEIGHTS,
@@ -63,7 +63,7 @@ def test_a_masked_name_does_not_sway_the_head() -> None:
 
 def test_the_same_text_gives_the_same_bits_in_another_process_and_hash_seed() -> None:
     code = (
-        "from finllm.narrative.stance import load_stance_head as l;"
+        "from finllm.narrative.reading.stance import load_stance_head as l;"
         "s=l().judge('Profit jumps but outlook cut, shares mixed');"
         "print(s.p_bearish.hex(), s.p_neutral.hex(), s.p_bullish.hex())"
     )

@@ -12,11 +12,11 @@ from finllm.domain.evidence import Document
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_S
 from finllm.market.synthetic import SyntheticMarket, generate
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.copies import read_for_copies
-from finllm.narrative.documents import read_documents
+from finllm.narrative.reading.stance import StanceHead, load_stance_head
+from finllm.narrative.repeats.copies import read_for_copies
 from finllm.narrative.room import Narrative, NarrativeSettings
-from finllm.narrative.stance import StanceHead, load_stance_head
+from finllm.narrative.sources.documents import read_documents
+from finllm.narrative.text.canonical import canonical_text
 from finllm.runtime.tally import Tally
 
 MOST_INSTRUMENTS: Final = 100

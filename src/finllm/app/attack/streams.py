@@ -13,8 +13,8 @@ from finllm.domain.evidence import Document, EvidencePack, QuarantineState, Refu
 from finllm.domain.identity import canonical
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from finllm.narrative.attacks import edited
-from finllm.narrative.documents import document_of
 from finllm.narrative.room import Admission, Narrative
+from finllm.narrative.sources.documents import document_of
 from finllm.reasoning.fusion import Weights, fuse, load_weights, read
 from finllm.runtime.tally import Tally
 

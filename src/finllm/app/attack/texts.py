@@ -17,9 +17,9 @@ from finllm.narrative.attacks import (
     edited,
     pierced,
 )
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.instructions import gives_orders
-from finllm.narrative.origins import Origins
+from finllm.narrative.repeats.origins import Origins
+from finllm.narrative.text.canonical import canonical_text
+from finllm.narrative.trust.instructions import gives_orders
 
 Change = Callable[[str, np.random.Generator], str]
 

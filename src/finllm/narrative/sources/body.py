@@ -5,7 +5,7 @@ import re
 import zlib
 from typing import Final
 
-from finllm.narrative.rows import Unusable
+from finllm.narrative.sources.rows import Unusable
 
 MOST_BYTES: Final = 8_000_000
 """Bytes of one message, unpacked; a longer one is refused."""

@@ -14,8 +14,8 @@ import msgspec
 
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_DAY, NS_PER_S, NS_PER_US
-from finllm.narrative.rows import Unusable
 from finllm.narrative.sources.reading import Message, SourceReader
+from finllm.narrative.sources.rows import Unusable
 from finllm.narrative.sources.source import Item, Source
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from finllm.narrative.rows import Unusable
+from finllm.narrative.sources.rows import Unusable
 
 _MOST: Final = 2**63
 

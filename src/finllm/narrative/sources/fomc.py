@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from datetime import date, datetime, time
 from typing import Final
 
-from finllm.narrative.canonical import canonical_text
-from finllm.narrative.rows import Unusable, row_of
 from finllm.narrative.sources.body import text_of
 from finllm.narrative.sources.fields import text_field
+from finllm.narrative.sources.rows import Unusable, row_of
 from finllm.narrative.sources.sample import sample
 from finllm.narrative.sources.source import Item
+from finllm.narrative.text.canonical import canonical_text
 
 NEW_YORK: Final = "America/New_York"
 FIRST_RULED: Final = date(1995, 1, 1)

@@ -1,11 +1,11 @@
-"""JSON lines in our own form, as `finllm.narrative.documents` takes them from files."""
+"""JSON lines in our own form, as `finllm.narrative.sources.documents` takes them from files."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
 from finllm.domain.units import NS_PER_MS
-from finllm.narrative.rows import Unusable, row_of
 from finllm.narrative.sources.fields import number, text_field, words
+from finllm.narrative.sources.rows import Unusable, row_of
 from finllm.narrative.sources.sample import sample
 from finllm.narrative.sources.source import Item
 

@@ -13,10 +13,10 @@ import msgspec
 
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import content_id
-from finllm.narrative.documents import document_of_row, published_of
-from finllm.narrative.rows import Row, Unusable
 from finllm.narrative.sources.body import MOST_BYTES, unpacked
 from finllm.narrative.sources.clock import SourceClock
+from finllm.narrative.sources.documents import document_of_row, published_of
+from finllm.narrative.sources.rows import Row, Unusable
 from finllm.narrative.sources.source import Item, Source
 from finllm.runtime.tally import Tally
 

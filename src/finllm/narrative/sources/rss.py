@@ -11,8 +11,8 @@ from html.entities import name2codepoint
 from typing import Final
 from xml.parsers import expat
 
-from finllm.narrative.rows import Unusable
 from finllm.narrative.sources.body import text_of
+from finllm.narrative.sources.rows import Unusable
 from finllm.narrative.sources.sample import sample
 from finllm.narrative.sources.source import Item
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from finllm.narrative.rows import Unusable
 from finllm.narrative.sources.fields import at, json_of, text_field
+from finllm.narrative.sources.rows import Unusable
 from finllm.narrative.sources.sample import sample
 from finllm.narrative.sources.source import Item
 

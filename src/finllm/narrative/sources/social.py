@@ -7,8 +7,8 @@ Known shapes: X (`data` with `includes.users`), Mastodon (statuses), Bluesky (`f
 from collections.abc import Iterator
 from typing import Any, Final
 
-from finllm.narrative.rows import Unusable
 from finllm.narrative.sources.fields import at, json_of, number, text_field, words
+from finllm.narrative.sources.rows import Unusable
 from finllm.narrative.sources.sample import sample
 from finllm.narrative.sources.source import Item
 from finllm.narrative.sources.stamps import instant_field

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from finllm.narrative.rows import Unusable
+from finllm.narrative.sources.rows import Unusable
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):

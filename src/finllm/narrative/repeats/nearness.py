@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.words import MOST_WORDS, Codes, Frequencies, weight_of
+from finllm.narrative.repeats.words import MOST_WORDS, Codes, Frequencies, weight_of
 from finllm.runtime.kernels import kernel
 
 DEPTH: Final = 8

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
-from finllm.narrative.claims import EVENT_TYPES
+from finllm.narrative.reading.claims import EVENT_TYPES
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):

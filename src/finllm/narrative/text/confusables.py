@@ -98,7 +98,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 def _listed() -> dict[str, str]:
     table: dict[str, str] = {}
-    written = (files("finllm.narrative") / "confusables.txt").read_text(encoding="utf-8")
+    written = (files("finllm.narrative.text") / "confusables.txt").read_text(encoding="utf-8")
     for line in written.splitlines():
         if not line.startswith("#"):
             target, _, letters = line.partition(" ")

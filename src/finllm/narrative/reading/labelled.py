@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from finllm.domain.errors import InputError
-from finllm.narrative.canonical import canonical_text
+from finllm.narrative.text.canonical import canonical_text
 
 Span = tuple[int, int]
 Row = dict[str, Any]

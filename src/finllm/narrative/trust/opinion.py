@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from finllm.domain.identity import content_id
-from finllm.narrative.instructions import gives_orders
+from finllm.narrative.trust.instructions import gives_orders
 
 MOST_LOG_ODDS: Final = 1.5
 """How far a reader may move a claim either way."""

@@ -21,8 +21,8 @@ from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_MS, NS_PER_S, to_ns
-from finllm.narrative.languages import language_of
-from finllm.narrative.rows import Row, Unusable, read_rows, row_of
+from finllm.narrative.sources.rows import Row, Unusable, read_rows, row_of
+from finllm.narrative.text.languages import language_of
 from finllm.runtime.tally import Tally
 
 LONGEST_TEXT: Final = 1_000_000

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.boilerplate import without_boilerplate
-from finllm.narrative.confusables import unmask
+from finllm.narrative.text.boilerplate import without_boilerplate
+from finllm.narrative.text.confusables import unmask
 
 Features = npt.NDArray[np.float32]
 MAX_PASSES: Final = 6

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from finllm.domain.evidence import Document, Reason
-from finllm.narrative.campaigns import Crowd
-from finllm.narrative.canonical import Changes
-from finllm.narrative.instructions import gives_orders
-from finllm.narrative.reputation import chance
+from finllm.narrative.text.canonical import Changes
+from finllm.narrative.trust.campaigns import Crowd
+from finllm.narrative.trust.instructions import gives_orders
+from finllm.narrative.trust.reputation import chance
 
 REACH: Final = -1.2
 """Of an author whom nobody follows; none of a million followers and more."""

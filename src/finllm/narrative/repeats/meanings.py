@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.encoder import Embedding, Encoder
+from finllm.narrative.reading.encoder import Embedding, Encoder
 from finllm.runtime.kernels import kernel
 
 MOST_FOUND: Final = 4

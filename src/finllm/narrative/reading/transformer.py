@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from finllm.domain.errors import ArtifactError
-from finllm.narrative.encoder import Embedding
-from finllm.narrative.minilm import DIM, GRAPH, KNOWS_UNTIL, MOST_TOKENS, TOKENIZER
+from finllm.narrative.reading.encoder import Embedding
+from finllm.narrative.reading.minilm import DIM, GRAPH, KNOWS_UNTIL, MOST_TOKENS, TOKENIZER
 
 Span = tuple[int, int]
 States = npt.NDArray[np.float32]

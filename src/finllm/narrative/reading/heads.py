@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.narrative.emoji import emoji_names
-from finllm.narrative.features import Buckets, piece_buckets, word_buckets
-from finllm.narrative.minilm import DIM, Adapter
-from finllm.narrative.transformer import Transformer
+from finllm.narrative.reading.features import Buckets, piece_buckets, word_buckets
+from finllm.narrative.reading.minilm import DIM, Adapter
+from finllm.narrative.reading.transformer import Transformer
+from finllm.narrative.text.emoji import emoji_names
 
 CARD: Final = "heads.json"
 WEIGHTS: Final = "heads.safetensors"

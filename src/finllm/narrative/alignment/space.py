@@ -21,13 +21,13 @@ import numpy.typing as npt
 from finllm.domain.errors import ArtifactError
 from finllm.domain.evidence import Evidence
 from finllm.domain.units import NS_PER_S
-from finllm.narrative.anomalies import AFTER, BEFORE, N_CHANNELS, Window
-from finllm.narrative.claims import EVENT_TYPES
-from finllm.narrative.encoder import Embedding
+from finllm.narrative.alignment.anomalies import AFTER, BEFORE, N_CHANNELS, Window
+from finllm.narrative.reading.claims import EVENT_TYPES
+from finllm.narrative.reading.encoder import Embedding
 
 Vector = npt.NDArray[np.float64]
 
-SHIPPED: Final = Path(__file__).parent / "weights"
+SHIPPED: Final = Path(__file__).parent.parent / "weights"
 MARKET_ONLY: Final = 0.35
 """A relevance up to this comes from words about the whole market or from an ambiguous name."""
 SEGMENTS: Final = ((-16, -4), (-4, 0), (0, 2), (2, 6), (6, 16))

@@ -17,7 +17,7 @@ import msgspec
 
 from finllm.domain.errors import ArtifactError
 
-SHIPPED: Final = Path(__file__).parent / "weights"
+SHIPPED: Final = Path(__file__).parent.parent / "weights"
 CARD: Final = "stance.json"
 WEIGHTS: Final = "stance.bin"
 CLASSES: Final = ("bearish", "neutral", "bullish")

@@ -12,9 +12,9 @@ import numpy as np
 
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Evidence
-from finllm.narrative.alignment import LAG_EDGES, AlignedSpace, Vector, text_features
-from finllm.narrative.anomalies import Anomaly, AnomalyDetector
-from finllm.narrative.encoder import Encoder
+from finllm.narrative.alignment.anomalies import Anomaly, AnomalyDetector
+from finllm.narrative.alignment.space import LAG_EDGES, AlignedSpace, Vector, text_features
+from finllm.narrative.reading.encoder import Encoder
 
 LEAST_P: Final = 0.05
 """An explanation less probable than this is not told."""

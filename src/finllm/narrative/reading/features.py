@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.stance import tokens
+from finllm.narrative.reading.stance import tokens
 
 Span = tuple[int, int]
 Buckets = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finllm.narrative.labelled import Text
+from finllm.narrative.reading.labelled import Text
 
 Said = NDArray[np.float64]
 """Calibrated probabilities [n, C]."""

@@ -14,9 +14,13 @@ from typing import Final
 import msgspec
 
 from finllm.domain.evidence import Document, Evidence, Quarantine, QuarantineState, Reason
-from finllm.narrative.campaigns import Campaigns
-from finllm.narrative.canonical import Changes
-from finllm.narrative.credibility import (
+from finllm.narrative.repeats.nearness import Overlap
+from finllm.narrative.repeats.origins import sender_of
+from finllm.narrative.repeats.stale import FirstSeen, written_date_ns
+from finllm.narrative.repeats.words import Codes, Frequencies
+from finllm.narrative.text.canonical import Changes
+from finllm.narrative.trust.campaigns import Campaigns
+from finllm.narrative.trust.credibility import (
     CAMPAIGN,
     CONTRADICTED,
     DENIED,
@@ -28,14 +32,10 @@ from finllm.narrative.credibility import (
     is_unknown,
     said_against,
 )
-from finllm.narrative.facts import Facts, Stated, facts_of
-from finllm.narrative.nearness import Overlap
-from finllm.narrative.opinion import SecondReader, log_odds_of, question_of
-from finllm.narrative.origins import sender_of
-from finllm.narrative.reputation import Reputation, log_odds
-from finllm.narrative.stale import FirstSeen, written_date_ns
-from finllm.narrative.standing import Held, Standings, changed
-from finllm.narrative.words import Codes, Frequencies
+from finllm.narrative.trust.facts import Facts, Stated, facts_of
+from finllm.narrative.trust.opinion import SecondReader, log_odds_of, question_of
+from finllm.narrative.trust.reputation import Reputation, log_odds
+from finllm.narrative.trust.standing import Held, Standings, changed
 from finllm.runtime.tally import Tally
 
 DENIAL: Final = "denial"

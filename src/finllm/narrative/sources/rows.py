@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from finllm.domain.errors import InputError
-from finllm.narrative.lines import Line, read_lines
+from finllm.narrative.sources.lines import Line, read_lines
 from finllm.runtime.tally import Tally
 
 LONGEST_LINE: Final = 4_000_000

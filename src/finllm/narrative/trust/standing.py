@@ -13,9 +13,9 @@ import numpy as np
 
 from finllm.domain.evidence import Evidence, Quarantine, QuarantineState, Reason
 from finllm.domain.identity import content_id
-from finllm.narrative.credibility import credibility
-from finllm.narrative.nearness import Overlap, overlaps
-from finllm.narrative.words import MOST_WORDS, Codes, Frequencies
+from finllm.narrative.repeats.nearness import Overlap, overlaps
+from finllm.narrative.repeats.words import MOST_WORDS, Codes, Frequencies
+from finllm.narrative.trust.credibility import credibility
 
 MOST_HELD: Final = 128
 """Claims per instrument whose standing can still change."""

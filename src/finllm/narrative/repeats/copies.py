@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.claims import denies
-from finllm.narrative.meanings import Meaning, Meanings
-from finllm.narrative.nearness import Nearness
-from finllm.narrative.words import (
+from finllm.narrative.reading.claims import denies
+from finllm.narrative.repeats.meanings import Meaning, Meanings
+from finllm.narrative.repeats.nearness import Nearness
+from finllm.narrative.repeats.words import (
     UNKNOWN,
     Codes,
     Frequencies,

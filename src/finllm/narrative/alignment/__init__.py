@@ -1,0 +1,1 @@
+"""Alignment: texts and moves of the market in one space, and which explains which."""

@@ -1,0 +1,1 @@
+"""Reading: what a text says of which instrument, by encoder, heads and rules."""

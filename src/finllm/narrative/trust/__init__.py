@@ -1,0 +1,1 @@
+"""Trust: how far a claim is believed and why, and what later becomes of that."""
