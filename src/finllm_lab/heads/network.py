@@ -88,7 +88,8 @@ class Network:
         from torch import nn
 
         self._torch: Any = torch
-        self._dropout = schedule.dropout
+        self._n_dropped = round(256 * schedule.dropout)
+        self._chance = np.random.default_rng(schedule.seed)
         torch.manual_seed(schedule.seed)
         paired = _pair_class()
         made = {name: torch.from_numpy(np.ascontiguousarray(w)) for name, w in weights.items()}
@@ -178,9 +179,12 @@ class Network:
         return norm(x, (DIM,), self._norms[f"{at}.weight"], self._norms[f"{at}.bias"], _EPSILON)
 
     def _dropped(self, x: Any, is_training: bool) -> Any:  # noqa: FBT001 - a flag of the caller's
-        if not is_training or not self._dropout:
+        if not is_training or not self._n_dropped:
             return x
-        return self._torch.nn.functional.dropout(x, self._dropout)
+        # One random byte an element: the library's own draw takes three quarters of a step on the CPU.
+        drawn = np.frombuffer(self._chance.bytes(x.numel()), dtype=np.uint8)
+        kept = self._torch.from_numpy(drawn >= self._n_dropped).view(x.shape)
+        return x * (kept.to(x.dtype) * (256.0 / (256 - self._n_dropped)))
 
 
 def _padded(batch: Sequence[Question]) -> tuple[NDArray[np.int64], ...]:
