@@ -11,12 +11,12 @@ from finllm.domain.evidence import Document
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_HOUR, NS_PER_MIN
 from finllm.narrative.memory import Arrivals, Timeline
-from finllm.narrative.reading.stance import load_stance_head
+from finllm.narrative.reading.reader import words_only
 from finllm.narrative.repeats.copies import Copies, exact_hash, read_for_copies
 from finllm.narrative.room import Narrative, NarrativeSettings
 from finllm.narrative.text.canonical import canonicalise
 
-HEAD = load_stance_head()
+READER = words_only()
 T0 = 1_723_118_400_000_000_000
 BTC = "binance-usdm:BTCUSDT"
 MANY = settings(max_examples=40, deadline=None)
@@ -52,7 +52,7 @@ def documents(stream: list[tuple[int, str, str]], start: int = T0) -> list[Docum
 def room() -> Narrative:
     made = Narrative(
         settings=NarrativeSettings(originals=64, recent=8, keep=64, copy_window_ns=2 * NS_PER_HOUR),
-        stance=HEAD,
+        reader=READER,
     )
     made.watch(BTC)
     made.watch("binance-usdm:ETHUSDT")

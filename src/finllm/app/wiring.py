@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
+from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
 from finllm.app.settings import EdgeSettings, Settings
 from finllm.domain.errors import LedgerError
@@ -22,7 +23,6 @@ from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
 from finllm.market.markets import open_market
-from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
 from finllm.runtime.files import Bounds
@@ -147,7 +147,7 @@ def wire(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
-        narrative=Narrative(settings=settings.narrative),
+        narrative=open_room(settings.narrative),
         reasoner=reasoner or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),

@@ -44,7 +44,7 @@ TAKES_UP: Final = 0.4
 """Share of a claim's weighted words that a denial of it repeats, at least."""
 SAME_STORY: Final = 0.15
 """Weighted Jaccard similarity of two reports of one event, at least."""
-LEANS: Final = 0.1
+LEANS: Final = 0.25
 """A stance within this of nought is neither way."""
 VOUCHES: Final = 0.75
 """Record from which on a sender that repeats a text vouches for it."""
@@ -288,7 +288,7 @@ class Checker:
             if held.claim.origin != claim.origin
             and overlap.jaccard >= SAME_STORY
             and _same_event(held.claim, claim)
-            and held.claim.stance * claim.stance > -LEANS * LEANS
+            and not _are_opposed(held.claim.stance, claim.stance)
             and held.state is not QuarantineState.CONDEMNED
         ]
 
@@ -410,6 +410,10 @@ class Checker:
     @staticmethod
     def _without(held: Held, name: str) -> None:
         held.reasons = [reason for reason in held.reasons if reason.name != name]
+
+
+def _are_opposed(one: float, other: float) -> bool:
+    return one * other < 0.0 and min(abs(one), abs(other)) >= LEANS
 
 
 def _same_event(a: Evidence, b: Evidence) -> bool:
