@@ -482,6 +482,15 @@ class AsOf:
         last = {name: (start, end) for name, start, end in rows}
         return tuple(sorted(name for name, (start, end) in last.items() if start <= at < end))
 
+    def instruments(self) -> tuple[str, ...]:
+        """Return the instruments that had names by then, sorted."""
+        with self._asking():
+            rows = self._connection.execute(
+                "SELECT DISTINCT instrument FROM aliases WHERE known_from <= ? ORDER BY instrument",
+                (self.ts,),
+            ).fetchall()
+        return tuple(instrument for (instrument,) in rows)
+
     def frequencies(
         self, words: tuple[str, ...], *, after: int = _EVER, until: int | None = None
     ) -> Counted:
