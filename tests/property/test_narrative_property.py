@@ -10,7 +10,7 @@ from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_HOUR, NS_PER_MIN
-from finllm.narrative.memory import Arrivals, Timeline
+from finllm.narrative.memory.timeline import Arrivals, Timeline
 from finllm.narrative.reading.reader import words_only
 from finllm.narrative.repeats.copies import Copies, exact_hash, read_for_copies
 from finllm.narrative.room import Narrative, NarrativeSettings

@@ -20,6 +20,7 @@ from finllm.app.bench.cli import bench_app
 from finllm.app.link_cli import link
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
+from finllm.app.recall_cli import recall
 from finllm.app.source_cli import ingest, source_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
@@ -49,6 +50,7 @@ app.add_typer(source_app, name="source")
 app.command("ingest")(ingest)
 app.command("attack")(attack_command)
 app.command("link")(link)
+app.command("recall")(recall)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Config = Annotated[

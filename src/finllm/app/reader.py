@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.reading.heads import Heads, Pack
 from finllm.narrative.reading.minilm import built, find_weights, graph_name
 from finllm.narrative.reading.reader import SHIPPED, Reader
@@ -67,11 +68,16 @@ def load_reader(which: str = AUTO, heads: str = "") -> Reader:
     return Reader(load_heads(Path(heads) if heads else SHIPPED, which))
 
 
-def open_room(settings: NarrativeSettings) -> Narrative:
+def open_room(settings: NarrativeSettings, memory: MemoryWriter | None = None) -> Narrative:
     """Return an empty room with the reader that its settings name.
+
+    Args:
+        settings: The room's.
+        memory: Where all that is admitted is kept beyond this process, if anywhere.
 
     Raises:
         InputError: If a folder of weights is named that holds none.
         ArtifactError: If the pack or the weights are damaged.
     """
-    return Narrative(settings=settings, reader=load_reader(settings.encoder, settings.heads))
+    reader = load_reader(settings.encoder, settings.heads)
+    return Narrative(settings=settings, reader=reader, memory=memory)

@@ -23,6 +23,9 @@ from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
 from finllm.market.markets import open_market
+from finllm.narrative.memory.schema import NAME as MEMORY
+from finllm.narrative.memory.writer import MemoryWriter
+from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
 from finllm.runtime.files import Bounds
@@ -51,8 +54,18 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     parts: Parts
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is to be known before anything of the run is trusted."""
+        memory = self.parts.memory
+        failed = memory.counts.failed if memory is not None else ""
+        stopped = (f"memory has stopped: {failed}",) if failed else ()
+        return (*self.parts.narrative.notes, *stopped)
+
     def close(self) -> None:
-        """Close the ledger, the journal and the workers."""
+        """Close the memory, the ledger, the journal and the workers."""
+        if self.parts.memory is not None:
+            self.parts.memory.close()
         self.parts.ledger.close()
         self.parts.recorder.close()
         self.parts.book.inference.close()
@@ -119,7 +132,7 @@ def wire(
     Raises:
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
-        InputError: If it holds a recording already.
+        InputError: If it holds a recording or a memory already.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
     bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
@@ -139,6 +152,12 @@ def wire(
             on_failure=alarm.ring,
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
+        undo.callback(ledger.close)
+        memory = (
+            MemoryWriter.create(run / MEMORY, settings.memory, HashingEncoder())
+            if settings.memory.keep
+            else None
+        )
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
@@ -147,7 +166,7 @@ def wire(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
-        narrative=open_room(settings.narrative),
+        narrative=open_room(settings.narrative, memory),
         reasoner=reasoner or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
@@ -159,6 +178,7 @@ def wire(
         chunk=edge.chunk,
         emit_from=emit_from,
         context=context,
+        memory=memory,
         server=server,
     )
     return Wired(pipeline=Pipeline(parts), parts=parts)

@@ -26,8 +26,10 @@ from finllm.domain.evidence import (
 )
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
-from finllm.narrative.memory import Arrivals, Texts, Timeline
+from finllm.narrative.memory.timeline import Arrivals, Texts, Timeline
+from finllm.narrative.memory.writer import Admitted, MemoryWriter
 from finllm.narrative.reading.claims import event_of, strongest_sentence
+from finllm.narrative.reading.cutoff import cutoff_note
 from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.reading.linking import Link, Linker
 from finllm.narrative.reading.reader import Reader, words_only
@@ -196,6 +198,7 @@ class Narrative:
         reader: What says what a text says; None = the heads that ship, by words alone.
         encoder: What embeds a text, to know reworded copies by; None = they are not looked for.
         second: Another agent whose opinion is asked of each claim, if any.
+        memory: Where all that is admitted is kept beyond this process, if anywhere.
 
     Raises:
         ArtifactError: If the shipped heads cannot be loaded.
@@ -208,8 +211,10 @@ class Narrative:
         reader: Reader | None = None,
         encoder: Encoder | None = None,
         second: SecondReader | None = None,
+        memory: MemoryWriter | None = None,
     ) -> None:
         self._settings = settings
+        self._memory = memory
         self._encoder = encoder
         self._reader = reader or words_only()
         self._linker = Linker()
@@ -229,17 +234,26 @@ class Narrative:
         self._texts = Texts(settings.most_chars)
         self._started = -1
         self._latest = -1
+        self._published: tuple[int, int] | None = None
+        """When the oldest and the newest document were."""
         self.tally = Tally()
         self._checker = Checker(_limits(settings), self._copies.frequencies, self.tally, second)
 
-    def watch(self, instrument: str, *, aliases: tuple[str, ...] = ()) -> None:
+    def watch(
+        self, instrument: str, *, aliases: tuple[str, ...] = (), now: int | None = None
+    ) -> None:
         """Link documents to an instrument from now on.
 
         Args:
             instrument: Key, such as `binance-usdm:BTCUSDT` or `us-equity:AAPL`.
             aliases: Further names by which texts call it.
+            now: From when on its names are known, for memory; the last receipt when None.
         """
         self._linker.watch(instrument, aliases)
+        if self._memory is not None:
+            known_from = max(0, self._latest) if now is None else now
+            names = self._linker.names_of(instrument)
+            self._memory.alias(instrument, names, known_from=known_from)
         self._watched.setdefault(instrument, _Watched(self._settings))
 
     # --- admitting -----------------------------------------------------------------------------
@@ -266,6 +280,8 @@ class Narrative:
         self._latest = document.ts_recv
         self._started = document.ts_recv if self._started < 0 else self._started
         self.tally.used += 1
+        first, last = self._published or (document.ts_published,) * 2
+        self._published = min(first, document.ts_published), max(last, document.ts_published)
         return self._take_in(self._read(document, form))
 
     def _objection(self, document: Document, now: int) -> tuple[str, str]:
@@ -346,10 +362,25 @@ class Narrative:
         self._remember(read, first, weighed, first.told | {link.instrument for link in news})
         if not links:
             self.tally.note("unrelated")
+        copy_of = first.document_id if is_copy else ""
+        if self._memory is not None:
+            self._memory.keep(
+                Admitted(
+                    document=document,
+                    text=read.text,
+                    changes=read.changed,
+                    copy_of=copy_of,
+                    cluster=first.cluster,
+                    claims=tuple(one.claim for one in checked),
+                    standings=tuple(found),
+                    words=read.reading.sample,
+                    meaning=read.meaning,
+                )
+            )
         return Admission(
             notices=(*notices, *self._changed(found)),
             quarantines=tuple(found),
-            copy_of=first.document_id if is_copy else "",
+            copy_of=copy_of,
             changed=read.changed,
         )
 
@@ -531,6 +562,14 @@ class Narrative:
         counts = [late - early for late, early in pairwise(before)]
         usual = sorted(counts[1:])[: n_windows - n_windows // 8]
         return (counts[0] + 1) / (sum(usual) / len(usual) + 1.0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is to be known of the documents read so far before their reading is trusted."""
+        if self._published is None:
+            return ()
+        note = cutoff_note(self._reader.name, self._reader.knows_until, *self._published)
+        return (note,) if note else ()
 
     def text(self, document_id: str) -> str:
         """Return a document's canonical text, as far as it was read; evidence spans point into it.

@@ -57,6 +57,16 @@ class Reader:
             if task.language != _ENGLISH:
                 self._regional.setdefault(task.language, name)
 
+    @property
+    def name(self) -> str:
+        """Return the encoder's name and the pack's, with their versions."""
+        return self._heads.name
+
+    @property
+    def knows_until(self) -> str:
+        """Return the last month whose texts the encoder may have been trained on; empty without one."""
+        return self._heads.knows_until
+
     def judge(
         self,
         document: Document,
