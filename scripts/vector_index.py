@@ -1,4 +1,4 @@
-"""Measure indexes of embeddings for memory: latency, cost, recall, and whether what comes later changes answers.
+"""Measure indexes of embeddings for memory: latency, cost, recall, and what later rows do to answers.
 
 Needs, beside the package: sqlite-vec, usearch and hnswlib; what is missing is left out.
 
@@ -107,11 +107,15 @@ def exact_kinds(rows: np.ndarray, queries: np.ndarray, exact: list[list[int]]) -
         tell(kind, build, stream, queries, exact)
         connection.close()
     shutil.rmtree(folder)
-    # The law: is a row's product the same bits whatever stands beside it?
-    q, alone = queries[0], rows[: n // 2]
-    moved = int(np.count_nonzero((rows @ q)[: n // 2] != alone @ q))
+
+
+def products_of_floats(rows: np.ndarray, queries: np.ndarray, exact: list[list[int]]) -> None:
+    """Tell whether a float product hangs on what stands beside it."""
+    del exact
+    q, alone = queries[0], rows[: len(rows) // 2]
+    moved = int(np.count_nonzero((rows @ q)[: len(alone)] != alone @ q))
     prefixes = sum(int((rows[:k] @ q)[k - 1] != (rows @ q)[k - 1]) for k in range(1, 200))
-    _print(f"  float32 BLAS: of {n // 2:,} products {moved} change when later rows are added; "
+    _print(f"  float32 BLAS: of {len(alone):,} products {moved} change when later rows are added; "
           f"the newest row's, in {prefixes} of 199 prefixes")  # fmt: skip
 
 
@@ -202,7 +206,7 @@ def main() -> None:
     truth = queries.astype(np.float64) @ rows.astype(np.float64).T
     exact = [top(scores) for scores in truth]
     _print(f"{given.n:,} vectors of {given.dim}, {N_QUERIES} queries, top {K}, one thread")
-    for measure in (exact_kinds, sqlite_vec, usearch_graph, hnsw_graph):
+    for measure in (exact_kinds, products_of_floats, sqlite_vec, usearch_graph, hnsw_graph):
         try:
             measure(rows, queries.astype(np.float32), exact)
         except ModuleNotFoundError as missing:

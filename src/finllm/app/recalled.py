@@ -87,7 +87,7 @@ def _alike(
     for one in view.alike(
         query, encoder.name, instrument=instrument, after=after, limit=question.limit
     ):
-        claims = [
+        claims: list[Recalled | None] = [
             claim
             for claim in view.claims_of(one.document.document_id)
             if instrument in {"", claim.claim.instrument}

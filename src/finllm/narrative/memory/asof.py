@@ -94,6 +94,9 @@ _DOCUMENTS: Final = (
     "SELECT document_id, ts_recv, ts_published, source, author, lang, copy_of, cluster, changes, n_chars,"
     " text FROM documents WHERE "
 )
+_Partition = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int16]]
+MOST_HELD: Final = 256_000_000
+"""Bytes of vectors that a reader holds; what is beyond is read again with each question."""
 _CLAIMS: Final = "SELECT body FROM claims WHERE "
 
 
@@ -118,6 +121,8 @@ class Memory:
         with ExitStack() as undo, schema.damage_told(path):
             self._connection = undo.enter_context(schema.reading(path))
             schema.check(self._connection, path)
+            self._held: dict[int, _Partition] = {}
+            self._held_bytes = 0
             self._close = undo.pop_all().close
 
     def __enter__(self) -> Self:
@@ -158,6 +163,22 @@ class Memory:
         return AsOf(self, ts)
 
     # --- for views --------------------------------------------------------------------------------
+
+    def _sealed(self, batch: int, dim: int) -> _Partition:
+        """Return the numbers, times and vectors of a batch; they never change, so the first are held."""
+        held = self._held.get(batch)
+        if held is not None:
+            return held
+        seqs, stamps, vectors = self._connection.execute(
+            "SELECT seqs, stamps, vectors FROM batches WHERE batch = ?", (batch,)
+        ).fetchone()
+        times = np.frombuffer(stamps, dtype="<i8")
+        rows: Vector = np.frombuffer(vectors, dtype="<i2").reshape(len(times), dim)
+        made = np.frombuffer(seqs, dtype="<i8"), times, rows
+        if self._held_bytes + len(vectors) <= MOST_HELD:
+            self._held[batch] = made
+            self._held_bytes += len(vectors)
+        return made
 
     @contextmanager
     def _at_once(self) -> Iterator[tuple[int, int]]:
@@ -412,7 +433,7 @@ class AsOf:
             among = self._about(instrument, after, until) if instrument else None
             best = _Best(limit)
             for seqs, rows in self._partitions(encoder, len(query), after, until):
-                chosen = slice(None) if among is None else np.isin(seqs, among, kind="sort")
+                chosen = slice(None) if among is None else _is_among(seqs, among)
                 if len(seqs[chosen]):
                     found = np.empty(len(seqs[chosen]), dtype=np.int32)
                     products(query, np.ascontiguousarray(rows[chosen]), found)
@@ -434,7 +455,7 @@ class AsOf:
             "SELECT seq FROM claims WHERE instrument = ? AND ts_recv > ? AND ts_recv <= ?",
             (instrument, after, self._end(until)),
         ).fetchall()
-        return np.array([seq for (seq,) in rows], dtype=np.int64)
+        return np.array(sorted(seq for (seq,) in rows), dtype=np.int64)
 
     def _partitions(
         self, encoder: str, dim: int, after: int, until: int | None
@@ -442,15 +463,14 @@ class AsOf:
         """Yield document numbers [n] and vectors [n, dim] in time, a partition at a time."""
         end = self._end(until)
         found = self._connection.execute(
-            "SELECT seqs, stamps, vectors FROM batches"
+            "SELECT batch FROM batches"
             " WHERE ts_last > ? AND ts_first <= ? AND encoder = ? ORDER BY batch",
             (after, end, encoder),
-        )
-        for seqs, stamps, vectors in found:
-            times = np.frombuffer(stamps, dtype="<i8")
-            low, high = np.searchsorted(times, (after, end), side="right")
-            rows: Vector = np.frombuffer(vectors, dtype="<i2").reshape(len(times), dim)
-            yield np.frombuffer(seqs, dtype="<i8")[low:high], rows[low:high]
+        ).fetchall()
+        for (batch,) in found:
+            seqs, stamps, vectors = self._memory._sealed(batch, dim)  # noqa: SLF001
+            low, high = np.searchsorted(stamps, (after, end), side="right")
+            yield seqs[low:high], vectors[low:high]
 
     def _ordered(self, best: "_Best", limit: int) -> list[Alike]:
         query = _DOCUMENTS + "seq = ?"
@@ -582,6 +602,14 @@ def _only(conditions: dict[str, str]) -> tuple[str, list[str]]:
     """Return the times and the conditions that are asked for, as SQL, and the conditions' values."""
     asked = {condition: value for condition, value in conditions.items() if value}
     return " AND ".join(("ts_recv > ? AND ts_recv <= ?", *asked)), list(asked.values())
+
+
+def _is_among(seqs: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which of some numbers are among others; both are sorted."""
+    at = np.searchsorted(among, seqs)
+    is_in = at < len(among)
+    is_in[is_in] = among[at[is_in]] == seqs[is_in]
+    return is_in
 
 
 def _positive(limit: int) -> int:
