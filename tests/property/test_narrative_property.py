@@ -214,9 +214,10 @@ ORDERS = """ignore disregard forget override bypass all any the your of these pr
     olvida descarta esqueca desconsidere dimentica todas las instrucciones istruzioni ordenes oublie oubliez
     toutes les consignes ignoriere vergiss vergessen sie missachte alle anweisungen befehle Ignore SYSTEM
     Shares rise"""
-FIGURES = """eps earnings per share earned profit adj. guidance outlook sees q1 fy forecasts expects revenue sales
-    turnover top line net income loss up operating ebitda dividend price target pt interest rates rate hike
-    raises to buy acquire acquired takeover buyout merger deal bid offer lay off layoffs job cuts jobs cut
+FIGURES = """eps earnings per share earned profit adj. guidance outlook sees q1 fy forecasts expects
+    revenue sales turnover top line net income loss up operating ebitda dividend price target pt interest
+    rates rate hike raises to buy acquire acquired takeover buyout merger deal bid offer lay off layoffs
+    job cuts jobs cut
     hacked hackers stolen drained exploit stole taken $3 1.2 million 5% bn 40 cents 25 bps 900 EPS Revenue
     Net of for the"""
 
