@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from finllm.app.options import Config, Json
+
 if TYPE_CHECKING:
     from finllm.app.bench.edge import EdgeFigures
     from finllm.app.bench.measure import Quiet
@@ -35,9 +37,7 @@ def edge(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the distributions into this PNG.", metavar="FILE")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """From a frame to a forecast row: by stage, in one process, through a worker, beside its peers.
 
@@ -133,12 +133,8 @@ def narrative(
     flood: Annotated[
         int, typer.Option(help="Documents to hold memory against, such as 1000000.", min=0)
     ] = 0,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file.", metavar="FILE")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    config: Config = None,
+    json: Json = False,
 ) -> None:
     """From a line to its notices: distinct headlines, a stream with copies, by stage, beside the edge.
 

@@ -42,14 +42,16 @@ def stream_of(field: Field) -> list[Sent]:
 def headlines_of(field: Field, n: int, count: Callable[[str], int]) -> list[Sent]:
     """Return n headlines of `TOKENS` tokens, distinct: no two share more than a phrase.
 
-    Each is made of runs of words of the field's texts, and carries the symbol of one instrument.
+    Each is made of runs of words of the field's texts, and carries the symbol of one instrument: cashtags
+    are left out, or it would be about a dozen.
     """
     chance = field.chance("headlines")
     start, made = start_of(field), []
+    texts = [[word for word in text.split() if not word.startswith("$")] for text in field.texts]
     for i in range(n):
         words: list[str] = []
         while count(" ".join(words)) < TOKENS:
-            text = field.texts[int(chance.integers(len(field.texts)))].split()
+            text = texts[int(chance.integers(len(texts)))]
             at = int(chance.integers(max(1, len(text) - RUN)))
             words += text[at : at + RUN]
         while count(" ".join(words)) > TOKENS and len(words) > 1:
