@@ -568,8 +568,9 @@ class Narrative:
         """Return what is to be known of the documents read so far before their reading is trusted."""
         if self._published is None:
             return ()
-        note = cutoff_note(self._reader.name, self._reader.knows_until, *self._published)
-        return (note,) if note else ()
+        readers = (self._reader, *((self._encoder,) if self._encoder is not None else ()))
+        told = (cutoff_note(one.name, one.knows_until, *self._published) for one in readers)
+        return tuple(dict.fromkeys(note for note in told if note))
 
     def text(self, document_id: str) -> str:
         """Return a document's canonical text, as far as it was read; evidence spans point into it.

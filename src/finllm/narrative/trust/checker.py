@@ -9,12 +9,15 @@ It knows only what has been received, and is asked in order of receipt.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from finllm.domain.evidence import Document, Evidence, Quarantine, QuarantineState, Reason
-from finllm.narrative.repeats.nearness import Overlap
+from finllm.narrative.repeats.nearness import Overlaps
 from finllm.narrative.repeats.origins import sender_of
 from finllm.narrative.repeats.stale import FirstSeen, written_date_ns
 from finllm.narrative.repeats.words import Codes, Frequencies
@@ -280,13 +283,12 @@ class Checker:
         )
         return Checked(claim=claim, is_visible=False, quarantines=(record,))
 
-    def _agreeing(self, claim: Evidence, earlier: list[Held], shared: list[Overlap]) -> list[Held]:
+    def _agreeing(self, claim: Evidence, earlier: list[Held], shared: Overlaps) -> list[Held]:
         """Return the earlier claims of other origins that tell of the same event the same way."""
         return [
             held
-            for held, overlap in zip(earlier, shared, strict=True)
+            for held in _where(shared.jaccard >= SAME_STORY, earlier)
             if held.claim.origin != claim.origin
-            and overlap.jaccard >= SAME_STORY
             and _same_event(held.claim, claim)
             and not _are_opposed(held.claim.stance, claim.stance)
             and held.state is not QuarantineState.CONDEMNED
@@ -313,13 +315,13 @@ class Checker:
         weighed: Weighed,
         base: float,
         earlier: list[Held],
-        shared: list[Overlap],
+        shared: Overlaps,
         document: Document,
     ) -> list[Quarantine]:
         """Condemn the earlier claims that a denial takes up, where it is to be believed rather."""
         found = []
-        for held, overlap in zip(earlier, shared, strict=True):
-            if held.claim.event_type == DENIAL or overlap.of_kept < TAKES_UP:
+        for held in _where(shared.of_kept >= TAKES_UP, earlier):
+            if held.claim.event_type == DENIAL:
                 continue
             against = said_against(base, held.credibility)
             against = 1.0 if weighed.sender == held.sender else against
@@ -419,3 +421,7 @@ def _are_opposed(one: float, other: float) -> bool:
 def _same_event(a: Evidence, b: Evidence) -> bool:
     events = {a.event_type, b.event_type}
     return DENIAL not in events and (len(events) == 1 or RUMOUR in events)
+
+
+def _where(chosen: npt.NDArray[np.bool_], held: list[Held]) -> Iterator[Held]:
+    return (held[i] for i in np.flatnonzero(chosen).tolist())
