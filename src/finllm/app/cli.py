@@ -20,6 +20,7 @@ from finllm.app.bench.cli import bench_app
 from finllm.app.link_cli import link
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
+from finllm.app.options import Config, Json
 from finllm.app.recall_cli import recall
 from finllm.app.source_cli import ingest, source_app
 from finllm.domain.errors import FinllmError, InputError
@@ -52,11 +53,6 @@ app.command("attack")(attack_command)
 app.command("link")(link)
 app.command("recall")(recall)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file; every key has a default.", metavar="FILE"),
-]
 Run = Annotated[
     Path | None,
     typer.Option(

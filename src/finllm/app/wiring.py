@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
+from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
 from finllm.app.settings import EdgeSettings, Settings
 from finllm.domain.errors import LedgerError
@@ -25,7 +26,6 @@ from finllm.market.markets import open_market
 from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.reading.encoder import HashingEncoder
-from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.reasoner import Reasoner
 from finllm.runtime.files import Bounds
@@ -166,7 +166,7 @@ def wire(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
-        narrative=Narrative(settings=settings.narrative, memory=memory),
+        narrative=open_room(settings.narrative, memory),
         reasoner=reasoner or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
