@@ -23,10 +23,10 @@ K, N_QUERIES = 10, 20
 Search = Callable[[np.ndarray], list[int]]
 
 
-def clustered(n: int, dim: int, seed: int = 7) -> np.ndarray:
-    """Return vectors of unit length around n / 50 centres, as news of one story lie together, float32."""
+def clustered(n: int, dim: int, n_stories: int, seed: int = 7) -> np.ndarray:
+    """Return vectors of unit length around some centres, as news of one story lie together, float32."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(n // 50, dim)).astype(np.float32)
+    centres = rng.normal(size=(n_stories, dim)).astype(np.float32)
     rows = centres[rng.integers(0, len(centres), n)]
     rows += rng.normal(size=(n, dim)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -197,8 +197,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--stories", type=int, default=0, help="default: one for each 50 vectors")
+    parser.add_argument("--graphs", action="store_true", help="only the graphs")
     given = parser.parse_args()
-    rows = clustered(given.n, given.dim)
+    rows = clustered(given.n, given.dim, given.stories or given.n // 50)
     rng = np.random.default_rng(3)
     queries = rows[rng.integers(0, given.n, N_QUERIES)]
     queries = queries + 0.02 * rng.normal(size=queries.shape).astype(np.float32)
@@ -206,7 +208,8 @@ def main() -> None:
     truth = queries.astype(np.float64) @ rows.astype(np.float64).T
     exact = [top(scores) for scores in truth]
     _print(f"{given.n:,} vectors of {given.dim}, {N_QUERIES} queries, top {K}, one thread")
-    for measure in (exact_kinds, products_of_floats, sqlite_vec, usearch_graph, hnsw_graph):
+    exacts = () if given.graphs else (exact_kinds, products_of_floats, sqlite_vec)
+    for measure in (*exacts, usearch_graph, hnsw_graph):
         try:
             measure(rows, queries.astype(np.float32), exact)
         except ModuleNotFoundError as missing:
