@@ -46,9 +46,8 @@ def test_headlines_are_no_copies_and_every_document_is_accounted_for() -> None:
 def test_a_room_beside_the_edge_reads_until_it_is_to_stand_still(field: Field) -> None:
     lines = headlines_of(field, 80, token_counter(HashingEncoder()))
     load = Load(
-        settings=NarrativeSettings(),
+        settings=NarrativeSettings(encoder="hashing"),
         instruments=field.instruments,
-        encoder="hashing",
         lines=tuple(lines),
     )
     with RoomProcess(load) as room:
