@@ -1,6 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import msgspec
 
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.recording import Recorder, Start
-from finllm.app.settings import EdgeSettings, Settings
+from finllm.app.settings import EdgeSettings, Settings, secret
+from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
@@ -24,6 +25,10 @@ from finllm.ledger.store import Ledger
 from finllm.market.markets import open_market
 from finllm.narrative.room import Narrative
 from finllm.reasoning.embedded import EmbeddedReasoner
+from finllm.reasoning.llm.answerer import Journalled
+from finllm.reasoning.llm.client import Client
+from finllm.reasoning.llm.reasoner import LlmReasoner
+from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Reasoner
 from finllm.runtime.files import Bounds
 from finllm.runtime.tally import Tally
@@ -50,9 +55,12 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
 
     pipeline: Pipeline
     parts: Parts
+    llm: LlmReasoner | None = None
 
     def close(self) -> None:
-        """Close the ledger, the journal and the workers."""
+        """Close the language model's client, the ledger, the journal and the workers."""
+        if self.llm is not None:
+            self.llm.close()
         self.parts.ledger.close()
         self.parts.recorder.close()
         self.parts.book.inference.close()
@@ -92,6 +100,8 @@ def wire(
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
+    answers: Mapping[str, Completion] | None = None,
+    defer: bool = False,
     serve_by: Callable[[Bank], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
     bounds: Bounds | None = None,
@@ -108,7 +118,11 @@ def wire(
         venues: The venue of each frame source, by source index; none stands for Binance.
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
-        reasoner: The slow path's reasoner; the embedded one when None.
+        reasoner: The slow path's reasoner; when None the language model of the settings, else the
+            embedded one.
+        answers: What the language model answered in the run that is replayed, by question id; it is not
+            asked again.
+        defer: Ask the language model without waiting, and hear it at each tick.
         serve_by: Makes what serves the rows of books from their bank; they are served in the
             pipeline, each at once, when None.
         place_of: Says where a frame stands; by its source and receive time when None.
@@ -139,16 +153,19 @@ def wire(
             on_failure=alarm.ring,
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
+        undo.callback(ledger.close)
+        llm = _llm(settings.reasoning.llm, recorder, answers) if reasoner is None else None
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
-    recorder.start(Start(venues=tuple(venues), served_by=served_by))
+    asked = None if llm is None else settings.reasoning.llm
+    recorder.start(Start(venues=tuple(venues), served_by=served_by, llm=asked))
     parts = Parts(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
         narrative=Narrative(settings=settings.narrative),
-        reasoner=reasoner or EmbeddedReasoner(),
+        reasoner=reasoner or llm or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
         ledger=ledger,
@@ -160,8 +177,22 @@ def wire(
         emit_from=emit_from,
         context=context,
         server=server,
+        deferred=llm if defer else None,
     )
-    return Wired(pipeline=Pipeline(parts), parts=parts)
+    return Wired(pipeline=Pipeline(parts), parts=parts, llm=llm)
+
+
+def _llm(
+    settings: LlmSettings, recorder: Recorder, answers: Mapping[str, Completion] | None
+) -> LlmReasoner | None:
+    """Return the language model of the settings, its client started or its journal at hand."""
+    if not settings.is_on:
+        return None
+    if answers is not None:
+        return LlmReasoner(settings, Journalled(answers), on_completion=recorder.completion)
+    client = Client(settings, key=secret(settings.api_key_env))
+    client.start()
+    return LlmReasoner(settings, client, on_completion=recorder.completion)
 
 
 def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:
