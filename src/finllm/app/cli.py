@@ -18,6 +18,7 @@ from rich.markup import escape
 from finllm.app.attack_cli import attack_command
 from finllm.app.bench.cli import bench_app
 from finllm.app.link_cli import link
+from finllm.app.llm_cli import llm_app
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
 from finllm.app.source_cli import ingest, source_app
@@ -43,6 +44,7 @@ app.add_typer(ledger_app, name="ledger")
 feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
 app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
+app.add_typer(llm_app, name="llm")
 app.add_typer(model_app, name="model")
 app.add_typer(narrative_app, name="narrative")
 app.add_typer(source_app, name="source")

@@ -276,8 +276,10 @@ def _merged(table: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any
     merged = dict(table)
     for key, value in extra.items():
         own = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(own, Mapping)
-        merged[key] = _merged(own, value) if both else value
+        if isinstance(value, Mapping) and isinstance(own, Mapping):
+            merged[key] = _merged(own, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -18,6 +18,7 @@ _SPELT: Final = re.compile(
     r"|twice)\w*",
     re.IGNORECASE,
 )
+_MOST_EXPONENT: Final = 30
 _FIELDS: Final = ("value", "z_score", "stance", "novelty", "credibility", "relevance")
 
 
@@ -77,7 +78,7 @@ def _is_shown(numeral: str, cited: Sequence[Evidence]) -> bool:
     """Return whether a numeral is a field of the cited evidence, rounded as it is shown."""
     written = numeral.replace(",", "").replace("\u2212", "-").lower()
     mantissa, _, exponent = written.partition("e")
-    if len(exponent) > 3:
+    if len(exponent) > 3 or abs(int(exponent or 0)) > _MOST_EXPONENT:
         return False
     half_step = 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
     value = float(written)
