@@ -165,6 +165,12 @@ def replay(
     until: Annotated[
         str | None, typer.Option(help="Use nothing received at or after this.", metavar="T")
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run whose language model's answers are used; nobody is asked.", metavar="RUN"
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the run; default runs/replay-NNNN.", metavar="RUN"),
@@ -186,6 +192,7 @@ def replay(
     Example: finllm replay btc.ndjson.gz --documents news.jsonl --out runs/mine
     """
     from finllm.app.progress import replay_progress
+    from finllm.app.recording import check_run_folder
     from finllm.app.replay import Inputs
     from finllm.app.replay import replay as replay_inputs
     from finllm.app.view import show_summary
@@ -197,8 +204,10 @@ def replay(
         documents=documents,
         symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
         since=_instant(since, "--from") or 0,
-        **({} if until is None else {"until": _instant(until, "--until") or 0}),
+        answers=None if answers is None else check_run_folder(answers),
     )
+    if until is not None:
+        inputs = msgspec.structs.replace(inputs, until=_instant(until, "--until") or 0)
     settings = _settings(config, workers=workers, chunk=chunk)
     with _folder(run, "replay") as folder, replay_progress(err) as progress:
         summary = replay_inputs(
