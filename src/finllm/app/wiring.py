@@ -134,10 +134,14 @@ def wire(
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
         InputError: If it holds a recording already.
+        SettingsError: If the variable that holds the language model's key is not set.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
     bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
+    asked = settings.reasoning.llm
+    is_asked = reasoner is None and asked.is_on
+    key = secret(asked.api_key_env) if is_asked and answers is None else ""
     with ExitStack() as undo:
         book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
         undo.callback(book.inference.close)
@@ -154,12 +158,13 @@ def wire(
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
         undo.callback(ledger.close)
-        llm = _llm(settings.reasoning.llm, recorder, answers) if reasoner is None else None
+        llm = _llm(asked, key, recorder, answers) if is_asked else None
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
-    asked = None if llm is None else settings.reasoning.llm
-    recorder.start(Start(venues=tuple(venues), served_by=served_by, llm=asked))
+    recorder.start(
+        Start(venues=tuple(venues), served_by=served_by, llm=asked if is_asked else None)
+    )
     parts = Parts(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
@@ -183,14 +188,15 @@ def wire(
 
 
 def _llm(
-    settings: LlmSettings, recorder: Recorder, answers: Mapping[str, Completion] | None
-) -> LlmReasoner | None:
-    """Return the language model of the settings, its client started or its journal at hand."""
-    if not settings.is_on:
-        return None
+    settings: LlmSettings,
+    key: str,
+    recorder: Recorder,
+    answers: Mapping[str, Completion] | None,
+) -> LlmReasoner:
+    """Return the language model of the settings, its client started or a journal in its place."""
     if answers is not None:
         return LlmReasoner(settings, Journalled(answers), on_completion=recorder.completion)
-    client = Client(settings, key=secret(settings.api_key_env))
+    client = Client(settings, key=key)
     client.start()
     return LlmReasoner(settings, client, on_completion=recorder.completion)
 

@@ -5,6 +5,7 @@ prefixes reads only the last anew. Of a document nothing but one JSON string ent
 character that could mean something to a model or a template is an escape.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -35,8 +36,8 @@ READ_SHARE: Final = 0.5
 """Words are shown of those texts that weigh at least this share of the heaviest."""
 MOST_QUOTE: Final = 600
 """Characters of one quote."""
-_PLAIN: Final = frozenset(" .,;:!?'()%+-=/&@_$")
-"""Beside letters, marks and digits, what stands in a string as it is."""
+_ODD: Final = re.compile(r"[^\w .,;:!?'()%+\-=/&@$]")
+"""What may not stand in a string as it is: all but letters, digits and plain punctuation; marks see below."""
 SYSTEM: Final = f"""\
 You judge short-horizon market forecasts from a pack of evidence.
 Reply with one JSON object and nothing else.
@@ -203,13 +204,12 @@ def _json(value: object) -> str:
 
 
 def _string(text: str) -> str:
-    return '"' + "".join(c if _is_plain(c) else _escape(c) for c in text) + '"'
+    return '"' + _ODD.sub(_escape, text) + '"'
 
 
-def _is_plain(c: str) -> bool:
-    return c in _PLAIN or unicodedata.category(c)[0] in "LMN"
-
-
-def _escape(c: str) -> str:
+def _escape(odd: re.Match[str]) -> str:
+    c = odd.group()
+    if unicodedata.category(c)[0] == "M":  # marks belong to their letters
+        return c
     units = c.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
