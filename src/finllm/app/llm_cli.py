@@ -34,7 +34,9 @@ def check(
     api_key_env: Annotated[
         str, typer.Option(help="Name of the environment variable that holds the key.")
     ] = "",
-    n: Annotated[int, typer.Option(help="Answers to time.", min=2, max=1_000)] = 10,
+    n: Annotated[
+        int, typer.Option("--number", "-n", help="Answers to time.", min=2, max=1_000)
+    ] = 10,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="TOML file with a table reasoning.llm.", metavar="FILE"),
