@@ -12,7 +12,6 @@ from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
 from finllm_lab.reasoner import reasoner
 from finllm_lab.regimes.commands import regimes
-from finllm_lab.stance import stance
 from finllm_lab.zoo.cli import heavier, shrink, zoo
 
 app = typer.Typer(
@@ -26,7 +25,6 @@ app = typer.Typer(
 train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(regimes, name="regimes")
-train.command("stance")(stance)
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
 app.command("narrative")(narrative)

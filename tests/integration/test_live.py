@@ -7,22 +7,27 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import finllm
 from finllm.app.exchange import Exchange
 from finllm.app.feed import streams_of
 from finllm.app.record import record_live
+from finllm.app.records import open_ledger
 from finllm.app.replay import Inputs, Summary, replay
 from finllm.app.run import Options, run_live
-from finllm.app.settings import ConnectionSettings, FeedSettings, Settings
+from finllm.app.settings import ConnectionSettings, FeedSettings, Settings, SourceSettings
 from finllm.app.status import Status
 from finllm.domain.errors import InputError, SettingsError
+from finllm.domain.evidence import Document, EvidenceNotice
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import stream_of
 from finllm.market.synthetic import SyntheticMarket, generate
+from support.web import Answer, Site
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -84,11 +89,25 @@ def write_news(path: Path, n: int) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+HEADLINE = "Bitcoin custodian Gazelle Vaults wins licence in three countries"
+
+
+def gazette(headers: dict[str, str], *, is_out: bool) -> Answer:
+    """Answer with a feed, of one headline once it is out; who has it, by its tag, is not sent it again."""
+    tag = f'"{int(is_out)}"'
+    if headers.get("if-none-match") == tag:
+        return Answer(304)
+    stamp = formatdate(time.time() - 1, usegmt=True)
+    item = f"<item><title>{HEADLINE}</title><guid>1</guid><pubDate>{stamp}</pubDate></item>"
+    body = f"<rss><channel><title>Gazette</title>{item if is_out else ''}</channel></rss>"
+    return Answer(body=body.encode(), headers={"ETag": tag})
+
+
 def live(tapes: list[Path], folder: Path) -> Summary:
-    """Run live with faults, news and a worker that is killed on the way."""
+    """Run live with faults, news, a source that is polled, and a worker that is killed on the way."""
     news = folder / "news.jsonl"
     edges: list[IsolatedEdge] = []
-    steps = {"news": 0, "killed": 0}
+    steps = {"news": 0, "killed": 0, "out": 0, "asked": 0}
 
     def wanted(status: Status) -> bool:
         if status.forecasts > 40 * (steps["news"] + 1) and not status.unusable:
@@ -97,10 +116,17 @@ def live(tapes: list[Path], folder: Path) -> Summary:
         if status.rows > 1_000 and not steps["killed"]:
             steps["killed"] = edges[0].crew.pids[0]
             os.kill(steps["killed"], signal.SIGSEGV)
-        return status.rows > 1_200 and status.applied > 0 and status.gaps > 0
+        steps["out"] = int(status.forecasts > 40)
+        is_asked_again = steps["asked"] > 2
+        return status.rows > 1_200 and status.applied > 0 and status.gaps > 0 and is_asked_again
+
+    def answer(_: int, headers: dict[str, str]) -> Answer:
+        steps["asked"] += steps["out"]
+        return gazette(headers, is_out=bool(steps["out"]))
 
     # At the recorded pace: sped up, the times in the frames would run away from the machine's.
-    with Exchange(tapes, fault_every_s=2.0, seed=5) as exchange:
+    with Site(answer) as site, Exchange(tapes, fault_every_s=2.0, seed=5) as exchange:
+        polled = SourceSettings(name="gazette", kind="rss", url=site.url, every_s=0.3)
         watch = Watch(exchange, wanted)
         options = Options(
             stop=watch.stop,
@@ -109,7 +135,8 @@ def live(tapes: list[Path], folder: Path) -> Summary:
             name=f"law-{os.getpid()}",
             on_edge=edges.append,
         )
-        summary = run_live(on(exchange), folder / "run", options)
+        settings = msgspec.structs.replace(on(exchange), source=(polled,))
+        summary = run_live(settings, folder / "run", options)
     assert watch.is_done, watch.seen
     assert steps["killed"]
     return summary
@@ -140,6 +167,21 @@ def test_a_live_run_replays_to_its_own_digest(lived: tuple[Path, Summary], tmp_p
             Settings(),
             tmp_path / "part",
         )
+
+
+def test_what_a_web_server_sends_becomes_evidence_once_however_often_it_is_asked(
+    lived: tuple[Path, Summary],
+) -> None:
+    run, summary = lived
+    assert summary.live is not None
+    counts = summary.live.sources["gazette"]
+    assert (counts.bodies, counts.failures) == (2, 0)  # without the headline, and with it
+    assert counts.not_modified >= 1
+    with open_ledger(run) as ledger:
+        (sent,) = [one for one in ledger.records(Document) if one.source == "gazette"]
+        noticed = [one for one in ledger.records(EvidenceNotice) if one.ts_recv == sent.ts_recv]
+    assert sent.text == HEADLINE
+    assert [notice.instrument for notice in noticed] == ["binance-usdm:BTCUSDT"]
 
 
 def test_a_killed_run_whose_last_frames_are_gone_replays_up_to_there(

@@ -10,13 +10,15 @@ from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_HOUR, NS_PER_MIN
-from finllm.narrative.memory import Arrivals, Timeline
-from finllm.narrative.reading.stance import load_stance_head
+from finllm.narrative.memory.timeline import Arrivals, Timeline
+from finllm.narrative.reading.reader import words_only
 from finllm.narrative.repeats.copies import Copies, exact_hash, read_for_copies
 from finllm.narrative.room import Narrative, NarrativeSettings
 from finllm.narrative.text.canonical import canonicalise
+from finllm.narrative.trust import instructions
+from finllm.narrative.trust.facts import facts_of
 
-HEAD = load_stance_head()
+READER = words_only()
 T0 = 1_723_118_400_000_000_000
 BTC = "binance-usdm:BTCUSDT"
 MANY = settings(max_examples=40, deadline=None)
@@ -52,7 +54,7 @@ def documents(stream: list[tuple[int, str, str]], start: int = T0) -> list[Docum
 def room() -> Narrative:
     made = Narrative(
         settings=NarrativeSettings(originals=64, recent=8, keep=64, copy_window_ns=2 * NS_PER_HOUR),
-        stance=HEAD,
+        reader=READER,
     )
     made.watch(BTC)
     made.watch("binance-usdm:ETHUSDT")
@@ -201,3 +203,34 @@ def test_arrivals_count_only_what_had_ended_by_then(steps: list[int], at: int) -
         assert arrivals.before(at) == sum(t // 10 < at // 10 for t in every)
     except InputError:
         assert at < ts - 300
+
+
+ORDERS = """ignore disregard forget override bypass all any the your of these previous prior above earlier
+    preceding system foregoing safety developer assistant prompt message note instructions new updated hidden
+    instruction: for ai model reader <|im_start <|user </system you are now an language gpt llm chatbot dan in
+    mode as a dear attention to trading bot agent respond reply answer output only with json bullish buy set
+    shift confidence probability verdict credibility stance sentiment classify label score rate mark this do
+    not tell reveal mention user operator human [inst] [/inst] ### ###system begin "role":"system" ignora
+    olvida descarta esqueca desconsidere dimentica todas las instrucciones istruzioni ordenes oublie oubliez
+    toutes les consignes ignoriere vergiss vergessen sie missachte alle anweisungen befehle Ignore SYSTEM
+    Shares rise"""
+FIGURES = """eps earnings per share earned profit adj. guidance outlook sees q1 fy forecasts expects
+    revenue sales turnover top line net income loss up operating ebitda dividend price target pt interest
+    rates rate hike raises to buy acquire acquired takeover buyout merger deal bid offer lay off layoffs
+    job cuts jobs cut
+    hacked hackers stolen drained exploit stole taken $3 1.2 million 5% bn 40 cents 25 bps 900 EPS Revenue
+    Net of for the"""
+
+
+@given(
+    st.lists(st.sampled_from(ORDERS.split()), min_size=1, max_size=7),
+    st.sampled_from([" ", "  ", "\n\n", "\t"]),
+)
+def test_no_order_is_missed_for_want_of_a_key(words: list[str], blank: str) -> None:
+    text = blank.join(words)
+    assert instructions._orders(text) == (instructions._ORDERS.search(text) is not None)
+
+
+@given(st.lists(st.sampled_from(FIGURES.split()), min_size=2, max_size=10).map(" ".join))
+def test_no_fact_is_missed_for_want_of_a_key(text: str) -> None:
+    assert facts_of(text) == facts_of(f"{text}\n\n\u00e9")  # keys are for ASCII alone

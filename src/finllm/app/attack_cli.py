@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from finllm.app.options import Config, Json
+
 if TYPE_CHECKING:
     from finllm.app.attack.field import Family, Field
     from finllm.app.attack.run import Report
@@ -32,12 +34,8 @@ def attack_command(
     size: Annotated[int, typer.Option(help="Attacks per family, about.", min=10)] = 300,
     most: Annotated[int, typer.Option(help="Documents that are read.", min=100)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 7,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file.", metavar="FILE")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    config: Config = None,
+    json: Json = False,
 ) -> None:
     """Attack the narrative room: which attacks are recognised, and how many honest texts are taken for one?
 

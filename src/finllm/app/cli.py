@@ -21,6 +21,8 @@ from finllm.app.link_cli import link
 from finllm.app.llm_cli import llm_app
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
+from finllm.app.options import Config, Json
+from finllm.app.recall_cli import recall
 from finllm.app.source_cli import ingest, source_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
@@ -51,12 +53,8 @@ app.add_typer(source_app, name="source")
 app.command("ingest")(ingest)
 app.command("attack")(attack_command)
 app.command("link")(link)
+app.command("recall")(recall)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file; every key has a default.", metavar="FILE"),
-]
 Run = Annotated[
     Path | None,
     typer.Option(

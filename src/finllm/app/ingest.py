@@ -12,13 +12,13 @@ import msgspec
 
 from finllm.app.plugins import source_maker
 from finllm.app.polling import PollCounts
+from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start, read_messages
 from finllm.app.settings import Settings, SourceSettings
 from finllm.app.sources import Sources, reader_of
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_MS, NS_PER_S, iso
-from finllm.narrative.room import Narrative
 from finllm.narrative.sources.body import MOST_BYTES
 from finllm.narrative.sources.documents import read_documents
 from finllm.narrative.sources.reading import Message, SourceReader
@@ -93,7 +93,7 @@ class _Desk:
     def __init__(self, settings: Settings, asked: Ingest, recorder: Recorder | None) -> None:
         self.tally = Tally()
         self._asked, self._recorder = asked, recorder
-        self._room = Narrative(settings=settings.narrative)
+        self._room = open_room(settings.narrative)
         for instrument in asked.instruments:
             self._room.watch(instrument)
         self._latest = 0

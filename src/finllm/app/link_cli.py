@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finllm.app.options import Config, Json
 from finllm.domain.errors import InputError
 from finllm.domain.units import iso, parse_instant
 
@@ -60,12 +61,8 @@ def link(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write a timeline as HTML.", metavar="FILE")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file of settings.", metavar="FILE")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    config: Config = None,
+    json: Json = False,
 ) -> None:
     """Join news and moves: which moves a document may be behind, which documents a move.
 

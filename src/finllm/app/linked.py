@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from finllm.app.reader import open_room
 from finllm.app.recording import Input, check_run_folder, recorded
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError
@@ -28,7 +29,6 @@ from finllm.narrative.alignment.anomalies import N_CHANNELS, Anomaly, AnomalyDet
 from finllm.narrative.alignment.explanations import Answer, Explainer, Explanation, Move, moves_of
 from finllm.narrative.alignment.space import AlignedSpace, load_space
 from finllm.narrative.reading.encoder import Encoder, HashingEncoder
-from finllm.narrative.room import Narrative
 from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.journal import read_journal
 from finllm.runtime.tally import Tally
@@ -277,7 +277,7 @@ def _claims(
 ) -> tuple[dict[str, list[Evidence]], dict[str, Told], dict[str, str]]:
     # A pack of one instant: everything that the room made of the documents received at it.
     narrative = msgspec.structs.replace(settings.narrative, look_back_ns=1, pack_size=64)
-    room = Narrative(settings=narrative)
+    room = open_room(narrative)
     for instrument in instruments:
         room.watch(instrument)
     claims: dict[str, list[Evidence]] = {}

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finllm.app.options import Json
+
 if TYPE_CHECKING:
     from finllm.edge.check import ModelReport
 
@@ -32,9 +34,7 @@ def check(
     ] = 50.0,
     max_kb: Annotated[float, typer.Option(help="Kilobytes that it may take.", min=0.0)] = 2_000.0,
     seed: Annotated[int, typer.Option(help="Seed of the rows that it is asked about.")] = 0,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Hold one's own model to what a model promises: does it load, say the same twice, stay quick?
 

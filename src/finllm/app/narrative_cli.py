@@ -31,13 +31,24 @@ def _root() -> None:
 
 
 @narrative_app.command("build")
-def build(*, encoder: Encoder = "auto") -> None:
+def build(
+    *,
+    encoder: Encoder = "auto",
+    heads: Annotated[
+        Path | None,
+        typer.Option("--heads", help="Folder that `finllm_lab narrative` wrote. Default: ours."),
+    ] = None,
+) -> None:
     """Make the encoder ready: pinned weights in, an int8 graph in the cache. Safe to run again."""
     from finllm.app.reader import encoder_cache, load_encoder
+    from finllm.narrative.reading.heads import Pack
+    from finllm.narrative.reading.reader import SHIPPED
 
     console = Console(stderr=True)
     with console.status("rounding the encoder's weights (once per machine and version)"):
-        made = load_encoder(encoder)
+        made = load_encoder(encoder, Pack(heads or SHIPPED))
+        if made is not None:
+            made.read("ready")
     if made is None:
         console.print(
             "no weights found: the hashing encoder serves, and evidence says so. For the better one: "
@@ -56,8 +67,9 @@ def score(
         typer.Option("--task", help="What its labels mean. Default: by the file's name."),
     ] = None,
     heads: Annotated[
-        Path, typer.Option("--heads", help="Folder that `finllm_lab narrative` wrote.")
-    ] = Path("heads"),
+        Path | None,
+        typer.Option("--heads", help="Folder that `finllm_lab narrative` wrote. Default: ours."),
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="Only rows of this split.")] = "",
     encoder: Encoder = "auto",
     json: Json = False,
@@ -67,12 +79,13 @@ def score(
     Example: finllm narrative score sentfin_en.jsonl --task sentfin --heads heads --split val
     """
     from finllm.app.narrative_scores import score_file
+    from finllm.narrative.reading.reader import SHIPPED
 
     console = Console(stderr=True)
     marks, by = score_file(
         file,
         task,
-        heads,
+        heads or SHIPPED,
         encoder,
         split,
         lambda rows: track(rows, "reading", console=console, transient=True, disable=json),

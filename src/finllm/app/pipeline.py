@@ -45,6 +45,7 @@ from finllm.features.bars import BarFeatures, MarketLead
 from finllm.features.book import BookFeatures, BookRows
 from finllm.ledger.store import Ledger
 from finllm.market.markets import Books
+from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
 from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
@@ -99,6 +100,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is emitted for inputs received before this instant; they warm the state up."""
     context: frozenset[str]
     """Instruments that feed others' features but are not forecast."""
+    memory: MemoryWriter | None = None
+    """What the room keeps beyond this process, if anything."""
     server: Server | None = None
     """Serves the rows of books; None serves every row here, at once."""
     deferred: DeferredReasoner | None = None
@@ -290,6 +293,8 @@ class Pipeline:
     def commit(self) -> None:
         """Sync the records of the group that is open, so that a quiet market does not leave it so."""
         self._parts.ledger.commit()
+        if self._parts.memory is not None:
+            self._parts.memory.rest(self.now)
 
     def drain(self, until: int) -> None:
         """Let time pass to the last thing on the agenda, at most until an instant."""
@@ -320,6 +325,8 @@ class Pipeline:
         self._parts.ledger.commit()
         head = self._parts.ledger.head
         self._parts.recorder.head(head.count, head.hash)
+        if self._parts.memory is not None:
+            self._parts.memory.settle(self.now)
 
     @property
     def feature_restarts(self) -> int:
@@ -426,7 +433,7 @@ class Pipeline:
     def _emit_row(self, lane: Lane, state: list[int]) -> None:
         if lane.instrument not in self._by_key:
             self._by_key[lane.instrument] = lane
-            self._parts.narrative.watch(lane.instrument)
+            self._parts.narrative.watch(lane.instrument, now=self.now)
         is_live = self.now >= self._parts.emit_from
         if is_live:
             self.emission.row(self.now, lane.out)

@@ -50,6 +50,7 @@ def _live_line(status: Status, seconds: float) -> str:
     if status.failed_connects:
         parts.append(f"[yellow]{status.failed_connects:,} connects failed[/]")
     parts += [f"[yellow]last: {escape(status.last_failure)}[/]"] if status.last_failure else []
+    parts += [f"[yellow]{escape(note)}[/]" for note in status.notes]
     return "  ".join(parts)
 
 

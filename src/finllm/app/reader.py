@@ -1,11 +1,15 @@
 """What reads text: the encoder made ready from installed weights, and the heads that go with it."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.reading.heads import Heads, Pack
 from finllm.narrative.reading.minilm import built, find_weights, graph_name
+from finllm.narrative.reading.reader import SHIPPED, Reader
 from finllm.narrative.reading.transformer import Transformer
+from finllm.narrative.room import Narrative, NarrativeSettings
 
 HASHING: Final = "hashing"
 AUTO: Final = "auto"
@@ -47,3 +51,33 @@ def load_heads(folder: Path, which: str = AUTO) -> Heads:
     """
     pack = Pack(folder)
     return Heads(pack, load_encoder(which, pack))
+
+
+@cache
+def load_reader(which: str = AUTO, heads: str = "") -> Reader:
+    """Return what reads documents; loaded once per process, because its weights are large.
+
+    Args:
+        which: The encoder, as `load_encoder` takes it.
+        heads: Folder of a pack; empty = the heads that ship.
+
+    Raises:
+        InputError: If a folder of weights is named that holds none.
+        ArtifactError: If the pack or the weights are damaged.
+    """
+    return Reader(load_heads(Path(heads) if heads else SHIPPED, which))
+
+
+def open_room(settings: NarrativeSettings, memory: MemoryWriter | None = None) -> Narrative:
+    """Return an empty room with the reader that its settings name.
+
+    Args:
+        settings: The room's.
+        memory: Where all that is admitted is kept beyond this process, if anywhere.
+
+    Raises:
+        InputError: If a folder of weights is named that holds none.
+        ArtifactError: If the pack or the weights are damaged.
+    """
+    reader = load_reader(settings.encoder, settings.heads)
+    return Narrative(settings=settings, reader=reader, memory=memory)

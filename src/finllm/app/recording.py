@@ -3,6 +3,7 @@
 RUN/
   run.json           what was read, used, dropped; the digest; where the inputs were
   ledger/            every record that was emitted
+  memory.sqlite      what was known when: documents, claims and what became of them
   journal/           the order of inputs, and every scheduling choice
     frames-0-*.txt   raw frames of source 0, when they came live and not from a tape
     documents-*.jsonl  documents in order of receipt, likewise
@@ -25,6 +26,7 @@ from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
+from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.sources.reading import Message
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.files import Bounds, SegmentedFile, segments
@@ -226,6 +228,8 @@ def discard(run: Path) -> None:
     """Remove what a run wrote that came to nothing, so that its folder can be used again."""
     for part in ("ledger", "journal"):
         shutil.rmtree(run / part, ignore_errors=True)
+    for file in run.glob(f"{MEMORY}*"):
+        file.unlink()
 
 
 class Recorder:

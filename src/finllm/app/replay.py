@@ -36,6 +36,7 @@ from finllm.market.capture import look, read_recordings
 from finllm.market.connection import FeedCounts
 from finllm.market.markets import venue_of
 from finllm.market.tape import Places, Tape
+from finllm.narrative.memory.writer import MemoryCounts
 from finllm.narrative.sources.documents import read_documents
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.clock import stopwatch_ns
@@ -177,6 +178,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     incidents: Incidents
     explained: bool
     """Whether traces were to be written."""
+    memory: MemoryCounts | None = None
+    """What became of what memory was given; None = none was kept."""
+    notes: tuple[str, ...] = ()
+    """What is to be known before any of this is trusted."""
     run: str
     live: Live | None = None
     """Of a live run only."""
@@ -538,6 +543,8 @@ def summarise(
         recording=wired.parts.recorder.failed or wired.parts.ledger.failed or "ok",
         incidents=_incidents(wired),
         explained=wired.parts.explain,
+        memory=None if wired.parts.memory is None else wired.parts.memory.counts,
+        notes=wired.notes,
         run=str(run),
         live=live,
     )

@@ -248,6 +248,7 @@ class _Desk:
             downs=self.feed.counts.downs,
             failed_connects=self.feed.counts.failed_connects,
             last_failure=self.feed.last_failure or self._sources.last_failure,
+            notes=self.wired.notes,
         )
 
     @property

@@ -18,6 +18,7 @@ from msgspec import Meta
 from finllm.domain.errors import SettingsError
 from finllm.escalation.gate import GateSettings
 from finllm.escalation.latency import LatencySettings
+from finllm.narrative.memory.writer import MemorySettings
 from finllm.narrative.room import NarrativeSettings
 from finllm.reasoning.llm.settings import LlmSettings
 
@@ -158,6 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     record: RecordSettings = RecordSettings()
     edge: EdgeSettings = EdgeSettings()
     narrative: NarrativeSettings = NarrativeSettings()
+    memory: MemorySettings = MemorySettings()
     documents: DocumentSettings = DocumentSettings()
     escalation: GateSettings = GateSettings()
     latency: LatencySettings = LatencySettings()

@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from finllm.app.options import Config, Json
+
 if TYPE_CHECKING:
     from finllm.app.ingest import Fate, Ingested
     from finllm.narrative.sources.check import SourceReport
 
 source_app = typer.Typer(help="Sources of text.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @source_app.callback()
@@ -88,10 +89,7 @@ def ingest(
         Path | None,
         typer.Option("--out", help="Folder of a new run, whose journal it goes to.", metavar="RUN"),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="TOML file with [[source]] in it.", metavar="FILE"),
-    ] = None,
+    config: Config = None,
     json: Json = False,
 ) -> None:
     """Take documents in and say what became of each: admitted, a copy, or refused and why.

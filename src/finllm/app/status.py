@@ -28,6 +28,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Instruments whose inputs are unlike those of training."""
     worse: int = 0
     """Instruments on which no model of the bank is as good as climatology."""
+    notes: tuple[str, ...] = ()
+    """What is to be known before anything of the run is trusted."""
 
 
 Stop = Callable[[], bool]

@@ -65,6 +65,8 @@ def show_summary(summary: "Summary", console: Console) -> None:
     table.add_row("digest", summary.digest)
     table.add_row("run", summary.run)
     console.print(table)
+    for note in summary.notes:
+        console.print(f"  note: {escape(note)}", highlight=False, style="yellow")
     for name, place in {**summary.frames.places, **summary.bars.places, **documents.places}.items():
         console.print(f"  first [bold]{escape(name)}[/]: {escape(place)}", highlight=False)
     console.print(f"\nNext: finllm score {summary.run}", highlight=False)
@@ -98,6 +100,7 @@ def _input_rows(summary: "Summary") -> list[tuple[str, str]]:
     rows = [(name, _intake(intake)) for name, intake in market if intake.read]
     if summary.documents.read:
         rows.append(("documents", _documents(summary.documents)))
+        rows += [("memory", _counts(one)) for one in (summary.memory,) if one is not None]
     return rows
 
 
@@ -124,7 +127,8 @@ def _documents(documents: "Documents") -> str:
 def _counts(record: msgspec.Struct) -> str:
     """Return a record of counts as text, those that are not zero."""
     counts = msgspec.structs.asdict(record)
-    return ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n)
+    numbers = {what.replace("_", " "): n for what, n in counts.items() if isinstance(n, int) and n}
+    return ", ".join(f"{n:,} {what}" for what, n in numbers.items())
 
 
 def show_proof(proof: Proof, what: str, console: Console) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
+from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
 from finllm.app.settings import EdgeSettings, Settings, secret
 from finllm.domain.completion import Completion
@@ -23,7 +24,9 @@ from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
 from finllm.market.markets import open_market
-from finllm.narrative.room import Narrative
+from finllm.narrative.memory.schema import NAME as MEMORY
+from finllm.narrative.memory.writer import MemoryWriter
+from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.answerer import Journalled
 from finllm.reasoning.llm.client import Client
@@ -57,10 +60,20 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
     parts: Parts
     llm: LlmReasoner | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is to be known before anything of the run is trusted."""
+        memory = self.parts.memory
+        failed = memory.counts.failed if memory is not None else ""
+        stopped = (f"memory has stopped: {failed}",) if failed else ()
+        return (*self.parts.narrative.notes, *stopped)
+
     def close(self) -> None:
-        """Close the language model's client, the ledger, the journal and the workers."""
+        """Close the language model's client, the memory, the ledger, the journal and the workers."""
         if self.llm is not None:
             self.llm.close()
+        if self.parts.memory is not None:
+            self.parts.memory.close()
         self.parts.ledger.close()
         self.parts.recorder.close()
         self.parts.book.inference.close()
@@ -133,7 +146,7 @@ def wire(
     Raises:
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
-        InputError: If it holds a recording already.
+        InputError: If it holds a recording or a memory already.
         SettingsError: If the variable that holds the language model's key is not set.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
@@ -158,6 +171,13 @@ def wire(
             max_bytes=settings.ledger.max_mb * 1_000_000 or None,
         )
         undo.callback(ledger.close)
+        memory = (
+            MemoryWriter.create(run / MEMORY, settings.memory, HashingEncoder())
+            if settings.memory.keep
+            else None
+        )
+        if memory is not None:
+            undo.callback(memory.close)
         llm = _llm(asked, key, recorder, answers) if is_asked else None
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
@@ -169,8 +189,13 @@ def wire(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
+<<<<<<< HEAD
         narrative=Narrative(settings=settings.narrative),
         reasoner=reasoner or llm or EmbeddedReasoner(),
+=======
+        narrative=open_room(settings.narrative, memory),
+        reasoner=reasoner or EmbeddedReasoner(),
+>>>>>>> main
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
         ledger=ledger,
@@ -181,6 +206,7 @@ def wire(
         chunk=edge.chunk,
         emit_from=emit_from,
         context=context,
+        memory=memory,
         server=server,
         deferred=llm if defer else None,
     )

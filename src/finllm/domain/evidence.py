@@ -80,6 +80,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     z_score: float = 0.0
     stance: float = 0.0
     """-1 bearish to +1 bullish."""
+    hawkishness: float = 0.0
+    """-1 dovish to +1 hawkish; 0 where nothing is said of monetary policy."""
+    check_worthiness: float = 0.0
+    """Probability that a fact check would not find it true, for triage; no part of the credibility."""
     novelty: float = 0.0
     """0 = a copy, 1 = nothing like it before."""
     credibility: float = 1.0

@@ -26,6 +26,16 @@ LOOK_ALIKES: Final = dict(
 CYRILLIC: Final = dict(
     zip("aeopcyxis", "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455", strict=True)
 )
+OTHERS: Final = dict(
+    zip(
+        "abcdeghilnoprstuvwxy",
+        "\u2c6d\u0184\uabaf\u0501\uab87\u0581\u0570\u13a5\ua4e1\u0578\u0c66\u2ca3\uab81\uabaa\ua4d4\u057d"
+        "\u05d8\ua761\u157d\u10e7",
+        strict=True,
+    )
+)
+"""Letters and a digit of a dozen scripts, from Armenian to Telugu."""
+DIGITS: Final = {"o": "0", "l": "1", "i": "1"}
 INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 
 ORDERS: Final = (

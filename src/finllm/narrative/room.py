@@ -26,11 +26,13 @@ from finllm.domain.evidence import (
 )
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
-from finllm.narrative.memory import Arrivals, Texts, Timeline
+from finllm.narrative.memory.timeline import Arrivals, Texts, Timeline
+from finllm.narrative.memory.writer import Admitted, MemoryWriter
 from finllm.narrative.reading.claims import event_of, strongest_sentence
+from finllm.narrative.reading.cutoff import cutoff_note
 from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.reading.linking import Link, Linker
-from finllm.narrative.reading.stance import StanceHead, load_stance_head
+from finllm.narrative.reading.reader import Reader, words_only
 from finllm.narrative.repeats.copies import (
     Copies,
     Match,
@@ -54,6 +56,11 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the room reads, remembers and gathers."""
 
+    encoder: str = "auto"
+    """What reads text: `auto` = the small transformer if its weights are installed; `hashing` = words
+    alone; or a folder of its weights."""
+    heads: str = ""
+    """Folder of heads that `finllm_lab narrative` wrote; empty = the ones that ship."""
     look_back_ns: int = NS_PER_DAY
     """How far back a pack reaches."""
     pack_size: int = 12
@@ -188,25 +195,28 @@ class Narrative:
 
     Args:
         settings: How it reads, remembers and gathers.
-        stance: The stance head; None = the one that ships.
+        reader: What says what a text says; None = the heads that ship, by words alone.
         encoder: What embeds a text, to know reworded copies by; None = they are not looked for.
         second: Another agent whose opinion is asked of each claim, if any.
+        memory: Where all that is admitted is kept beyond this process, if anywhere.
 
     Raises:
-        ArtifactError: If the shipped head cannot be loaded.
+        ArtifactError: If the shipped heads cannot be loaded.
     """
 
     def __init__(
         self,
         *,
         settings: NarrativeSettings,
-        stance: StanceHead | None = None,
+        reader: Reader | None = None,
         encoder: Encoder | None = None,
         second: SecondReader | None = None,
+        memory: MemoryWriter | None = None,
     ) -> None:
         self._settings = settings
+        self._memory = memory
         self._encoder = encoder
-        self._stance = stance or load_stance_head()
+        self._reader = reader or words_only()
         self._linker = Linker()
         self._copies = Copies(
             capacity=settings.originals,
@@ -224,17 +234,26 @@ class Narrative:
         self._texts = Texts(settings.most_chars)
         self._started = -1
         self._latest = -1
+        self._published: tuple[int, int] | None = None
+        """When the oldest and the newest document were."""
         self.tally = Tally()
         self._checker = Checker(_limits(settings), self._copies.frequencies, self.tally, second)
 
-    def watch(self, instrument: str, *, aliases: tuple[str, ...] = ()) -> None:
+    def watch(
+        self, instrument: str, *, aliases: tuple[str, ...] = (), now: int | None = None
+    ) -> None:
         """Link documents to an instrument from now on.
 
         Args:
             instrument: Key, such as `binance-usdm:BTCUSDT` or `us-equity:AAPL`.
             aliases: Further names by which texts call it.
+            now: From when on its names are known, for memory; the last receipt when None.
         """
         self._linker.watch(instrument, aliases)
+        if self._memory is not None:
+            known_from = max(0, self._latest) if now is None else now
+            names = self._linker.names_of(instrument)
+            self._memory.alias(instrument, names, known_from=known_from)
         self._watched.setdefault(instrument, _Watched(self._settings))
 
     # --- admitting -----------------------------------------------------------------------------
@@ -261,6 +280,8 @@ class Narrative:
         self._latest = document.ts_recv
         self._started = document.ts_recv if self._started < 0 else self._started
         self.tally.used += 1
+        first, last = self._published or (document.ts_published,) * 2
+        self._published = min(first, document.ts_published), max(last, document.ts_published)
         return self._take_in(self._read(document, form))
 
     def _objection(self, document: Document, now: int) -> tuple[str, str]:
@@ -341,10 +362,25 @@ class Narrative:
         self._remember(read, first, weighed, first.told | {link.instrument for link in news})
         if not links:
             self.tally.note("unrelated")
+        copy_of = first.document_id if is_copy else ""
+        if self._memory is not None:
+            self._memory.keep(
+                Admitted(
+                    document=document,
+                    text=read.text,
+                    changes=read.changed,
+                    copy_of=copy_of,
+                    cluster=first.cluster,
+                    claims=tuple(one.claim for one in checked),
+                    standings=tuple(found),
+                    words=read.reading.sample,
+                    meaning=read.meaning,
+                )
+            )
         return Admission(
             notices=(*notices, *self._changed(found)),
             quarantines=tuple(found),
-            copy_of=first.document_id if is_copy else "",
+            copy_of=copy_of,
             changed=read.changed,
         )
 
@@ -387,9 +423,7 @@ class Narrative:
         if not news:
             return []
         self._retire("texts", self._texts.keep(read.document.document_id, read.text))
-        names = tuple(sorted({span for link in news for span in link.spans}))
-        stance = self._stance.judge(read.text, names).value
-        claims = [self._claim(read, link, origin, stance) for link in news]
+        claims = [self._claim(read, link, origin) for link in news]
         sample = read.reading.sample
         return [self._checker.check(claim, weighed, read.document, sample) for claim in claims]
 
@@ -418,9 +452,13 @@ class Narrative:
                     notices.append(self._notice(claim, change.ts))
         return notices
 
-    def _claim(self, read: _Read, link: Link, origin: str, stance: float) -> Evidence:
+    def _claim(self, read: _Read, link: Link, origin: str) -> Evidence:
         start, end = strongest_sentence(read.text, link.spans)
         quote = read.text[start:end]
+        kind = event_of(read.text, quote)
+        said = self._reader.judge(
+            read.document, read.text, names=link.spans, quote=(start, end), event_type=kind
+        )
         recent = self._watched[link.instrument].recent
         return Evidence(
             evidence_id=content_id(read.document.document_id, link.instrument, start, end),
@@ -431,11 +469,13 @@ class Narrative:
             document_id=read.document.document_id,
             span=(start, end),
             quote=quote,
-            stance=stance,
+            stance=said.stance,
+            hawkishness=said.hawkishness,
+            check_worthiness=said.check_worthiness,
             novelty=1.0 - recent.similarity(read.signature),
             relevance=link.relevance,
-            event_type=event_of(read.text, quote),
-            encoder=self._stance.name,
+            event_type=kind,
+            encoder=said.by,
         )
 
     def _notice(self, claim: Evidence, now: int) -> EvidenceNotice:
@@ -522,6 +562,15 @@ class Narrative:
         counts = [late - early for late, early in pairwise(before)]
         usual = sorted(counts[1:])[: n_windows - n_windows // 8]
         return (counts[0] + 1) / (sum(usual) / len(usual) + 1.0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is to be known of the documents read so far before their reading is trusted."""
+        if self._published is None:
+            return ()
+        readers = (self._reader, *((self._encoder,) if self._encoder is not None else ()))
+        told = (cutoff_note(one.name, one.knows_until, *self._published) for one in readers)
+        return tuple(dict.fromkeys(note for note in told if note))
 
     def text(self, document_id: str) -> str:
         """Return a document's canonical text, as far as it was read; evidence spans point into it.

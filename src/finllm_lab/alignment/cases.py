@@ -15,7 +15,7 @@ from finllm.narrative.alignment.space import LAG_EDGES, text_features
 from finllm.narrative.reading.claims import event_of
 from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.reading.linking import Link, Linker
-from finllm.narrative.reading.stance import StanceHead
+from finllm.narrative.reading.reader import Reader
 from finllm.narrative.text.canonical import canonical_text
 from finllm_lab.alignment.planted import BEAT_NS, INSTRUMENTS, Case, another_market
 
@@ -24,12 +24,12 @@ REACH_NS = 8 * BEAT_NS
 """A move that begins this long after the planted one is another."""
 
 
-class Reader:
+class CaseReader:
     """Reads documents as the room does, without its memory: each as if nothing like it came before."""
 
-    def __init__(self, encoder: Encoder, stance: StanceHead, linker: Linker) -> None:
+    def __init__(self, encoder: Encoder, heads: Reader, linker: Linker) -> None:
         self.encoder = encoder
-        self._stance = stance
+        self._heads = heads
         self._linker = linker
 
     def links(self, text: str, symbols: tuple[str, ...] = ()) -> tuple[Link, ...]:
@@ -43,7 +43,7 @@ class Reader:
         if not text or not links:
             return []
         names = tuple(sorted({span for link in links for span in link.spans}))
-        stance = self._stance.judge(text, names).value
+        stance = self._heads.stance(text, names)
         kind = event_of(text, text)
         return [
             Evidence(
@@ -69,12 +69,12 @@ class Reader:
         return text_features(claim, self.encoder.embed(claim.quote))
 
 
-def planted_reader(encoder: Encoder, stance: StanceHead) -> Reader:
+def planted_reader(encoder: Encoder, heads: Reader) -> CaseReader:
     """Return a reader that watches the planted instruments."""
     linker = Linker()
     for instrument, names in INSTRUMENTS:
         linker.watch(instrument, names)
-    return Reader(encoder, stance, linker)
+    return CaseReader(encoder, heads, linker)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ def watch(case: Case) -> tuple[AnomalyDetector, Move | None]:
     return detector, next(moves, None)
 
 
-def see(case: Case, reader: Reader) -> Seen | None:
+def see(case: Case, reader: CaseReader) -> Seen | None:
     """Return a case as found; None if its move was not noticed."""
     detector, move = watch(case)
     if move is None:
@@ -125,7 +125,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     """Index of the cause; -1 = it is not among them."""
 
 
-def weighed_example(seen: Seen, reader: Reader) -> Example:
+def weighed_example(seen: Seen, reader: CaseReader) -> Example:
     """Return a case with all its candidates within reach, to weigh content, time and names on."""
     end = seen.detector.position(seen.move.ts_start) + 1.0
     near = [
@@ -145,7 +145,7 @@ def weighed_example(seen: Seen, reader: Reader) -> Example:
 
 
 def contrast_example(
-    case: Case, reader: Reader, *, n_wrong: int = 20, n_markets: int = 4
+    case: Case, reader: CaseReader, *, n_wrong: int = 20, n_markets: int = 4
 ) -> Example | None:
     """Return a case with its cause first and some that say otherwise, to learn content from.
 

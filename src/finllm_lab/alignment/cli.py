@@ -12,7 +12,7 @@ from finllm.narrative.alignment.space import SHIPPED
 if TYPE_CHECKING:
     from finllm.narrative.alignment.space import AlignedSpace
     from finllm.narrative.reading.encoder import Encoder
-    from finllm.narrative.reading.stance import StanceHead
+    from finllm.narrative.reading.reader import Reader
     from finllm_lab.alignment.tapes import Dated
 
 TAPE_WEIGHT = 0.3
@@ -51,20 +51,19 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
     Example: finllm_lab alignment --encoder hashing --out models/space
     """
     from finllm.narrative.alignment.space import load_space
-    from finllm.narrative.reading.stance import load_stance_head
-    from finllm_lab.alignment.headlines import directed
+    from finllm.narrative.reading.reader import words_only
+    from finllm_lab.alignment.headlines import HEADLINES, directed
     from finllm_lab.alignment.tapes import POSTS_VAL, TWEETS_VAL, pairs_of_tape
     from finllm_lab.alignment.train import ENCODERS, build_space
-    from finllm_lab.stance import HEADLINES
 
     if encoder not in ENCODERS:
         raise InputError(
             f"{encoder!r} is unknown", place="--encoder", mend=f"One of {', '.join(ENCODERS)}."
         )
-    reads, stance = ENCODERS[encoder](), load_stance_head()
+    reads, heads = ENCODERS[encoder](), words_only()
     ends = {"tweets": TWEETS_VAL, "posts": POSTS_VAL}
     since = dict.fromkeys(ends, 0) if tapes else ends
-    parts = _tapes(data, reads, stance, since) if tapes or validate else {}
+    parts = _tapes(data, reads, heads, since) if tapes or validate else {}
     train = {k: [one for one in v if one.ts < ends[k]] for k, v in parts.items()}
     told = directed(data / "text_labels", headlines) if headlines else []
     known = (f"{HEADLINES}: pyRis/SEntFiN (eba43610), {len(told):,} of its training rows",)
@@ -79,7 +78,7 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         extra=extra,
         data=known[: len(told) > 0]
         + tuple(f"{k}: {len(v):,} texts before {ends[k]}" for k, v in train.items() if tapes),
-        stance=stance,
+        heads=heads,
         say=lambda line: typer.echo(line, err=True),
     )
     typer.echo(msgspec.json.format(msgspec.json.encode(examined), indent=2).decode())
@@ -95,13 +94,13 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
 
 
 def _tapes(
-    data: Path, encoder: "Encoder", stance: "StanceHead", since: dict[str, int]
+    data: Path, encoder: "Encoder", heads: "Reader", since: dict[str, int]
 ) -> "dict[str, list[Dated]]":
     from finllm_lab.alignment.tapes import posts, tweets
 
     return {
-        "tweets": tweets(data, encoder, stance, since["tweets"]),
-        "posts": posts(data, encoder, stance, since["posts"]),
+        "tweets": tweets(data, encoder, heads, since["tweets"]),
+        "posts": posts(data, encoder, heads, since["posts"]),
     }
 
 

@@ -15,12 +15,12 @@ from finllm.domain.evidence import Evidence, EvidenceKind
 from finllm.domain.identity import content_id
 from finllm.narrative.alignment.space import market_features
 from finllm.narrative.reading.claims import event_of
-from finllm.narrative.reading.stance import StanceHead
+from finllm.narrative.reading.reader import Reader
 from finllm.narrative.text.canonical import canonical_text
-from finllm_lab.alignment.cases import Array, Example, Reader
+from finllm_lab.alignment.cases import Array, CaseReader, Example
 from finllm_lab.alignment.networks import Pairs
-from finllm_lab.stance import HEADLINES
 
+HEADLINES = "sentfin_en.jsonl"
 _RELEVANCE = 0.8
 """As of a company that is named."""
 
@@ -51,8 +51,8 @@ def directed(labels: Path, most: int) -> list[tuple[str, bool]]:
 def headline_pairs(
     headlines: list[tuple[str, bool]],
     moves: list[tuple[Example, bool]],
-    reader: Reader,
-    stance: StanceHead,
+    reader: CaseReader,
+    heads: Reader,
     *,
     n_wrong: int = 8,
     seed: int = 11,
@@ -63,12 +63,12 @@ def headline_pairs(
         headlines: Texts, and whether they are good news.
         moves: Planted cases, and whether their news was good.
         reader: Gives the features.
-        stance: The stance head.
+        heads: What says how good the news is.
         n_wrong: Headlines of the other direction beside each.
         seed: Of who is put beside whom.
     """
     rng = np.random.default_rng(seed)
-    features = np.array([_features(text, reader, stance) for text, _ in headlines])
+    features = np.array([_features(text, reader, heads) for text, _ in headlines])
     good = np.array([is_good for _, is_good in headlines])
     windows: dict[bool, list[Array]] = {True: [], False: []}
     for one, is_good in moves:
@@ -84,7 +84,7 @@ def headline_pairs(
     return Pairs(markets=tuple(markets), texts=texts)
 
 
-def _features(text: str, reader: Reader, stance: StanceHead) -> Array:
+def _features(text: str, reader: CaseReader, heads: Reader) -> Array:
     claim = Evidence(
         evidence_id=content_id("headline", text),
         kind=EvidenceKind.CLAIM,
@@ -92,7 +92,7 @@ def _features(text: str, reader: Reader, stance: StanceHead) -> Array:
         ts_recv=0,
         origin="headline",
         quote=text,
-        stance=stance.judge(text).value,
+        stance=heads.stance(text),
         novelty=1.0,
         relevance=_RELEVANCE,
         event_type=event_of(text, text),

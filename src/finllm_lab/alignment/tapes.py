@@ -31,11 +31,11 @@ from finllm.narrative.alignment.anomalies import (
 from finllm.narrative.alignment.space import AlignedSpace, market_features
 from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.reading.linking import Linker
-from finllm.narrative.reading.stance import StanceHead
+from finllm.narrative.reading.reader import Reader
 from finllm.narrative.text.canonical import canonical_text
 from finllm.runtime.tally import Tally
 from finllm_lab.alignment.baselines import describe, lexical_all
-from finllm_lab.alignment.cases import Array, Reader
+from finllm_lab.alignment.cases import Array, CaseReader
 from finllm_lab.alignment.networks import Pairs
 
 TWEETS: Final = "text_price/stock_tweets_2014_201509.jsonl.gz"
@@ -78,7 +78,7 @@ def _of_bar(bar: Bar, before: float) -> Array:
     return values
 
 
-def tweets(data: Path, encoder: Encoder, stance: StanceHead, since: int = 0) -> list[Dated]:
+def tweets(data: Path, encoder: Encoder, heads: Reader, since: int = 0) -> list[Dated]:
     """Return tweets on AAPL and BAC from an instant on with the hourly bars around them, by time.
 
     Raises:
@@ -98,7 +98,7 @@ def tweets(data: Path, encoder: Encoder, stance: StanceHead, since: int = 0) -> 
         last[bar.instrument] = bar.close
     for instrument in detectors:
         linker.watch(instrument)
-    reader = Reader(encoder, stance, linker)
+    reader = CaseReader(encoder, heads, linker)
     used: dict[tuple[str, int], set[str]] = {}
     found = []
     for row in _tweet_rows(data / TWEETS):
@@ -131,7 +131,7 @@ def _tweet_rows(path: Path) -> Iterable[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["ts_ms"], row["text"]))
 
 
-def posts(data: Path, encoder: Encoder, stance: StanceHead, since: int = 0) -> list[Dated]:
+def posts(data: Path, encoder: Encoder, heads: Reader, since: int = 0) -> list[Dated]:
     """Return posts from an instant on, by time, with the minute of SPY around each; only it is known.
 
     Raises:
@@ -139,7 +139,7 @@ def posts(data: Path, encoder: Encoder, stance: StanceHead, since: int = 0) -> l
     """
     linker = Linker()
     linker.watch("us-equity:SPY")
-    reader = Reader(encoder, stance, linker)
+    reader = CaseReader(encoder, heads, linker)
     detector = AnomalyDetector("us-equity:SPY")
     texts: dict[int, list[tuple[int, str]]] = {}
     try:
@@ -164,7 +164,7 @@ def posts(data: Path, encoder: Encoder, stance: StanceHead, since: int = 0) -> l
     return found
 
 
-def _dated(reader: Reader, window: Window, text: str, instrument: str, ts: int) -> Dated | None:
+def _dated(reader: CaseReader, window: Window, text: str, instrument: str, ts: int) -> Dated | None:
     """Return a text about an instrument, whether or not it names it; None if nothing is left of it."""
     document = Document(
         document_id=content_id("tape", ts, text),

@@ -19,12 +19,12 @@ from finllm.narrative.alignment.space import (
     pack_arrays,
 )
 from finllm.narrative.reading.encoder import Encoder, HashingEncoder
-from finllm.narrative.reading.stance import StanceHead, load_stance_head
+from finllm.narrative.reading.reader import Reader, words_only
 from finllm_lab.alignment.baselines import describe, lexical, nearness, rank_of
 from finllm_lab.alignment.cases import (
     Array,
+    CaseReader,
     Example,
-    Reader,
     Seen,
     contrast_example,
     planted_reader,
@@ -93,7 +93,7 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contrast(
-    reader: Reader, seeds: range, among: tuple[int, ...] = (0, 1, 2, 3)
+    reader: CaseReader, seeds: range, among: tuple[int, ...] = (0, 1, 2, 3)
 ) -> list[tuple[Example, bool]]:
     """Return training cases of some seeds, and whether the news of each was good."""
     cases = (plant(seed, 0, among) for seed in seeds)
@@ -111,7 +111,7 @@ def build_space(
     headlines: list[tuple[str, bool]] | None = None,
     extra: list[tuple[Pairs, float]] | None = None,
     data: tuple[str, ...] = (),
-    stance: StanceHead | None = None,
+    heads: Reader | None = None,
     say: Say = print,
 ) -> tuple[SpaceCard, Examined]:
     """Learn, weigh, write and score a space.
@@ -125,7 +125,7 @@ def build_space(
         headlines: Canonical headlines and whether they are good news, to learn direction from.
         extra: Further pairs to learn from, with their weights.
         data: What those are.
-        stance: The stance head; the one that ships when None.
+        heads: What says how good the news is; the heads that ship, by words alone, when None.
         say: Is told how it goes.
 
     Raises:
@@ -133,8 +133,8 @@ def build_space(
     """
     if frozen_hash() != FROZEN:
         raise ValueError("the generator of planted causes is not the one that was frozen")
-    stance = stance or load_stance_head()
-    reader = planted_reader(encoder, stance)
+    heads = heads or words_only()
+    reader = planted_reader(encoder, heads)
     rng = np.random.default_rng(7)
     some = tuple(i for i in range(4) if i not in KEPT_BACK)
     n_back = 2 * n_cases // 5
@@ -144,7 +144,7 @@ def build_space(
     further = extra or []
     if headlines:
         say(f"reading {len(headlines)} headlines")
-        further = [*further, (headline_pairs(headlines, known, reader, stance), HEADLINE_WEIGHT)]
+        further = [*further, (headline_pairs(headlines, known, reader, heads), HEADLINE_WEIGHT)]
     say("learning without the phrases kept back")
     trial = learn([(pairs_of([one for one, _ in known], rng), 1.0), *further], say=say)
     seeds = range(WEIGH_FROM, WEIGH_FROM + n_weigh)
@@ -214,7 +214,7 @@ def _flat(examined: Examined) -> dict[str, float]:
     return flat
 
 
-def examine(space: AlignedSpace, reader: Reader, seeds: range, half: int = 1) -> Examined:
+def examine(space: AlignedSpace, reader: CaseReader, seeds: range, half: int = 1) -> Examined:
     """Score a space as served, beside its baselines, on planted cases; a move not noticed is a miss."""
     ranks: dict[str, list[float]] = {k: [] for k in ("space", "words", "time", "both", "all")}
     claimed: list[tuple[float, bool]] = []

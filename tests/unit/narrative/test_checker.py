@@ -11,7 +11,7 @@ from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from finllm.ledger.kinds import BY_NAME
 from finllm.narrative.attacks import ORDERS
-from finllm.narrative.reading.stance import load_stance_head
+from finllm.narrative.reading.reader import words_only
 from finllm.narrative.repeats.origins import Origins, named_source
 from finllm.narrative.repeats.stale import written_date_ns
 from finllm.narrative.room import Admission, Narrative, NarrativeSettings
@@ -24,11 +24,11 @@ from finllm.narrative.trust.reputation import Reputation, chance
 
 AAPL = "us-equity:AAPL"
 T0 = 1_723_118_400 * NS_PER_S
-HEAD = load_stance_head()
+READER = words_only()
 
 
 def room(second: ScriptedReader | None = None, **settings: Any) -> Narrative:
-    made = Narrative(settings=NarrativeSettings(**settings), stance=HEAD, second=second)
+    made = Narrative(settings=NarrativeSettings(**settings), reader=READER, second=second)
     made.watch(AAPL)
     return made
 

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finllm.narrative.attacks import CYRILLIC, EDITS, LOOK_ALIKES, disguised, edited, pierced
+from finllm.narrative.attacks import (
+    CYRILLIC,
+    DIGITS,
+    EDITS,
+    LOOK_ALIKES,
+    OTHERS,
+    disguised,
+    edited,
+    pierced,
+)
 from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.narrative.repeats.copies import Copies, Match, exact_hash, read_for_copies
 from finllm.narrative.repeats.meanings import Meaning
@@ -60,7 +69,11 @@ def shelf(**options: object) -> Shelf:
     return made
 
 
-@pytest.mark.parametrize("letters", [CYRILLIC, LOOK_ALIKES], ids=["cyrillic", "small capitals"])
+@pytest.mark.parametrize(
+    "letters",
+    [CYRILLIC, LOOK_ALIKES, OTHERS, DIGITS],
+    ids=["cyrillic", "small capitals", "many scripts", "digits"],
+)
 @pytest.mark.parametrize("share", [0.1, 0.4])
 def test_a_text_in_look_alike_letters_is_a_copy_even_of_letters_no_table_has(
     letters: dict[str, str], share: float

@@ -12,7 +12,7 @@ from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.evidence import Document, Evidence, EvidenceKind
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
-from finllm.narrative.reading.stance import StanceHead, load_stance_head
+from finllm.narrative.reading.reader import words_only
 from finllm.narrative.room import Narrative, NarrativeSettings
 from finllm.narrative.sources.documents import read_documents
 from finllm.narrative.text.canonical import canonical_text
@@ -21,11 +21,11 @@ from finllm.runtime.tally import Tally
 BTC, ETH, AAPL = "binance-usdm:BTCUSDT", "binance-usdm:ETHUSDT", "us-equity:AAPL"
 T0 = 1_723_118_400 * NS_PER_S
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "data" / "text_price"
-HEAD: StanceHead = load_stance_head()
+READER = words_only()
 
 
 def room(**settings: Any) -> Narrative:
-    made = Narrative(settings=NarrativeSettings(**settings), stance=HEAD)
+    made = Narrative(settings=NarrativeSettings(**settings), reader=READER)
     for key in (BTC, ETH, AAPL):
         made.watch(key)
     return made
@@ -328,7 +328,7 @@ def test_the_text_of_what_made_no_evidence_is_not_held() -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the development data is not beside the checkout")
 def test_posts_run_through_and_every_quote_resolves() -> None:
-    made = Narrative(settings=NarrativeSettings(), stance=HEAD)
+    made = Narrative(settings=NarrativeSettings(), reader=READER)
     made.watch("us-equity:SPY")
     found = [
         d

@@ -12,7 +12,7 @@ from finllm.domain.evidence import Document
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_S
 from finllm.market.synthetic import SyntheticMarket, generate
-from finllm.narrative.reading.stance import StanceHead, load_stance_head
+from finllm.narrative.reading.reader import Reader, words_only
 from finllm.narrative.repeats.copies import read_for_copies
 from finllm.narrative.room import Narrative, NarrativeSettings
 from finllm.narrative.sources.documents import read_documents
@@ -74,7 +74,7 @@ class Field:
         self.settings = settings
         self.seed = seed
         self.size = size
-        self._stance: StanceHead = load_stance_head()
+        self._reader: Reader = words_only()
         self.texts = _distinct(documents)
         self.words = [word for text in self.texts for word in text.split()]
 
@@ -84,7 +84,7 @@ class Field:
 
     def room(self) -> Narrative:
         """Return an empty room that watches the instruments."""
-        made = Narrative(settings=self.settings, stance=self._stance)
+        made = Narrative(settings=self.settings, reader=self._reader)
         for key in self.instruments:
             made.watch(key)
         return made

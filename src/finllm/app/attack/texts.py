@@ -9,10 +9,12 @@ from finllm.app.attack.field import Family, Field, are_different, document, star
 from finllm.domain.units import NS_PER_DAY, NS_PER_S
 from finllm.narrative.attacks import (
     CYRILLIC,
+    DIGITS,
     EDITS,
     FRAMES,
     LOOK_ALIKES,
     ORDERS,
+    OTHERS,
     disguised,
     edited,
     pierced,
@@ -61,17 +63,19 @@ def copied(field: Field, name: str, change: Change, *, least_recall: float) -> F
 
 
 def homoglyph(field: Field) -> list[Family]:
-    """A third of the letters replaced by look-alikes: Cyrillic ones, and small capitals that no table has."""
+    """A third of the letters replaced by look-alikes: of Cyrillic or many scripts, small capitals, digits."""
 
-    def cyrillic(text: str, chance: np.random.Generator) -> str:
-        return disguised(text, 0.33, chance, CYRILLIC)
-
-    def capitals(text: str, chance: np.random.Generator) -> str:
-        return disguised(text, 0.33, chance, LOOK_ALIKES)
+    def change(letters: dict[str, str]) -> Change:
+        return lambda text, chance: disguised(text, 0.33, chance, letters)
 
     return [
-        copied(field, "homoglyph cyrillic", cyrillic, least_recall=0.99),
-        copied(field, "homoglyph small capitals", capitals, least_recall=0.99),
+        copied(field, f"homoglyph {name}", change(letters), least_recall=0.99)
+        for name, letters in (
+            ("cyrillic", CYRILLIC),
+            ("small capitals", LOOK_ALIKES),
+            ("many scripts", OTHERS),
+            ("digits", DIGITS),
+        )
     ]
 
 

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from finllm.app.options import Config, Json
 
 if TYPE_CHECKING:
     from finllm.app.bench.edge import EdgeFigures
+    from finllm.app.bench.measure import Quiet
+    from finllm.app.bench.narrative import NarrativeFigures
 
 bench_app = typer.Typer(help="How fast it is here, on the real path.", no_args_is_help=True)
 
@@ -32,9 +37,7 @@ def edge(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the distributions into this PNG.", metavar="FILE")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """From a frame to a forecast row: by stage, in one process, through a worker, beside its peers.
 
@@ -81,7 +84,11 @@ def _show(figures: "EdgeFigures", console: Console) -> None:
         f"with {figures.by_instruments[-1].instruments} instruments "
         f"{figures.by_instruments[-1].frames_per_s:,.0f} frames/s"
     )
-    for when, quiet in figures.quiet.items():
+    _show_quiet(figures.quiet, console)
+
+
+def _show_quiet(looks: "dict[str, Quiet]", console: Console) -> None:
+    for when, quiet in looks.items():
         console.print(
             f"the machine {when}: {quiet.lost_share:.1%} of the time lost to others, "
             f"{quiet.longest_us:,.0f} us at a time at most"
@@ -100,3 +107,110 @@ def _show_peers(figures: "EdgeFigures", console: Console) -> None:
     for name, facts in figures.context.items():
         stated = ", ".join(f"{key} {value}" for key, value in facts.items())
         console.print(f"for scale, {name}: {stated}")
+
+
+@bench_app.command("narrative")
+def narrative(
+    *,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            help="The stream, and whose words headlines are made of. Default: the newswire.",
+            metavar="FILE",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="auto: installed weights if there are any; hashing: none; or a folder of weights."
+        ),
+    ] = "auto",
+    headlines: Annotated[int, typer.Option(help="Distinct headlines.", min=100)] = 1_000,
+    most: Annotated[int, typer.Option(help="Documents of the stream.", min=100)] = 5_000,
+    edge_pairs: Annotated[
+        int, typer.Option(help="Pairs of edge runs, beside a busy room and alone; 0 = none.", min=0)
+    ] = 10,
+    flood: Annotated[
+        int, typer.Option(help="Documents to hold memory against, such as 1000000.", min=0)
+    ] = 0,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """From a line to its notices: distinct headlines, a stream with copies, by stage, beside the edge.
+
+    One document at a time, on one thread. Leave the machine alone; takes some three minutes.
+
+    Example: finllm bench narrative --documents posts.jsonl --flood 1000000 --json
+    """
+    from finllm.app.bench.narrative import Plan, bench_narrative
+    from finllm.app.settings import load_settings
+
+    plan = Plan(
+        documents=documents,
+        settings=load_settings(config).narrative,
+        encoder=encoder,
+        headlines=headlines,
+        most=most,
+        edge_pairs=edge_pairs,
+        flood=flood,
+    )
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("starting", total=None)
+        figures = bench_narrative(
+            plan,
+            lambda said: bar.update(task, description=said),
+            lambda lines: bar.track(lines, total=flood, task_id=task),
+        )
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        return
+    _show_narrative(figures, Console())
+
+
+def _show_narrative(figures: "NarrativeFigures", console: Console) -> None:
+    targets = figures.targets
+    table = Table(
+        "", "n", "copies", "per s", "low to high", "goal", "per CPU s", "p50 ms", "p99 ms", "goal",
+        title=f"line to notices, one at a time, read by {figures.encoder}",
+    )  # fmt: skip
+    for name, one in (("headlines", figures.headlines), ("stream", figures.stream)):
+        table.add_row(
+            name,
+            f"{one.documents:,}",
+            f"{one.copies:,}",
+            f"{one.per_s:,.0f}",
+            f"{one.per_s_low:,.0f} - {one.per_s_high:,.0f}",
+            f"{targets[f'{name}_per_s']:.0f}",
+            f"{one.cpu_per_s:,.0f}",
+            f"{one.latency_us.p50 / 1e3:.2f}",
+            f"{one.latency_us.p99 / 1e3:.2f}",
+            f"{targets['p99_ms']:.0f}",
+        )
+    console.print(table)
+    for name, one in (("headlines", figures.headlines), ("stream", figures.stream)):
+        shares = ", ".join(f"{stage} {share:.1%}" for stage, share in one.stages.items())
+        console.print(f"time of the {name} by module: {shares}", highlight=False)
+    if figures.edge is not None:
+        edge = figures.edge
+        for name, ratio, (low, high) in (
+            ("p50", edge.ratio_p50, edge.ratio_p50_range),
+            ("p99", edge.ratio_p99, edge.ratio_p99_range),
+        ):
+            console.print(
+                f"edge {name} beside the room at {edge.documents_per_s:,.0f} documents/s: "
+                f"x {ratio:.3f} (<= {targets[f'edge_{name}_ratio']}), "
+                f"{low:.2f} to {high:.2f} over {len(edge.pairs)} pairs",
+                highlight=False,
+            )
+    if figures.flood is not None:
+        flood = figures.flood
+        console.print(
+            f"flood of {flood.documents:,} in {flood.seconds:,.0f} s: {flood.rss_mb[0]:,.0f} MB before, "
+            f"{max(flood.rss_mb):,.0f} at most, {flood.grown_mb:+,.1f} over its second half",
+            highlight=False,
+        )
+    _show_quiet(figures.quiet, console)

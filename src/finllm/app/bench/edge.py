@@ -132,7 +132,7 @@ def bench_edge(plan: Plan, say: Say, warn: Say) -> tuple[EdgeFigures, dict[str, 
         InputError: If a tape cannot be read or makes no rows.
     """
     artifact = load_artifact(plan.artifact, spec=BOOK_SPEC)
-    frames, first = _frames(plan)
+    frames, first = frames_of(plan)
     say(f"{len(frames) - first} frames measured after {first} to warm up")
     quiet = {"before": Quiet.look()}
     quiet_collector()
@@ -144,7 +144,7 @@ def bench_edge(plan: Plan, say: Say, warn: Say) -> tuple[EdgeFigures, dict[str, 
     found, peers = _against_peers(artifact, frames, first, warn)
     for pace in plan.paces:
         say(f"in process, {pace:g} x real time")
-        found[f"in process, {pace:g} x"] = _paced(artifact, frames, first, pace)
+        found[f"in process, {pace:g} x"] = paced(artifact, frames, first, pace)
     with Workers(plan.artifact, artifact) as workers:
         for pace in plan.paces:
             say(f"through a worker, {pace:g} x real time")
@@ -241,8 +241,12 @@ def _context(frames: list[Frame], warn: Say) -> dict[str, dict[str, float | str]
     return {"hftbacktest": book.measure()}
 
 
-def _frames(plan: Plan) -> tuple[list[Frame], int]:
-    """Return the frames, and the index of the first that is measured."""
+def frames_of(plan: Plan) -> tuple[list[Frame], int]:
+    """Return the frames to measure with, and the index of the first that is measured.
+
+    Raises:
+        InputError: If a tape cannot be read or holds no frame.
+    """
     if plan.tapes:
         frames = list(read_chain(plan.tapes, Tally()))
     else:
@@ -300,7 +304,15 @@ def _stages(artifact: Artifact, frames: list[Frame], first: int) -> dict[str, Na
     return {name: spans[:, k] for k, name in enumerate(names)}
 
 
-def _paced(artifact: Artifact, frames: list[Frame], first: int, pace: float) -> Nanoseconds:
+def paced(artifact: Artifact, frames: list[Frame], first: int, pace: float) -> Nanoseconds:
+    """Return how long after its intended arrival each row was made in this process, int64 [n], ns.
+
+    Args:
+        artifact: The model.
+        frames: The tape.
+        first: Frames before it warm the path and are not measured.
+        pace: Times real time.
+    """
     path = _warmed(artifact, frames[:first])
     took = np.zeros(len(frames) - first, dtype=np.int64)
     for i, due in arrivals(frames, range(first, len(frames)), pace, stopwatch_ns() + 1_000_000):

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.reading.stance import tokens
+from finllm.narrative.reading.features import tokens
 
 Embedding = npt.NDArray[np.float32]
 """[dim], of unit length; zeros for a text without a word."""

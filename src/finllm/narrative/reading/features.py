@@ -8,18 +8,21 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.reading.stance import tokens
-
 Span = tuple[int, int]
 Buckets = npt.NDArray[np.int64]
 """Sorted, each once."""
 
+MOST_TOKENS: Final = 1_024
+"""Tokens read of a text; the rest of a long one does not count."""
 N_BITS: Final = 16
 NEAR: Final = 6
 """Words on either side of a name that are read with their side."""
 LONGEST_PIECE: Final = 5
 MOST_CHARACTERS: Final = 6_000
 """Of a text read in pieces; the rest of a long one does not count."""
+_TOKEN = re.compile(
+    r"\$[A-Za-z][\w.]*|@\w+|[+-]?\d[\d.,]*|[^\W\d_]+(?:'[^\W\d_]+)*|[!?%]|[\u2600-\u27bf\U0001f300-\U0001faff]"
+)
 _MASK: Final = "<name>"
 _SPACE: Final = re.compile(r"[\W_]+")
 _DIGITS: Final = re.compile(r"\d+(?:[.,]\d+)*")
@@ -69,3 +72,35 @@ def _hashed(found: set[str]) -> Buckets:
     mask = (1 << N_BITS) - 1
     hashed = {zlib.crc32(feature.encode()) & mask for feature in found}
     return np.array(sorted(hashed), dtype=np.int64)
+
+
+def tokens(text: str, names: tuple[Span, ...] = ()) -> list[str]:
+    """Return a text's tokens, in lower case, with names and cashtags masked and figures as their sign.
+
+    Args:
+        text: Canonical text.
+        names: Spans to mask, sorted.
+    """
+    found: list[str] = []
+    waiting = 0
+    for match in _TOKEN.finditer(text):
+        while waiting < len(names) and names[waiting][1] <= match.start():
+            waiting += 1
+        is_name = waiting < len(names) and names[waiting][0] < match.end()
+        word = _MASK if is_name else _plain(match.group())
+        if word and not (word == _MASK and found and found[-1] == _MASK):
+            found.append(word)
+        if len(found) >= MOST_TOKENS:
+            break
+    return found
+
+
+def _plain(word: str) -> str:
+    first = word[0]
+    if first == "$":
+        return _MASK
+    if first == "@":
+        return ""
+    if first.isdigit() or (len(word) > 1 and first in "+-"):
+        return f"{first}0" if first in "+-" else "0"
+    return word.lower()

@@ -28,6 +28,9 @@ FEATURES: Final = 3 * DIM
 """First token, mean, span."""
 N_BUCKETS: Final = 1 << 16
 
+WORDS: Final = "hashing/1"
+"""Stands for the encoder where hashed words answer alone."""
+
 Span = tuple[int, int]
 Probabilities = NDArray[np.float64]
 """[C], in the order of the task's classes."""
@@ -180,11 +183,20 @@ class Heads:
                 weight = pack.weights[f"{name}.weight"].astype(np.float32)
                 self._linear[name] = (weight, pack.weights[f"{name}.bias"].astype(np.float32))
 
+    @property
+    def name(self) -> str:
+        """Return what answers, with versions, where the encoder has a part in it."""
+        by = self._encoder.name if self._encoder is not None else WORDS
+        return f"{by}+heads/{self.card.version}"
+
+    @property
+    def knows_until(self) -> str:
+        """Return the last month whose texts the encoder may have been trained on; empty without one."""
+        return self._encoder.knows_until if self._encoder is not None else ""
+
     def name_of(self, task: str) -> str:
         """Return what answers a task, for the evidence."""
-        served = self._encoder is not None and task in self._linear
-        by = self._encoder.name if self._encoder is not None and served else "hashing/1"
-        return f"{by}+heads/{self.card.version}"
+        return self.name if task in self._linear else f"{WORDS}+heads/{self.card.version}"
 
     def judge(self, task: str, text: str, span: Span | None = None) -> Answer:
         """Return a task's answer about a canonical text, or about a name in it.

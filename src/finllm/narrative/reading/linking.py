@@ -152,6 +152,18 @@ class Linker:
         for alias in aliases:
             self._name(alias, NAMED, instrument)
 
+    def names_of(self, instrument: str) -> tuple[str, ...]:
+        """Return the names and symbols that lead to an instrument alone or with others, sorted."""
+        known = {
+            " ".join(name.words)
+            for names in self._names.values()
+            for name in names
+            if name.instrument == instrument and name.weight > MARKET
+        }
+        known |= {alias for alias, of in self._unspaced if of == instrument}
+        known |= {symbol for symbol, of in self._by_symbol.items() if instrument in of}
+        return tuple(sorted(known))
+
     def _watch_known_names(self, instrument: str, asset: str) -> None:
         if len(asset) >= 3:
             self._name(asset, TICKER, instrument)

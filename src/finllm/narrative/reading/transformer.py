@@ -5,6 +5,7 @@ spans asked about are marked by token type, and what is read of a span is the me
 that reading.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,31 +46,39 @@ class Transformer:
         name: Name with version, for the evidence.
 
     Raises:
-        ArtifactError: If a file cannot be loaded.
+        ArtifactError: If a file is missing, or cannot be loaded when the first text comes.
     """
 
     dim: Final = DIM
     knows_until: Final = KNOWS_UNTIL
 
     def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._folder = folder
+        for file in (TOKENIZER, GRAPH):
+            if not (folder / file).is_file():
+                raise ArtifactError(f"{folder}: no usable encoder: {file} is missing")
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        """Tokenizer and graph, loaded when the first text comes: most runs on tapes read none."""
         import onnxruntime as ort
         from tokenizers import Tokenizer
 
-        self.name = name
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._tokenizer: Any = Tokenizer.from_file(str(folder / TOKENIZER))
-            self._session: Any = ort.InferenceSession(
-                str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
+            tokenizer: Any = Tokenizer.from_file(str(self._folder / TOKENIZER))
+            session: Any = ort.InferenceSession(
+                str(self._folder / GRAPH), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the two libraries share no base class of their own
-            raise ArtifactError(f"{folder}: no usable encoder: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self.read("ready")
+            raise ArtifactError(f"{self._folder}: no usable encoder: {error}") from error
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer, session
 
     def embed(self, text: str) -> Embedding:
         """Return a text's vector: the mean over its tokens, of unit length."""
@@ -84,7 +93,7 @@ class Transformer:
             span: What is asked about, in characters; None = the text as a whole.
         """
         ids, types = self.tokens(text, span)
-        states = self._session.run(None, {"ids": ids[None], "types": types[None]})[0][0]
+        states = self._parts[1].run(None, {"ids": ids[None], "types": types[None]})[0][0]
         mean = states.mean(axis=0)
         marked = types.astype(bool)
         asked = states[marked].mean(axis=0) if marked.any() else mean
@@ -94,7 +103,7 @@ class Transformer:
         self, text: str, span: Span | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return token ids and their types (1 within the span), int64 [T] each, T <= 256."""
-        return tokenised(self._tokenizer, text, span)
+        return tokenised(self._parts[0], text, span)
 
 
 def tokenised(

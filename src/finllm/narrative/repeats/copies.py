@@ -32,6 +32,7 @@ from finllm.narrative.repeats.words import (
     sample_of,
     split_words,
 )
+from finllm.narrative.text.confusables import skeleton
 from finllm.runtime.kernels import kernel
 
 Signature = npt.NDArray[np.uint32]
@@ -60,7 +61,8 @@ _NOT_WORD = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # One of these more or less turns a near copy into another claim.
 _TURNING: Final = frozenset(
-    {
+    skeleton(word)
+    for word in (
         "inflow", "inflows", "outflow", "outflows", "hike", "strong", "weak", "stronger", "weaker",
         "good", "bad", "softens", "recovers",
         "not", "no", "never", "without", "deny", "denies", "denied", "denial", "false",
@@ -79,7 +81,7 @@ _TURNING: Final = frozenset(
         "november", "december", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
         "sunday", "yesterday", "today", "tomorrow", "two", "three", "four", "five", "six", "seven",
         "eight", "nine", "ten", "eleven", "twelve", "dozen", "hundred", "thousand",
-    }
+    )
 )  # fmt: skip
 
 
@@ -102,9 +104,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     is_cut: bool
     """The text ends in an ellipsis: what is missing may be in the original."""
     codes: Codes = _NONE
-    """[n], the words' codes in order."""
+    """[n], the codes in order of the words, as what they look like."""
     lengths: Codes = _NONE
-    """[n], the words' lengths in characters."""
+    """[n], their lengths in characters."""
     sample: Codes = _NONE
     """The distinct codes, or a sample of them, in rising order."""
 
@@ -133,11 +135,11 @@ def read_for_copies(text: str) -> Reading:
         body = body[: cut.start()]
     key = _NOT_WORD.sub(" ", body).strip() or body.strip() or text
     key = foreign_letters_hidden(key)
-    words = split_words(key)
+    words = split_words(skeleton(key))
     codes = codes_of(words)
     return Reading(
         key=key,
-        numbers=frozenset(_NUMBER.findall(body)[:64]),
+        numbers=frozenset(_NUMBER.findall(foreign_letters_hidden(body))[:64]),
         turning=_TURNING.intersection(words) | ({_DENIAL} if denies(text) else set()),
         is_cut=cut is not None,
         codes=codes,
@@ -148,7 +150,7 @@ def read_for_copies(text: str) -> Reading:
 
 def turns(word: str) -> bool:
     """Return whether a word, with its punctuation, is one that turns a claim round, dates or counts it."""
-    return not _TURNING.isdisjoint(_NOT_WORD.sub(" ", word.casefold()).split())
+    return not _TURNING.isdisjoint(skeleton(_NOT_WORD.sub(" ", word)).split())
 
 
 def _framed(body: str) -> str:
@@ -158,8 +160,8 @@ def _framed(body: str) -> str:
 
 
 def exact_hash(reading: Reading) -> bytes:
-    """Return 16 bytes that name the normalised text."""
-    return blake2b(reading.key.encode(), digest_size=16).digest()
+    """Return 16 bytes that name the normalised text, and all that look like it."""
+    return blake2b(skeleton(reading.key).encode(), digest_size=16).digest()
 
 
 def _splitmix(state: int) -> tuple[int, int]:
@@ -300,7 +302,7 @@ class Copies:
 
     def sign(self, reading: Reading) -> Signature:
         """Return a text's signature."""
-        codes = np.frombuffer(reading.key.encode("utf-32-le"), dtype=np.uint32)
+        codes = np.frombuffer(skeleton(reading.key).encode("utf-32-le"), dtype=np.uint32)
         out: Signature = np.empty(N_HASHES, dtype=np.uint32)
         _sign(codes, self._by, out)
         return out
@@ -428,7 +430,25 @@ class Copies:
 
 def _says_nothing_new(new: Reading, original: Reading) -> bool:
     turns = new.turning <= original.turning if new.is_cut else new.turning == original.turning
-    return turns and new.numbers <= original.numbers
+    return turns and not _adds_numbers(new, original)
+
+
+def _adds_numbers(new: Reading, original: Reading) -> bool:
+    """Return whether a text states numbers that another does not.
+
+    Digits that pose as letters in a word of the other one, as in `0utfl0w`, state nothing.
+    """
+    added = new.numbers - original.numbers
+    if not added:
+        return False
+    words, known = new.key.split(), set(skeleton(original.key).split())
+    posing = {
+        number
+        for word in words
+        if not word.isdigit() and skeleton(word) in known
+        for number in _NUMBER.findall(word)
+    }
+    return not added <= posing.difference(words)
 
 
 def _closeness(match: Match) -> tuple[bool, bool, float]:
@@ -448,10 +468,11 @@ def _undisguised(new: Reading, original: Reading) -> Reading:
     denial = new.turning & {_DENIAL}
     if denies(" ".join(words)):
         denial = original.turning & {_DENIAL}
+    plain = [skeleton(word) for word in words]
     return msgspec.structs.replace(
         new,
-        turning=_TURNING.intersection(words) | denial,
-        sample=sample_of(codes_of(words)),
+        turning=_TURNING.intersection(plain) | denial,
+        sample=sample_of(codes_of(plain)),
     )
 
 

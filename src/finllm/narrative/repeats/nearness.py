@@ -177,13 +177,13 @@ def _post(
             at[bucket] = (at[bucket] + 1) % DEPTH
 
 
-class Overlap(msgspec.Struct, frozen=True, kw_only=True):
-    """What two texts share of their weighted words."""
+class Overlaps(msgspec.Struct, frozen=True, kw_only=True):
+    """What a text shares of its weighted words with each of m kept ones."""
 
-    jaccard: float
-    """Of what either has, 0 to 1."""
-    of_kept: float
-    """Of what the kept one has, 0 to 1."""
+    jaccard: npt.NDArray[np.float64]
+    """[m], of what either has, 0 to 1."""
+    of_kept: npt.NDArray[np.float64]
+    """[m], of what the kept one has, 0 to 1."""
 
 
 def overlaps(
@@ -192,7 +192,7 @@ def overlaps(
     kept: npt.NDArray[np.uint32],
     n_kept: npt.NDArray[np.int32],
     frequencies: Frequencies,
-) -> list[Overlap]:
+) -> Overlaps:
     """Return what a sample of words shares with each of some kept samples.
 
     Args:
@@ -202,14 +202,12 @@ def overlaps(
         n_kept: int32 [size], those lengths.
         frequencies: How common each word is.
     """
-    if not len(rows):
-        return []
     out = np.empty((len(rows), 3), dtype=np.int64)
     _overlaps(sample, rows, kept, n_kept, frequencies.counts, frequencies.n_texts, out)
-    return [
-        Overlap(jaccard=both / max(1, both + new + old), of_kept=both / max(1, both + old))
-        for both, new, old in out.tolist()
-    ]
+    both, new, old = out.T
+    return Overlaps(
+        jaccard=both / np.maximum(1, both + new + old), of_kept=both / np.maximum(1, both + old)
+    )
 
 
 class Nearness:

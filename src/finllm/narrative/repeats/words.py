@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from finllm.narrative.text.confusables import skeleton
 from finllm.runtime.kernels import kernel
 
 Codes = npt.NDArray[np.uint32]
@@ -49,7 +50,7 @@ _COMMON: Final = [
 
 
 def foreign_letters_hidden(key: str) -> str:
-    """Return a normalised text with accents taken off and letters of other scripts made `UNKNOWN`.
+    """Return a text with accents taken off and letters and digits of other scripts made `UNKNOWN`.
 
     Only in a text that is mostly in ASCII letters: elsewhere those letters are its own.
     """
@@ -60,7 +61,7 @@ def foreign_letters_hidden(key: str) -> str:
     if 5 * n_plain < 2 * n_letters:
         return key
     bare = "".join(c for c in unicodedata.normalize("NFKD", key) if not unicodedata.combining(c))
-    return _LETTERS_OF_OTHERS.sub(lambda m: UNKNOWN if m.group().isalpha() else m.group(), bare)
+    return _LETTERS_OF_OTHERS.sub(lambda m: UNKNOWN if m.group().isalnum() else m.group(), bare)
 
 
 def split_words(key: str) -> list[str]:
@@ -112,7 +113,7 @@ class Frequencies:
     def __init__(self) -> None:
         self.counts = np.zeros(N_COUNTS, dtype=np.int32)
         self.n_texts = USUAL
-        for code in codes_of(_COMMON):
+        for code in codes_of([skeleton(word) for word in _COMMON]):
             self.counts[int(code) & (N_COUNTS - 1)] = USUAL // 2
 
     def add(self, sample: Codes) -> None:

@@ -224,8 +224,8 @@ def _restored(word: str) -> str:
     return "".join(back.get(c, c) for c in word)
 
 
-_SAME: Final = str.maketrans({"i": "l", "1": "l", "|": "l", "0": "o", "m": "rn"})
-"""What Unicode's skeletons make the same among plain letters and digits, in lower case."""
+_SAME: Final = str.maketrans({"i": "l", "1": "l", "|": "l", "0": "o"})
+"""What Unicode's skeletons make the same among plain letters and digits, in lower case; and `rn` and `m`."""
 
 
 @lru_cache(maxsize=8192)
@@ -251,4 +251,4 @@ def skeleton(text: str) -> str:
         Unicode Technical Standard 39, section 4, with case folded and marks left out as well.
     """
     lower = text.lower() if text.isascii() else "".join(map(_bare, text))
-    return lower.translate(_SAME)
+    return lower.translate(_SAME).replace("rn", "m")

@@ -9,12 +9,15 @@ It knows only what has been received, and is asked in order of receipt.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from finllm.domain.evidence import Document, Evidence, Quarantine, QuarantineState, Reason
-from finllm.narrative.repeats.nearness import Overlap
+from finllm.narrative.repeats.nearness import Overlaps
 from finllm.narrative.repeats.origins import sender_of
 from finllm.narrative.repeats.stale import FirstSeen, written_date_ns
 from finllm.narrative.repeats.words import Codes, Frequencies
@@ -44,7 +47,7 @@ TAKES_UP: Final = 0.4
 """Share of a claim's weighted words that a denial of it repeats, at least."""
 SAME_STORY: Final = 0.15
 """Weighted Jaccard similarity of two reports of one event, at least."""
-LEANS: Final = 0.1
+LEANS: Final = 0.25
 """A stance within this of nought is neither way."""
 VOUCHES: Final = 0.75
 """Record from which on a sender that repeats a text vouches for it."""
@@ -280,15 +283,14 @@ class Checker:
         )
         return Checked(claim=claim, is_visible=False, quarantines=(record,))
 
-    def _agreeing(self, claim: Evidence, earlier: list[Held], shared: list[Overlap]) -> list[Held]:
+    def _agreeing(self, claim: Evidence, earlier: list[Held], shared: Overlaps) -> list[Held]:
         """Return the earlier claims of other origins that tell of the same event the same way."""
         return [
             held
-            for held, overlap in zip(earlier, shared, strict=True)
+            for held in _where(shared.jaccard >= SAME_STORY, earlier)
             if held.claim.origin != claim.origin
-            and overlap.jaccard >= SAME_STORY
             and _same_event(held.claim, claim)
-            and held.claim.stance * claim.stance > -LEANS * LEANS
+            and not _are_opposed(held.claim.stance, claim.stance)
             and held.state is not QuarantineState.CONDEMNED
         ]
 
@@ -313,13 +315,13 @@ class Checker:
         weighed: Weighed,
         base: float,
         earlier: list[Held],
-        shared: list[Overlap],
+        shared: Overlaps,
         document: Document,
     ) -> list[Quarantine]:
         """Condemn the earlier claims that a denial takes up, where it is to be believed rather."""
         found = []
-        for held, overlap in zip(earlier, shared, strict=True):
-            if held.claim.event_type == DENIAL or overlap.of_kept < TAKES_UP:
+        for held in _where(shared.of_kept >= TAKES_UP, earlier):
+            if held.claim.event_type == DENIAL:
                 continue
             against = said_against(base, held.credibility)
             against = 1.0 if weighed.sender == held.sender else against
@@ -412,6 +414,14 @@ class Checker:
         held.reasons = [reason for reason in held.reasons if reason.name != name]
 
 
+def _are_opposed(one: float, other: float) -> bool:
+    return one * other < 0.0 and min(abs(one), abs(other)) >= LEANS
+
+
 def _same_event(a: Evidence, b: Evidence) -> bool:
     events = {a.event_type, b.event_type}
     return DENIAL not in events and (len(events) == 1 or RUMOUR in events)
+
+
+def _where(chosen: npt.NDArray[np.bool_], held: list[Held]) -> Iterator[Held]:
+    return (held[i] for i in np.flatnonzero(chosen).tolist())

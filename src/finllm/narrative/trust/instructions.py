@@ -41,6 +41,14 @@ _ORDERS = re.compile(
     r"|(?:これまで|以前|上記)の?[^。\n]{0,8}(?:指示|命令)を?(?:無視|忘れ)|(?:이전|위의?|모든)\s*[^.\n]{0,8}(?:지시|명령)[^.\n]{0,6}무시",
     re.IGNORECASE,
 )
+_KEYS: Final = (
+    "ignor", "disregard", "forget", "override", "bypass", "system", "developer", "assistant", "instruction",
+    "<", "you are", " ai", " language model", " llm", " chatbot", " trading bot", " trading agent",
+    " trading model", "respond", "reply", "answer", "output", "set ", "classify this", "label this",
+    "score this", "rate this", "mark this", "do not ", "inst]", "###", "begin ", '"role"', "olvida",
+    "descarta", "esqueca", "desconsidere", "dimentica", "oublie", "vergiss", "vergessen", "missacht",
+)  # fmt: skip
+"""Orders in ASCII hold one of these, in lower case and with single blanks: they are looked for first."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{24,4000}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-f]{2}[\s:]?){16,2000}", re.IGNORECASE)
 _PERCENT = re.compile(r"(?:%[0-9a-f]{2}[\w.~-]{0,3}){6,}", re.IGNORECASE)
@@ -57,9 +65,15 @@ def gives_orders(text: str) -> bool:
     Also where the orders are written in base64, hexadecimal, percent or escape codes, in letters shifted
     by thirteen, or with gaps between the letters.
     """
-    if _ORDERS.search(text) is not None:
-        return True
-    return any(_ORDERS.search(hidden) is not None for hidden in _unwrapped(text))
+    return _orders(text) or any(map(_orders, _unwrapped(text)))
+
+
+def _orders(text: str) -> bool:
+    if text.isascii():
+        plain = " ".join(text.lower().split())
+        if not any(key in plain for key in _KEYS):
+            return False
+    return _ORDERS.search(text) is not None
 
 
 def _unwrapped(text: str) -> list[str]:

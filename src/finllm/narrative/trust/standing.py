@@ -13,7 +13,7 @@ import numpy as np
 
 from finllm.domain.evidence import Evidence, Quarantine, QuarantineState, Reason
 from finllm.domain.identity import content_id
-from finllm.narrative.repeats.nearness import Overlap, overlaps
+from finllm.narrative.repeats.nearness import Overlaps, overlaps
 from finllm.narrative.repeats.words import MOST_WORDS, Codes, Frequencies
 from finllm.narrative.trust.credibility import credibility
 
@@ -75,7 +75,7 @@ class Standings:
         """Return a claim that is still held."""
         return self._held.get(evidence_id)
 
-    def overlaps(self, sample: Codes, held: list[Held], frequencies: Frequencies) -> list[Overlap]:
+    def overlaps(self, sample: Codes, held: list[Held], frequencies: Frequencies) -> Overlaps:
         """Return what a text's words share with each of some claims'."""
         rows = np.array([one.row for one in held], dtype=np.int64)
         return overlaps(sample, rows, self._samples, self._lengths, frequencies)

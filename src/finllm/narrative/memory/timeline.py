@@ -1,4 +1,4 @@
-"""Memory: what was admitted, in order of receipt, that cannot be asked without an as-of time.
+"""Timelines: what was admitted, in order of receipt, that cannot be asked without an as-of time.
 
 Bounded: old entries are retired by age and by count. A question whose answer would have needed a
 retired entry is refused, never answered differently from before.

@@ -1,0 +1,118 @@
+"""`finllm recall`: parse, ask memory as of an instant, render."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from finllm.domain.errors import InputError
+from finllm.domain.units import iso, parse_instant
+
+if TYPE_CHECKING:
+    from finllm.app.recalled import Found, Recollection
+
+
+def recall(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    *,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", help="Required: tell what was known at this instant.", metavar="TIME"
+        ),
+    ] = None,
+    instrument: Annotated[
+        str, typer.Option(help="Only claims about it: its key, or the end of it.", metavar="X")
+    ] = "",
+    about: Annotated[
+        str, typer.Option(help="Most like this text first, instead of newest first.")
+    ] = "",
+    after: Annotated[
+        str | None, typer.Option(help="Only what was received after this instant.", metavar="T")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)] = 20,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Tell what a run knew at an instant: claims, how far each was believed then, and how it stood.
+
+    Nothing received later has any part in it, nor what became of a claim later. The same question gives
+    the same answer for ever, or is refused: before the instant is over, and once its answer is retired.
+
+    Example: finllm recall runs/mine --as-of 2024-08-08T23:58:00Z --about "withdrawals halted"
+    """
+    from finllm.app.recalled import Question, recall_from
+
+    if as_of is None:
+        raise InputError(
+            "no instant is named, and memory tells only what was known at one",
+            place="--as-of",
+            mend="Write --as-of 2024-08-08T23:58:00Z, or epoch nanoseconds.",
+        )
+    asked = Question(
+        as_of=_instant(as_of, "--as-of"),
+        instrument=instrument,
+        about=about,
+        after=None if after is None else _instant(after, "--after"),
+        limit=limit,
+    )
+    told = recall_from(run, asked)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    else:
+        _show(told, Console())
+
+
+def _instant(text: str, option: str) -> int:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is no instant", place=option, mend="Write 2024-08-08T23:58:00Z, or ns."
+        ) from error
+
+
+def _show(told: "Recollection", out: Console) -> None:
+    asked = told.question
+    order = f"most like {asked.about!r}, by {told.encoder}" if asked.about else "newest first"
+    table = Table(title=f"known as of {iso(asked.as_of)}, {order}", title_justify="left")
+    for name in (*(["likeness"] if asked.about else []), "received", "instrument", "believed"):
+        table.add_column(name, justify="right" if name in {"likeness", "believed"} else "left")
+    for name in ("how it stood", "source", "what it says"):
+        table.add_column(name, overflow="fold")
+    for one in told.found:
+        likeness = [] if one.similarity is None else [f"{one.similarity:.2f}"]
+        table.add_row(*likeness, *_cells(one))
+    out.print(table)
+    if not told.found:
+        out.print("Nothing was known of that by then.")
+    reach = " to ".join(iso(ts)[:19] + "Z" for ts in told.span)
+    out.print(f"{len(told.found):,} told; this memory can be asked as of {reach}.", highlight=False)
+
+
+def _cells(one: "Found") -> list[Any]:
+    document = one.document
+    source = f"{document.source}/{document.author}" if document.author else document.source
+    if one.recalled is None:
+        of = "copy" if document.copy_of else "about no instrument"
+        return [iso(document.ts_recv)[:23], "", "", of, Text(source), Text(document.text[:200])]
+    claim, recalled = one.recalled.claim, one.recalled
+    stood = "as first told"
+    if recalled.state is not None:
+        stood = f"{recalled.state}: {recalled.reason}, {iso(recalled.since)[:19]}"
+    believed = Text(f"{claim.credibility:.2f}", style="" if recalled.is_visible else "dim")
+    instrument = claim.instrument.rpartition(":")[2]
+    return [
+        iso(claim.ts_recv)[:23],
+        Text(instrument),
+        believed,
+        Text(stood),
+        Text(source),
+        Text(claim.quote[:200]),
+    ]
