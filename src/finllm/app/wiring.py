@@ -189,13 +189,8 @@ def wire(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
-<<<<<<< HEAD
-        narrative=Narrative(settings=settings.narrative),
-        reasoner=reasoner or llm or EmbeddedReasoner(),
-=======
         narrative=open_room(settings.narrative, memory),
-        reasoner=reasoner or EmbeddedReasoner(),
->>>>>>> main
+        reasoner=reasoner or llm or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
         ledger=ledger,
