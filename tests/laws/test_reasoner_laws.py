@@ -13,14 +13,27 @@ from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import canonical
 from finllm.domain.protocol import Action, Escalate, Standing
 from finllm.reasoning.embedded import EmbeddedReasoner
+from finllm.reasoning.llm.answerer import Ask, Scripted
+from finllm.reasoning.llm.reasoner import LlmReasoner
+from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Reasoner
 from finllm.reasoning.scripted import ScriptedReasoner
+from support.endpoint import answer
 
 S = 1_000_000_000
 NOW = 1_500_000_000 * S
+
+
+def _said(ask: Ask) -> str:
+    """Return an answer that cites everything that may be cited."""
+    cited = ask.schema["properties"]["citations"].get("items", {}).get("enum", [])
+    return answer(cited, citations=cited[:8], vol_scale=1.7)
+
+
 REASONERS: dict[str, Reasoner] = {
     "embedded": EmbeddedReasoner(),
     "steady": ScriptedReasoner.steady(Action.REFINE, 0.2, 1.3),
+    "language_model": LlmReasoner(LlmSettings(model="tiny"), Scripted(_said)),
     "retracting": ScriptedReasoner.steady(Action.RETRACT),
 }
 EVENTS = ("", "earnings", "rumour", "denial", "merger", "made_up")

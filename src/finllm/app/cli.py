@@ -18,6 +18,7 @@ from rich.markup import escape
 from finllm.app.attack_cli import attack_command
 from finllm.app.bench.cli import bench_app
 from finllm.app.link_cli import link
+from finllm.app.llm_cli import llm_app
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
 from finllm.app.options import Config, Json
@@ -45,6 +46,7 @@ app.add_typer(ledger_app, name="ledger")
 feed_app = typer.Typer(help="Market feeds.", no_args_is_help=True)
 app.add_typer(feed_app, name="feed")
 app.add_typer(bench_app, name="bench")
+app.add_typer(llm_app, name="llm")
 app.add_typer(model_app, name="model")
 app.add_typer(narrative_app, name="narrative")
 app.add_typer(source_app, name="source")
@@ -161,6 +163,12 @@ def replay(
     until: Annotated[
         str | None, typer.Option(help="Use nothing received at or after this.", metavar="T")
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run whose language model's answers are used; nobody is asked.", metavar="RUN"
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the run; default runs/replay-NNNN.", metavar="RUN"),
@@ -182,6 +190,7 @@ def replay(
     Example: finllm replay btc.ndjson.gz --documents news.jsonl --out runs/mine
     """
     from finllm.app.progress import replay_progress
+    from finllm.app.recording import check_run_folder
     from finllm.app.replay import Inputs
     from finllm.app.replay import replay as replay_inputs
     from finllm.app.view import show_summary
@@ -193,8 +202,10 @@ def replay(
         documents=documents,
         symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
         since=_instant(since, "--from") or 0,
-        **({} if until is None else {"until": _instant(until, "--until") or 0}),
+        answers=None if answers is None else check_run_folder(answers),
     )
+    if until is not None:
+        inputs = msgspec.structs.replace(inputs, until=_instant(until, "--until") or 0)
     settings = _settings(config, workers=workers, chunk=chunk)
     with _folder(run, "replay") as folder, replay_progress(err) as progress:
         summary = replay_inputs(

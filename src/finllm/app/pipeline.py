@@ -24,6 +24,7 @@ from finllm.app.emission import Emission
 from finllm.app.lane import Facts, Lane
 from finllm.app.recording import SERVED, Recorder
 from finllm.control.ladder import Measures, rung
+from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
 from finllm.domain.forecast import Forecast, Outcome, Rung
@@ -47,7 +48,7 @@ from finllm.market.markets import Books
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
 from finllm.reasoning.explain import explain
-from finllm.reasoning.reasoner import Judgement, Reasoner
+from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
 from finllm.runtime.tally import Tally
 
 LEAD = "us-equity:SPY"
@@ -103,6 +104,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the room keeps beyond this process, if anything."""
     server: Server | None = None
     """Serves the rows of books; None serves every row here, at once."""
+    deferred: DeferredReasoner | None = None
+    """Asked instead of `reasoner`, and heard at a tick: its answers take the time that they take."""
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +113,17 @@ class _Reply(msgspec.Struct, frozen=True, kw_only=True):
     forecasts: tuple[Forecast, ...]
     pack: EvidencePack
     judgement: Judgement
+
+
+class _Open(msgspec.Struct, kw_only=True):
+    """A question that a deferred reasoner thinks about."""
+
+    question: Escalate
+    forecasts: tuple[Forecast, ...]
+    pack: EvidencePack
+    outlook_version: int
+    unrevised: set[str]
+    """Of the forecasts asked about, those that still stand as they did."""
 
 
 class Pipeline:
@@ -135,6 +149,7 @@ class Pipeline:
         self._agenda: list[tuple[int, int, int, Document | Refusal | _Reply]] = []
         self._order = 0
         self._waiting = 0
+        self._open: dict[str, _Open] = {}
         self._rung = Rung.FULL
         self._gaps: list[tuple[int, Gap]] = []
         self._head = np.zeros(1, dtype=ROW_HEAD)
@@ -235,6 +250,7 @@ class Pipeline:
 
     def tick(self, now: int) -> None:
         """Let what is due by `now` happen, in order; time does not pass beyond it."""
+        self._hear(now)
         while self._agenda and self._agenda[0][0] <= now:
             self._happen(heapq.heappop(self._agenda))
 
@@ -248,6 +264,9 @@ class Pipeline:
         Raises:
             InputError: If no such question is open.
         """
+        if self._parts.deferred is not None and question_id in self._open:
+            self._conclude(self._parts.deferred, self._parts.deferred.recorded(question_id), came)
+            return
         for i, (_, _, _, event) in enumerate(self._agenda):
             if isinstance(event, _Reply) and event.question.question_id == question_id:
                 del self._agenda[i]
@@ -296,6 +315,8 @@ class Pipeline:
             elif isinstance(event, Document):
                 self._parts.documents.drop("after_market", event.document_id)
         self._agenda.clear()
+        for question in [held.question for held in self._open.values()]:
+            self._give_up(question)
         self._waiting = 0
         for lane in self.lanes:
             self._settled(lane.abandon(self.now))
@@ -486,6 +507,18 @@ class Pipeline:
         seen = lane.observations()
         pack = parts.narrative.gather(lane.instrument, self.now, seen)
         lane.outlook_version += 1
+        if parts.deferred is not None:
+            parts.deferred.ask(question, forecasts, pack)
+            self._append(pack)
+            self._waiting += 1
+            self._open[question.question_id] = _Open(
+                question=question,
+                forecasts=forecasts,
+                pack=pack,
+                outlook_version=lane.outlook_version,
+                unrevised={forecast.forecast_id for forecast in forecasts},
+            )
+            return
         thinking = parts.latency.draw(question.question_id)
         came = self.now + thinking
         judgement = parts.reasoner.judge(question, forecasts, pack, came, lane.outlook_version)
@@ -493,6 +526,41 @@ class Pipeline:
         self._waiting += 1
         reply = _Reply(question=question, forecasts=forecasts, pack=pack, judgement=judgement)
         self._put(came, _REPLY, reply)
+
+    def _hear(self, now: int) -> None:
+        """Take what a deferred reasoner has answered; each exchange has been journalled."""
+        deferred = self._parts.deferred
+        for completion in () if deferred is None else deferred.answers():
+            if deferred is not None and completion.question_id in self._open:
+                self._conclude(deferred, completion, now)
+
+    def _conclude(self, deferred: DeferredReasoner, completion: Completion, came: int) -> None:
+        held = self._open.pop(completion.question_id)
+        now = max(self.now, came)
+        judgement = deferred.conclude(
+            held.question, held.forecasts, held.pack, completion, now, held.outlook_version
+        )
+        reply = _Reply(
+            question=held.question, forecasts=held.forecasts, pack=held.pack, judgement=judgement
+        )
+        self._happen((now, _REPLY, 0, reply))
+
+    def _supersede(self, forecast_id: str) -> None:
+        """Give up the questions of which nothing that was asked about still stands as it did."""
+        for held in list(self._open.values()):
+            if forecast_id in held.unrevised:
+                held.unrevised.remove(forecast_id)
+                if not held.unrevised:
+                    self._give_up(held.question)
+
+    def _give_up(self, question: Escalate) -> None:
+        """Cancel a question. A replay comes to do so at the same place."""
+        del self._open[question.question_id]
+        self._waiting -= 1
+        self.counts["cancelled"] += 1
+        self._parts.recorder.reply(question.question_id, question.ts, self.now, "cancelled")
+        if self._parts.deferred is not None:
+            self._parts.deferred.cancel(question.question_id)
 
     def _answer(self, reply: _Reply) -> None:
         parts, question = self._parts, reply.question
@@ -525,6 +593,7 @@ class Pipeline:
         if revision.forecast is None:
             return
         lane.revise(revision.forecast)
+        self._supersede(revision.forecast_id)
         if self._parts.explain:
             self._append(explain(verdict, before, revision.forecast, pack))
 

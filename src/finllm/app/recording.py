@@ -21,12 +21,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
 from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.sources.reading import Message
+from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.files import Bounds, SegmentedFile, segments
 from finllm.runtime.journal import Journal, LineJournal, read_journal
 
@@ -50,6 +52,8 @@ class Input(IntEnum):
     """First entry: a `Start`."""
     REFUSAL = 9
     """A document that could not be read."""
+    COMPLETION = 10
+    """An exchange with a language model, before it is used: a `Completion`."""
 
 
 SERVED = np.dtype(
@@ -74,6 +78,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     served_by: str
     """Version of the book model whose workers served the rows; empty if they were served at once.
     The entries of a run that had workers are, in their order, the schedule that its replay follows."""
+    llm: LlmSettings | None = None
+    """The language model that was asked; its key is not in it."""
 
 
 _FRAMES: Final = re.compile(r"frames-(\d+)-\d{6,}\.txt(\.gz)?")
@@ -123,6 +129,20 @@ def read_start(run: Path) -> Start | None:
     for _, kind, body in read_journal(run / "journal", "run"):
         return msgspec.msgpack.decode(body, type=Start) if kind == Input.START else None
     return None
+
+
+def read_completions(run: Path) -> dict[str, Completion]:
+    """Return a run's exchanges with a language model, by question id.
+
+    Raises:
+        TamperedError: If the journal is damaged otherwise than by breaking off.
+    """
+    found = {}
+    for _, kind, body in read_journal(run / "journal", "run"):
+        if kind == Input.COMPLETION:
+            completion = msgspec.msgpack.decode(body, type=Completion)
+            found[completion.question_id] = completion
+    return found
 
 
 def read_messages(run: Path) -> Iterator[Message]:
@@ -348,6 +368,12 @@ class Recorder:
     def choice(self, record: object) -> None:
         """Record the gate's answer."""
         self._journal.append(Input.CHOICE, canonical(record))
+
+    def completion(self, completion: Completion) -> None:
+        """Record an exchange with a language model, before it is used."""
+        self._journal.append(Input.COMPLETION, canonical(completion))
+        if self._keep:
+            self._journal.flush()
 
     def reply(self, question_id: str, asked: int, came: int, end: str) -> None:
         """Record how a request to the reasoner ended: `answer`, or `cancelled` by the run's end."""

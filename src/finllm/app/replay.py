@@ -14,10 +14,18 @@ import msgspec
 
 from finllm.app.pipeline import Pipeline
 from finllm.app.polling import PollCounts
-from finllm.app.recording import SUMMARY, LedgerHead, discard, read_start, recorded
+from finllm.app.recording import (
+    SUMMARY,
+    LedgerHead,
+    discard,
+    read_completions,
+    read_start,
+    recorded,
+)
 from finllm.app.schedule import Schedule
 from finllm.app.settings import Settings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
+from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.market import Bar, Frame
@@ -30,6 +38,7 @@ from finllm.market.markets import venue_of
 from finllm.market.tape import Places, Tape
 from finllm.narrative.memory.writer import MemoryCounts
 from finllm.narrative.sources.documents import read_documents
+from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
 
@@ -55,6 +64,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """Emit nothing for inputs received before this instant, ns; they warm the state up."""
     until: int = _FOREVER
     """Use nothing received at or after this instant, ns."""
+    answers: Path | None = None
+    """Folder of a run whose language model's answers are used; a run that is replayed brings its own."""
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +216,7 @@ def replay(
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
     tallies = new_tallies()
+    settings, answers = _answers(inputs, settings)
     source = _open(inputs, settings, tallies)
     wired = wire(
         settings,
@@ -214,6 +226,8 @@ def replay(
         venues=source.venues,
         emit_from=inputs.since,
         context=_context(inputs),
+        answers=answers,
+        defer=isinstance(source, Schedule),
         serve_by=source.serve_by,
         place_of=source.places.of,
         on_commit=on_commit,
@@ -309,6 +323,22 @@ def _context(inputs: Inputs) -> frozenset[str]:
     if not inputs.symbols:
         return frozenset()
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
+
+
+def _answers(inputs: Inputs, settings: Settings) -> tuple[Settings, dict[str, Completion] | None]:
+    """Return the settings and answers of the language model that the run to be replayed asked.
+
+    One that asked none and is replayed by its schedule asks none now.
+    """
+    folders = [path for path in inputs.tapes if path.is_dir()]
+    for folder in [inputs.answers, *folders] if inputs.answers else folders:
+        start = read_start(folder)
+        if start is None or (start.llm is None and not start.served_by):
+            continue
+        reasoning = msgspec.structs.replace(settings.reasoning, llm=start.llm or LlmSettings())
+        asked = msgspec.structs.replace(settings, reasoning=reasoning)
+        return asked, read_completions(folder)
+    return settings, None
 
 
 def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":

@@ -151,6 +151,7 @@ class _Desk:
             keep_frames=True,
             venues=[stream.venue for stream in streams],
             serve_by=lambda _: edge,
+            defer=True,
             on_failure=options.on_failure,
         )
         undo.callback(self.wired.close)

@@ -7,9 +7,9 @@ file is a good file. An override is named by section and key: `FINLLM_RECORD__GR
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -20,6 +20,7 @@ from finllm.escalation.gate import GateSettings
 from finllm.escalation.latency import LatencySettings
 from finllm.narrative.memory.writer import MemorySettings
 from finllm.narrative.room import NarrativeSettings
+from finllm.reasoning.llm.settings import LlmSettings
 
 _PREFIX = "FINLLM_"
 
@@ -52,6 +53,8 @@ class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     explain: bool = True
     """Write traces. Off changes no forecast."""
+    llm: LlmSettings = LlmSettings()
+    """The language model that is asked first, if any."""
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -193,6 +196,7 @@ def _check_keys(table: Mapping[str, Any], place: str) -> None:
         for key, value in section.items():
             _check_key(key, fields, f"{place} [{name}]")
             _check_tables(value, fields[key].type, f"{place} [[{name}.{key}]]")
+            _check_table(value, fields[key].type, f"{place} [{name}.{key}]")
 
 
 def _inner(wanted: object) -> type[msgspec.Struct] | None:
@@ -211,20 +215,74 @@ def _check_tables(value: object, wanted: object, place: str) -> None:
             _check_key(key, _fields(inner), f"{place} number {number}")
 
 
-def _overrides(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _check_table(value: object, wanted: object, place: str) -> None:
+    """Check the keys of a table within a section, such as `[reasoning.llm]`."""
+    if not _is_record(wanted):
+        return
+    if not isinstance(value, Mapping):
+        raise SettingsError("it is a table, not a value", place=place, mend=f"Write {place}.")
+    for key in value:
+        _check_key(key, _fields(wanted), place)
+
+
+def _is_record(wanted: object) -> TypeGuard[type[msgspec.Struct]]:
+    return isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)
+
+
+def _names(section: str, record: type[msgspec.Struct]) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every value of a section that a variable can set."""
+    for key, field in _fields(record).items():
+        if _is_record(field.type):
+            yield from ((section, key, inner) for inner in _fields(field.type))
+        else:
+            yield section, key
+
+
+def secret(name: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return what an environment variable holds, such as a key; it is kept in no record.
+
+    Args:
+        name: Of the variable; empty = there is no secret.
+        environment: The process's own when None.
+
+    Raises:
+        SettingsError: If it is not set.
+    """
+    held = (os.environ if environment is None else environment).get(name, "") if name else ""
+    if name and not held:
+        raise SettingsError("is not set", place=f"environment {name}", mend="Set it to the key.")
+    return held
+
+
+def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
     variables = {
-        f"{_PREFIX}{section}__{key}".upper(): (section, key)
+        (_PREFIX + "__".join(path)).upper(): path
         for section, field in _fields(Settings).items()
         if _inner(field.type) is None
-        for key in _fields(field.type)
+        for path in _names(section, field.type)
     }
-    table: dict[str, dict[str, str]] = {}
+    table: dict[str, Any] = {}
     for name, value in sorted(environment.items()):
         if name.startswith(_PREFIX):
             _check_key(name.upper(), variables, "environment")
-            section, key = variables[name.upper()]
-            table.setdefault(section, {})[key] = value
+            *outer, key = variables[name.upper()]
+            held = table
+            for part in outer:
+                held = held.setdefault(part, {})
+            held[key] = value
     return table
+
+
+def _merged(table: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with another's values over its own, tables within it likewise."""
+    merged = dict(table)
+    for key, value in extra.items():
+        own = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(own, Mapping):
+            merged[key] = _merged(own, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _convert(table: Mapping[str, Any], place: str) -> Settings:
@@ -254,7 +312,6 @@ def load_settings(path: Path | None, environment: Mapping[str, str] | None = Non
             raise SettingsError(str(error), place=str(path), mend="Mend the file.") from error
         _check_keys(table, str(path))
     extra = _overrides(os.environ if environment is None else environment)
-    for section, values in extra.items():
-        table[section] = {**table.get(section, {}), **values}
+    table = _merged(table, extra)
     read = [str(path)] if path else []
     return _convert(table, " and ".join([*read, *(["environment FINLLM_*"] if extra else [])]))

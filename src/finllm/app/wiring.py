@@ -1,6 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import msgspec
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
-from finllm.app.settings import EdgeSettings, Settings
+from finllm.app.settings import EdgeSettings, Settings, secret
+from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
 from finllm.domain.spec import FeatureSpec
@@ -27,6 +28,10 @@ from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.reasoning.embedded import EmbeddedReasoner
+from finllm.reasoning.llm.answerer import Journalled
+from finllm.reasoning.llm.client import Client
+from finllm.reasoning.llm.reasoner import LlmReasoner
+from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Reasoner
 from finllm.runtime.files import Bounds
 from finllm.runtime.tally import Tally
@@ -53,6 +58,7 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
 
     pipeline: Pipeline
     parts: Parts
+    llm: LlmReasoner | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,7 +69,9 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.parts.narrative.notes, *stopped)
 
     def close(self) -> None:
-        """Close the memory, the ledger, the journal and the workers."""
+        """Close the language model's client, the memory, the ledger, the journal and the workers."""
+        if self.llm is not None:
+            self.llm.close()
         if self.parts.memory is not None:
             self.parts.memory.close()
         self.parts.ledger.close()
@@ -105,6 +113,8 @@ def wire(
     emit_from: int = 0,
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
+    answers: Mapping[str, Completion] | None = None,
+    defer: bool = False,
     serve_by: Callable[[Bank], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
     bounds: Bounds | None = None,
@@ -121,7 +131,11 @@ def wire(
         venues: The venue of each frame source, by source index; none stands for Binance.
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
-        reasoner: The slow path's reasoner; the embedded one when None.
+        reasoner: The slow path's reasoner; when None the language model of the settings, else the
+            embedded one.
+        answers: What the language model answered in the run that is replayed, by question id; it is not
+            asked again.
+        defer: Ask the language model without waiting, and hear it at each tick.
         serve_by: Makes what serves the rows of books from their bank; they are served in the
             pipeline, each at once, when None.
         place_of: Says where a frame stands; by its source and receive time when None.
@@ -133,10 +147,14 @@ def wire(
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
         InputError: If it holds a recording or a memory already.
+        SettingsError: If the variable that holds the language model's key is not set.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
     bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
+    asked = settings.reasoning.llm
+    is_asked = reasoner is None and asked.is_on
+    key = secret(asked.api_key_env) if is_asked and answers is None else ""
     with ExitStack() as undo:
         book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
         undo.callback(book.inference.close)
@@ -158,16 +176,21 @@ def wire(
             if settings.memory.keep
             else None
         )
+        if memory is not None:
+            undo.callback(memory.close)
+        llm = _llm(asked, key, recorder, answers) if is_asked else None
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
-    recorder.start(Start(venues=tuple(venues), served_by=served_by))
+    recorder.start(
+        Start(venues=tuple(venues), served_by=served_by, llm=asked if is_asked else None)
+    )
     parts = Parts(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
         narrative=open_room(settings.narrative, memory),
-        reasoner=reasoner or EmbeddedReasoner(),
+        reasoner=reasoner or llm or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
         ledger=ledger,
@@ -180,8 +203,23 @@ def wire(
         context=context,
         memory=memory,
         server=server,
+        deferred=llm if defer else None,
     )
-    return Wired(pipeline=Pipeline(parts), parts=parts)
+    return Wired(pipeline=Pipeline(parts), parts=parts, llm=llm)
+
+
+def _llm(
+    settings: LlmSettings,
+    key: str,
+    recorder: Recorder,
+    answers: Mapping[str, Completion] | None,
+) -> LlmReasoner:
+    """Return the language model of the settings, its client started or a journal in its place."""
+    if answers is not None:
+        return LlmReasoner(settings, Journalled(answers), on_completion=recorder.completion)
+    client = Client(settings, key=key)
+    client.start()
+    return LlmReasoner(settings, client, on_completion=recorder.completion)
 
 
 def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:

@@ -53,6 +53,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What a forecast or verdict has cost so far."""
 
     tokens: int = 0
+    usd: float = 0.0
     energy_j: float = 0.0
     method: str = "none"
     """How the energy was arrived at."""

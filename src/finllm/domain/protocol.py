@@ -92,6 +92,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The conflict between signals, explained in a clause; empty if there is none."""
     voided_by: tuple[str, ...] = ()
     cost: Cost = Cost()
+    fallback: str = ""
+    """Why this reasoner answers in place of the language model that was asked, such as `timeout`; empty if
+    it is the one that was asked."""
 
 
 class OutlookBand(msgspec.Struct, frozen=True, kw_only=True):

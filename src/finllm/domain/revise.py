@@ -57,6 +57,7 @@ def _sum(before: Cost, added: Cost) -> Cost:
     """Return two costs together; the method is the one that counted something last."""
     return Cost(
         tokens=before.tokens + added.tokens,
+        usd=before.usd + added.usd,
         energy_j=before.energy_j + added.energy_j,
         method=before.method if added.method == "none" else added.method,
     )

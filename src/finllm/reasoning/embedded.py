@@ -4,16 +4,33 @@ A fitted, bounded fusion of what the narrative and the book measured. Same pack,
 """
 
 import math
+from collections.abc import Callable
 
 import msgspec
 
 from finllm.domain.evidence import Evidence, EvidencePack
-from finllm.domain.forecast import Forecast
+from finllm.domain.forecast import Cost, Forecast
 from finllm.domain.protocol import Action, Citation, Escalate, Verdict
 from finllm.domain.tilt import P_FLOOR
 from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read
 from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
+
+Move = Callable[[BandWeights, tuple[Citation, ...], Reading], tuple[Citation, ...]]
+"""From a band, what its fusion cites and what it saw, to what is cited instead."""
+
+
+class Voice(msgspec.Struct, frozen=True, kw_only=True):
+    """Who speaks by the fusion's rules, where it is not the embedded reasoner itself."""
+
+    name: str
+    move: Move
+    conflict: str = ""
+    """Said of the conflict between signals; empty = the fusion's own clause."""
+    voided_by: tuple[str, ...] = ()
+    """Beside the weights' own conditions."""
+    cost: Cost = Cost()
+    """Of each verdict."""
 
 
 class EmbeddedReasoner:
@@ -40,20 +57,43 @@ class EmbeddedReasoner:
         outlook_version: int,
     ) -> Judgement:
         """Return a verdict on each forecast, and the outlook. See `Reasoner`."""
+        own = Voice(name=self.name, move=lambda _, citations, __: citations)
+        return self.judge_as(own, question, forecasts, pack, now, outlook_version)
+
+    def band(self, reach_ns: int) -> BandWeights:
+        """Return the weights of the band that reaches a horizon."""
+        return self._weights.band(reach_ns)
+
+    def read(self, pack: EvidencePack, band: BandWeights) -> Reading:
+        """Return what a band's fusion sees in a pack, whatever has been taken back left in."""
+        return read(pack, band.memory_ns, self._weights.directed)
+
+    def judge_as(
+        self,
+        voice: Voice,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Return what another voice says by the same rules: its moves, the same retractions."""
         w = self._weights
         denials = {b.name: self._denial(pack, b) for b in w.bands}
         held = {b.name: _without_taken_back(pack, b, denials[b.name]) for b in w.bands}
         readings = {b.name: read(held[b.name], b.memory_ns, w.directed) for b in w.bands}
-        fused: Fused = tuple((b, fuse(readings[b.name], b)) for b in w.bands)
+        fused: Fused = tuple(
+            (b, voice.move(b, fuse(readings[b.name], b), readings[b.name])) for b in w.bands
+        )
         cited = {band.name: citations for band, citations in fused}
         verdicts = []
         for forecast in forecasts:
             band = w.band(forecast.horizon_ns)
             denial = denials[band.name]
             verdicts.append(
-                self._retract(question, forecast, denial)
+                _retract(voice, question, forecast, denial)
                 if denial is not None and forecast.ts_recv <= denial.ts_recv
-                else self._answer(question, forecast, band, cited[band.name], readings[band.name])
+                else self._answer(voice, question, forecast, cited[band.name], readings[band.name])
             )
         outlook = outlook_of(
             pack.instrument,
@@ -61,7 +101,7 @@ class EmbeddedReasoner:
             reach_ns=_reach_ns(question, forecasts),
             now=now,
             version=outlook_version,
-            voided_by=w.voided_by,
+            voided_by=_union(w.voided_by, voice.voided_by),
         )
         because = next((d.evidence_id for d in denials.values() if d is not None), "")
         if outlook is None and because:
@@ -83,36 +123,44 @@ class EmbeddedReasoner:
         ]
         return max(found, key=lambda e: (e.ts_recv, e.evidence_id), default=None)
 
-    def _retract(self, question: Escalate, forecast: Forecast, denial: Evidence) -> Verdict:
-        return verdict_of(
-            question,
-            forecast,
-            reasoner=self.name,
-            action=Action.RETRACT,
-            citations=(Citation(evidence_id=denial.evidence_id, shift=0.0, log_scale=0.0),),
-            conflict="what the forecast may have rested on has been taken back",
-        )
-
     def _answer(
         self,
+        voice: Voice,
         question: Escalate,
         forecast: Forecast,
-        band: BandWeights,
         citations: tuple[Citation, ...],
         reading: Reading,
     ) -> Verdict:
         shift, log_scale = sums(citations)
         has_shift, has_log_scale = carried(forecast)
+        band = self._weights.band(forecast.horizon_ns)
         is_new = is_felt(band, shift - has_shift, log_scale - has_log_scale)
         return verdict_of(
             question,
             forecast,
-            reasoner=self.name,
+            reasoner=voice.name,
             action=Action.REFINE if is_new else Action.CONFIRM,
             citations=citations,
-            conflict=_conflict(reading),
-            voided_by=self._weights.voided_by,
+            conflict=voice.conflict or _conflict(reading),
+            voided_by=_union(self._weights.voided_by, voice.voided_by),
+            cost=voice.cost,
         )
+
+
+def _retract(voice: Voice, question: Escalate, forecast: Forecast, denial: Evidence) -> Verdict:
+    return verdict_of(
+        question,
+        forecast,
+        reasoner=voice.name,
+        action=Action.RETRACT,
+        citations=(Citation(evidence_id=denial.evidence_id, shift=0.0, log_scale=0.0),),
+        conflict="what the forecast may have rested on has been taken back",
+        cost=voice.cost,
+    )
+
+
+def _union(own: tuple[str, ...], further: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*own, *further)))
 
 
 def carried(forecast: Forecast) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def explain(verdict: Verdict, before: Forecast, after: Forecast, pack: EvidenceP
         The verdict's own figures and their effect, then the cited evidence, largest share first.
     """
     found = {evidence.evidence_id: evidence for evidence in pack.evidence}
-    statements = list(_figures(verdict, before, after))
+    statements = [*_figures(verdict, before, after), *_asked(verdict)]
     for citation in sorted(verdict.citations, key=_size):
         evidence = found.get(citation.evidence_id)
         if evidence is not None:
@@ -69,6 +69,19 @@ def _figures(verdict: Verdict, before: Forecast, after: Forecast) -> Iterator[St
             yield _number(f"P({name}) {when}: {{}}.", p, f"{when}.p_{name}", ".4f")
         width = forecast.emitted_q[3] - forecast.emitted_q[1]
         yield _number(f"Interquartile range {when}: {{}} bps.", width, f"{when}.width_bps", ".2f")
+
+
+def _asked(verdict: Verdict) -> Iterator[Statement]:
+    """Yield what only a verdict has for which a language model was asked."""
+    if verdict.fallback:
+        why = verdict.fallback.replace("_", " ")
+        said = f"{verdict.reasoner} answers in place of the language model: {why}."
+        yield Statement(text=said)
+    if verdict.cost.tokens:
+        cost = verdict.cost
+        yield _number("Tokens: {}.", cost.tokens, "cost.tokens", "d")
+        yield _number("US dollars: {}.", cost.usd, "cost.usd", ".6g")
+        yield _number("Joules, by model: {}.", cost.energy_j, "cost.energy_j", ".4g")
 
 
 def _cited(evidence: Evidence, citation: Citation) -> Iterator[Statement]:

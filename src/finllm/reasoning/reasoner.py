@@ -5,11 +5,12 @@ as-of instant. Text in the evidence is never obeyed, whatever it says.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import msgspec
 
+from finllm.domain.completion import Completion
 from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
 from finllm.domain.identity import content_id
@@ -50,6 +51,42 @@ class Reasoner(Protocol):
             now: The instant of the answer, ns UTC.
             outlook_version: The version that a new outlook gets.
         """
+        ...
+
+
+class DeferredReasoner(Reasoner, Protocol):
+    """A reasoner that thinks in real time, elsewhere: asked now, heard later, concluded from the record."""
+
+    def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
+        """Ask without waiting."""
+        ...
+
+    def answers(self) -> Iterator[Completion]:
+        """Yield what has come since the last look, each journalled already; never waits."""
+        ...
+
+    def recorded(self, question_id: str) -> Completion:
+        """Return the end of a question that was asked, waiting for it if need be."""
+        ...
+
+    def conclude(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        completion: Completion,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Return what an exchange amounts to. Pure; see `judge`."""
+        ...
+
+    def cancel(self, question_id: str) -> None:
+        """Give a question up: nothing goes on for it."""
+        ...
+
+    def close(self) -> None:
+        """Give everything up, and journal how it ended."""
         ...
 
 

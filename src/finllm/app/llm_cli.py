@@ -1,0 +1,93 @@
+"""`finllm llm`: parse, probe, render."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from finllm.reasoning.llm.probe import EndpointReport
+
+llm_app = typer.Typer(help="Language models that the slow path asks.", no_args_is_help=True)
+
+
+@llm_app.callback()
+def _root() -> None:
+    """Language models that the slow path asks."""
+
+
+@llm_app.command("check")
+def check(
+    url: Annotated[
+        str | None,
+        typer.Argument(help="Such as http://localhost:8000/v1; the settings' own if left out."),
+    ] = None,
+    *,
+    model: Annotated[
+        str, typer.Option(help="As the endpoint calls it; the settings' own if left out.")
+    ] = "",
+    api_key_env: Annotated[
+        str, typer.Option(help="Name of the environment variable that holds the key.")
+    ] = "",
+    n: Annotated[
+        int, typer.Option("--number", "-n", help="Answers to time.", min=2, max=1_000)
+    ] = 10,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file with a table reasoning.llm.", metavar="FILE"),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Find out what an endpoint can do: schema, speed, prefixes, hanging up, the same answer twice.
+
+    Says which horizons it is quick enough for. Exit status 1 if it cannot be asked at all.
+
+    Example: finllm llm check http://localhost:8000/v1 --model qwen3-8b
+    """
+    from finllm.app.settings import load_settings, secret
+    from finllm.domain.errors import SettingsError
+    from finllm.edge.artifact import SHIPPED
+    from finllm.edge.bank import read_bank
+    from finllm.reasoning.llm.probe import probe
+
+    held = load_settings(config).reasoning.llm
+    settings = msgspec.structs.replace(
+        held,
+        base_url=url or held.base_url,
+        model=model or held.model,
+        api_key_env=api_key_env or held.api_key_env,
+    )
+    if not settings.is_on:
+        raise SettingsError("names no endpoint", place="llm check", mend="Give its address.")
+    horizons = [one for name in SHIPPED for one in read_bank(SHIPPED[name]).horizons]
+    report = probe(settings, key=secret(settings.api_key_env), horizons=horizons, n=n)
+    if json:
+        # What was never measured has no number: JSON has no infinity, and msgspec writes null.
+        told = msgspec.structs.asdict(report) | {"ok": report.ok}
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    else:
+        _show(report, Console())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(report: "EndpointReport", console: Console) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for one in report.checks:
+        bad = Text("fails", "bold red") if one.is_needed else Text("no", "yellow")
+        table.add_row(
+            Text("yes", "green") if one.ok else bad,
+            one.name,
+            Text(f"{one.figure}. {one.mend}" if one.mend else one.figure),
+        )
+    console.print(table)
+    served = ", ".join(report.horizons) or "none of the models' own; they get the outlook alone"
+    console.print(f"horizons from {report.least_horizon_s:,.1f} s on: {served}", highlight=False)
+    console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")

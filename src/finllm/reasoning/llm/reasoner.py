@@ -1,0 +1,200 @@
+"""The reasoner: asks a language model, holds its answer to the pack, and falls back in the open."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from finllm.domain.completion import Completion, End
+from finllm.domain.evidence import EvidencePack
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Citation, Escalate, Outlook
+from finllm.domain.units import NS_PER_S
+from finllm.reasoning.embedded import EmbeddedReasoner, Voice
+from finllm.reasoning.fusion import BandWeights, Reading
+from finllm.reasoning.llm.answer import Answer, AnswerError, read_answer
+from finllm.reasoning.llm.answerer import Answerer, Ask
+from finllm.reasoning.llm.bounds import moved
+from finllm.reasoning.llm.meter import share
+from finllm.reasoning.llm.prompt import Prompt, render
+from finllm.reasoning.llm.prose import checked
+from finllm.reasoning.llm.settings import LlmSettings
+from finllm.reasoning.reasoner import Judgement
+
+LEAST_HALF_LIFE_SHARE = 0.25
+"""An answer may shorten a band's half-life to this share of it, and never lengthen it."""
+
+
+class LlmReasoner:
+    """A language model behind the embedded reasoner's rules and bounds.
+
+    What it may do is in `bounds`. Retractions are the fusion's alone. An answer that does not hold or
+    does not come is replaced by the embedded reasoner's, and every verdict then says why.
+
+    Args:
+        settings: Which endpoint, and how.
+        answerer: Whoever answers prompts.
+        embedded: What stands behind it.
+        on_completion: Told every exchange, before it is used: the journal.
+    """
+
+    def __init__(
+        self,
+        settings: LlmSettings,
+        answerer: Answerer,
+        *,
+        embedded: EmbeddedReasoner | None = None,
+        on_completion: Callable[[Completion], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._answerer = answerer
+        self._embedded = embedded or EmbeddedReasoner()
+        self._on_completion = on_completion
+
+    @property
+    def name(self) -> str:
+        """Return the reasoner's id: `llm:`, the model, and what stands behind it."""
+        return f"llm:{self._settings.model}+{self._embedded.name}"
+
+    def judge(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Ask, wait, and conclude. See `Reasoner`. Waits for as long as the question's deadline allows."""
+        self.ask(question, forecasts, pack)
+        completion = self.recorded(question.question_id)
+        return self.conclude(question, forecasts, pack, completion, now, outlook_version)
+
+    def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
+        """Ask without waiting."""
+        prompt = self.prompt(question, forecasts, pack)
+        budget_ns = min(question.deadline - question.ts, int(self._settings.deadline_s * NS_PER_S))
+        self._answerer.submit(
+            Ask(
+                question_id=question.question_id,
+                prompt_id=prompt.prompt_id,
+                messages=prompt.messages,
+                schema=prompt.schema,
+                value=question.expected_gain,
+                budget_ns=max(0, budget_ns),
+                fault=lambda text: _fault(text, prompt.ids),
+            )
+        )
+
+    def answers(self) -> Iterator[Completion]:
+        """Yield what has come, each journalled already; never waits."""
+        while (completion := self._answerer.take()) is not None:
+            self._on_completion(completion)
+            yield completion
+
+    def recorded(self, question_id: str) -> Completion:
+        """Return the end of a question that was asked, journalled; waits for it if need be."""
+        completion = self._answerer.wait(question_id)
+        self._on_completion(completion)
+        return completion
+
+    def cancel(self, question_id: str) -> None:
+        """Give a question up."""
+        self._answerer.cancel(question_id)
+
+    def close(self) -> None:
+        """Give everything up, and journal how it ended."""
+        self._answerer.close()
+        for _ in self.answers():
+            pass
+
+    def prompt(
+        self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack
+    ) -> Prompt:
+        """Return what a question is asked as. Pure."""
+        reach_ns = max((f.horizon_ns for f in forecasts), default=question.deadline - question.ts)
+        reading = self._embedded.read(pack, self._embedded.band(reach_ns))
+        weighed = tuple(zip(reading.evidence, reading.trust, strict=True))
+        return render(question, forecasts, pack, weighed, self._settings.max_prompt_kb << 10)
+
+    def conclude(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        completion: Completion,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Return what an exchange amounts to. Pure: the same completion, the same judgement."""
+        prompt = self.prompt(question, forecasts, pack)
+        costs = share(completion, len(forecasts))
+        try:
+            answer = _held(completion, prompt)
+        except AnswerError:
+            end = End.INVALID if completion.end is End.ANSWER else completion.end
+            judgement = self._embedded.judge(question, forecasts, pack, now, outlook_version)
+            changes: dict[str, object] = {"fallback": str(end)}
+        else:
+            voice = _voice(self.name, answer, prompt, pack)
+            judgement = self._embedded.judge_as(
+                voice, question, forecasts, pack, now, outlook_version
+            )
+            judgement = msgspec.structs.replace(
+                judgement, outlook=_faded(judgement.outlook, answer)
+            )
+            changes = {}
+        verdicts = tuple(
+            msgspec.structs.replace(verdict, cost=cost, **changes)
+            for verdict, cost in zip(judgement.verdicts, costs, strict=True)
+        )
+        return msgspec.structs.replace(judgement, verdicts=verdicts)
+
+
+def _fault(text: str, ids: tuple[str, ...]) -> str:
+    try:
+        read_answer(text, ids)
+    except AnswerError as why:
+        return str(why)
+    return ""
+
+
+def _held(completion: Completion, prompt: Prompt) -> Answer:
+    """Return an exchange's answer, checked again: what was journalled is no more trusted than what came.
+
+    Raises:
+        AnswerError: If there is none, or it does not hold.
+    """
+    if completion.end is not End.ANSWER:
+        raise AnswerError(completion.reason)
+    return read_answer(completion.text, prompt.ids)
+
+
+def _voice(name: str, answer: Answer, prompt: Prompt, pack: EvidencePack) -> Voice:
+    cited = [e for e in pack.evidence if e.evidence_id in set(answer.cited)]
+    why, _ = checked(answer.why, cited)
+    wanted = (answer.shift, math.log(answer.vol_scale))
+
+    def move(
+        band: BandWeights, citations: tuple[Citation, ...], reading: Reading
+    ) -> tuple[Citation, ...]:
+        return moved(
+            citations, wanted, band, reading, read=prompt.read, cited=_present(answer, reading)
+        )
+
+    return Voice(name=name, move=move, conflict=why, voided_by=answer.voided_by)
+
+
+def _present(answer: Answer, reading: Reading) -> tuple[str, ...]:
+    """Return what an answer cites of what a band's fusion sees, in the answer's order."""
+    seen = {evidence.evidence_id for evidence in reading.evidence}
+    return tuple(name for name in answer.cited if name in seen)
+
+
+def _faded(outlook: Outlook | None, answer: Answer) -> Outlook | None:
+    """Return an outlook with the answer's half-life, as far as it may be shortened."""
+    if outlook is None:
+        return None
+    own = outlook.half_life_ns
+    least = int(LEAST_HALF_LIFE_SHARE * own)
+    wanted = int(answer.half_life_s * NS_PER_S)
+    return msgspec.structs.replace(outlook, half_life_ns=max(1, least, min(own, wanted)))

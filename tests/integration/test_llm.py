@@ -1,0 +1,197 @@
+"""A run that asks a language model, and its replay with the endpoint gone."""
+
+import json
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from finllm.app.cli import app
+from finllm.app.exchange import Exchange
+from finllm.app.recording import read_completions, read_start
+from finllm.app.replay import Inputs, replay
+from finllm.app.run import Options, run_live
+from finllm.app.settings import (
+    ConnectionSettings,
+    FeedSettings,
+    ReasoningSettings,
+    Settings,
+    load_settings,
+    secret,
+)
+from finllm.app.status import Status
+from finllm.domain.completion import End
+from finllm.domain.errors import SettingsError
+from finllm.domain.protocol import Verdict
+from finllm.ledger.reader import LedgerReader
+from finllm.market.synthetic import SyntheticMarket, generate
+from finllm.reasoning.llm.settings import LlmSettings
+from support.endpoint import Endpoint, Play, Request, plays
+from support.replays import inputs_of, tapes_of
+
+pytestmark = pytest.mark.timeout(300)
+MIXED = ("right", "free_text", "cut", "unknown_id", "schema_400", "right", "wrong_once")
+
+
+STORIES = (
+    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
+    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
+    "BTC and ETH crash: large bank sues custodian over missing coins",
+    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
+    "Investors flee Bitcoin and Ethereum on ban of mining in the north",
+    "Upgrade of Bitcoin and Ethereum wins support, rally extends to third day",
+)
+
+
+def mixed() -> Play:
+    """Return what plays one behaviour after the other, by the question's turn."""
+    known = plays()
+
+    async def play(request: Request) -> None:
+        name = MIXED[len(request.endpoint.requests) % len(MIXED)]
+        await known[name](request)
+
+    return play
+
+
+def asking(url: str, **changes: object) -> Settings:
+    llm = LlmSettings(base_url=url, model="tiny", deadline_s=20.0, retry_s=0.01)
+    return Settings(reasoning=ReasoningSettings(llm=msgspec.structs.replace(llm, **changes)))
+
+
+def verdicts_of(run: Path) -> list[Verdict]:
+    with LedgerReader(run / "ledger") as ledger:
+        return list(ledger.records(Verdict))
+
+
+def test_a_replay_needs_no_endpoint(tmp_path: Path) -> None:
+    generate(SyntheticMarket(seed=3, duration_s=60.0)).write(tmp_path / "tape")
+    inputs = inputs_of(tmp_path / "tape")
+    with Endpoint(mixed()) as endpoint:
+        settings = asking(endpoint.url)
+        first = replay(inputs, settings, tmp_path / "first")
+    completions = read_completions(tmp_path / "first")
+    assert len(completions) == first.escalated > 0
+    assert {End.ANSWER} < {one.end for one in completions.values()}
+    verdicts = verdicts_of(tmp_path / "first")
+    assert {v.reasoner.partition(":")[0] for v in verdicts} == {"llm", "embedded"}
+    assert all(bool(v.fallback) == v.reasoner.startswith("embedded") for v in verdicts)
+    again = replay(
+        msgspec.structs.replace(inputs, answers=tmp_path / "first"), Settings(), tmp_path / "again"
+    )
+    assert again.digest == first.digest
+    assert read_completions(tmp_path / "again") == completions
+    plain = replay(inputs, Settings(), tmp_path / "plain")
+    assert plain.digest != first.digest
+    other = msgspec.structs.replace(inputs, answers=tmp_path / "plain")
+    assert replay(other, Settings(), tmp_path / "other").digest == plain.digest
+
+
+def test_a_live_run_with_a_language_model_replays_to_its_own_digest(tmp_path: Path) -> None:
+    generate(SyntheticMarket(seed=11, duration_s=120)).write(tmp_path / "tape")
+    news = tmp_path / "news.jsonl"
+    state = {"told": 0, "done": False}
+
+    def told(status: Status) -> None:
+        if status.forecasts > 40 * (state["told"] + 1) and not status.unusable:
+            line = {
+                "source": "wire",
+                "ts_published_ns": status.ts,
+                "text": STORIES[state["told"] % len(STORIES)],
+                "symbols": ["BTCUSDT", "ETHUSDT"],
+            }
+            with news.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            state["told"] += 1
+        state["done"] = state["done"] or status.applied > 3
+
+    tapes = list(tapes_of(tmp_path / "tape"))
+    with Endpoint(mixed()) as endpoint, Exchange(tapes, seed=5) as exchange:
+        url, rest = exchange.addresses("usdm")
+        connection = ConnectionSettings(
+            venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
+        )
+        settings = msgspec.structs.replace(
+            asking(endpoint.url), feed=FeedSettings(connections=(connection,))
+        )
+        options = Options(
+            stop=lambda: bool(state["done"]) or exchange.done.is_set(),
+            told=told,
+            documents=news,
+            name=f"llm-{os.getpid()}",
+        )
+        summary = run_live(settings, tmp_path / "run", options)
+        assert endpoint.requests
+    assert summary.escalated > 0
+    start = read_start(tmp_path / "run")
+    assert start is not None
+    assert start.llm == settings.reasoning.llm
+    ends = read_completions(tmp_path / "run")
+    assert len(ends) == summary.escalated
+    again = replay(Inputs(tapes=(tmp_path / "run",)), Settings(), tmp_path / "again")
+    assert again.digest == summary.digest
+    assert again.revisions == summary.revisions
+    assert again.incidents.cancelled_questions == summary.incidents.cancelled_questions
+
+
+def test_its_table_is_read_and_a_misspelt_key_in_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text('[reasoning.llm]\nbase_url = "http://h:1/v1"\nmodel = "m"\n')
+    told = load_settings(path, {"FINLLM_REASONING__LLM__MAX_TOKENS": "99"}).reasoning.llm
+    assert (told.base_url, told.model, told.max_tokens) == ("http://h:1/v1", "m", 99)
+    path.write_text('[reasoning.llm]\nbase_uri = "http://h:1/v1"\n')
+    with pytest.raises(SettingsError, match="base_url"):
+        load_settings(path, {})
+    path.write_text('[reasoning]\nllm = "http://h:1/v1"\n')
+    with pytest.raises(SettingsError, match="table"):
+        load_settings(path, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'base_url = "ftp://h/v1"\nmodel = "m"',
+        'base_url = "http://u:p@h/v1"\nmodel = "m"',
+        'base_url = "http://h/v1"',
+        'api_key_env = "sk-this-is-a-key"',
+    ],
+)
+def test_what_cannot_be_asked_stops_the_start(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(f"[reasoning.llm]\n{line}\n")
+    with pytest.raises(SettingsError) as told:
+        load_settings(path, {})
+    assert "sk-this" not in str(told.value)
+
+
+def test_a_key_comes_from_the_environment_alone() -> None:
+    assert secret("", {}) == ""
+    assert secret("KEY", {"KEY": "sk"}) == "sk"
+    with pytest.raises(SettingsError, match="KEY"):
+        secret("KEY", {})
+
+
+def test_a_check_says_what_an_endpoint_can_do() -> None:
+    with Endpoint(plays()["schema_500"]) as endpoint:
+        command = ["llm", "check", endpoint.url, "--model", "tiny", "-n", "3", "--json"]
+        ended = CliRunner().invoke(app, command)
+    told = json.loads(ended.stdout)
+    assert ended.exit_code == 0
+    assert told["ok"]
+    assert told["schema_modes"] == {"json_schema": False, "json_object": True, "none": True}
+    assert told["same_twice"]
+    assert told["cached_prompt_tokens"] == 800
+    assert not told["logprobs"]
+    assert told["p50_ms"] <= told["p95_ms"]
+    assert told["least_horizon_s"] == pytest.approx(told["p95_ms"] / 100.0)
+    assert "1d" in told["horizons"]
+
+
+def test_a_check_of_what_does_not_answer_fails() -> None:
+    with Endpoint(plays()["hangs_up_at_once"]) as endpoint:
+        command = ["llm", "check", endpoint.url, "--model", "tiny", "-n", "2"]
+        ended = CliRunner().invoke(app, command)
+    assert ended.exit_code == 1
+    assert "fails" in ended.stdout

@@ -1,0 +1,150 @@
+"""A thousand calls to an endpoint that does everything wrong in turn, many at a time."""
+
+import json
+import threading
+import time
+from collections import Counter
+from typing import Self
+
+import numpy as np
+import pytest
+
+from finllm.domain.completion import Completion, End
+from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.protocol import Escalate
+from finllm.reasoning.embedded import EmbeddedReasoner
+from finllm.reasoning.llm.client import Client
+from finllm.reasoning.llm.reasoner import LlmReasoner
+from finllm.reasoning.llm.settings import LlmSettings
+from support.endpoint import Endpoint, Request, plays
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1_800)]
+S = 1_000_000_000
+N = 1_000
+AT_ONCE = 64
+MOST_OVER_MS = 50.0
+
+
+class Lag:
+    """How late this machine wakes whoever sleeps: what no client can be blamed for."""
+
+    def __init__(self) -> None:
+        self.most_ns = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic_ns()
+            time.sleep(0.002)
+            self.most_ns = max(self.most_ns, time.monotonic_ns() - began - 2_000_000)
+
+
+def question(i: int, rng: np.random.Generator) -> tuple[Escalate, EvidencePack]:
+    ts = 1_000_000 * S + i * S
+    evidence = tuple(
+        Evidence(
+            evidence_id=f"e{i}-{j}",
+            kind=EvidenceKind.CLAIM,
+            instrument="test:A",
+            ts_recv=ts - S,
+            origin=f"o{j}",
+            document_id=f"d{j}",
+            quote=f"words {j}",
+            stance=float(rng.uniform(-1.0, 1.0)),
+            novelty=1.0,
+            credibility=float(rng.uniform(0.2, 1.0)),
+            relevance=0.9,
+        )
+        for j in range(3)
+    )
+    pack = EvidencePack(
+        pack_id=f"p{i}",
+        instrument="test:A",
+        as_of=ts,
+        evidence=evidence,
+        n_documents=3,
+        n_copies=0,
+        burst=1.0,
+    )
+    asked = Escalate(
+        question_id=f"q{i}",
+        instrument="test:A",
+        ts=ts,
+        notice_id="n",
+        standing=(),
+        deadline=ts + 3 * S,
+        expected_gain=float(rng.random()),
+        reason="soak",
+    )
+    return asked, pack
+
+
+def test_every_one_of_a_thousand_mixed_calls_ends_in_time() -> None:
+    known = plays()
+    names = list(known)
+    rng = np.random.default_rng(0)
+    asked = [question(i, rng) for i in range(N)]
+    ended: list[Completion] = []
+    played: Counter[str] = Counter()
+    choice = np.random.default_rng(1)
+
+    async def play(request: Request) -> None:
+        name = names[int(choice.integers(len(names)))]
+        played[name] += 1
+        await known[name](request)
+
+    with Endpoint(play) as endpoint, Lag() as lag:
+        settings = LlmSettings(
+            base_url=endpoint.url, model="m", deadline_s=1.0, concurrency=16, queue=64, retry_s=0.05
+        )
+        with Client(settings) as client:
+            reasoner = LlmReasoner(settings, client, on_completion=ended.append)
+            ask_all(reasoner, asked)
+            shed = client.shed
+        until = time.monotonic() + 30.0
+        while endpoint.at_once and time.monotonic() < until:
+            time.sleep(0.05)
+        assert endpoint.at_once == 0, "something ran on"
+    assert set(played) == set(names)
+    check_conclusions(reasoner, asked, ended)
+    ends = Counter(str(c.end) for c in ended)
+    over_ms = [(c.ts_ended - c.ts_asked - c.budget_ns) / 1e6 for c in ended]
+    figures = {"ends": ends, "most_over_ms": max(over_ms), "lag_ms": lag.most_ns / 1e6}
+    print(json.dumps(figures))  # noqa: T201 - the figures of the run
+    assert shed == ends["shed"]
+    assert {"answer", "invalid", "timeout", "cut"} <= set(ends)
+    assert max(over_ms) <= MOST_OVER_MS + lag.most_ns / 1e6
+
+
+def ask_all(reasoner: LlmReasoner, asked: list[tuple[Escalate, EvidencePack]]) -> None:
+    for first in range(0, N, AT_ONCE):
+        batch = asked[first : first + AT_ONCE]
+        for one, pack in batch:
+            reasoner.ask(one, (), pack)
+        for one, _ in batch:
+            reasoner.recorded(one.question_id)
+
+
+def check_conclusions(
+    reasoner: LlmReasoner,
+    asked: list[tuple[Escalate, EvidencePack]],
+    ended: list[Completion],
+) -> None:
+    """See that each question has one end, and that what was not answered is the embedded reasoner's."""
+    by_id = {one.question_id: one for one in ended}
+    assert len(by_id) == len(ended) == len(asked)
+    plain = EmbeddedReasoner()
+    for one, pack in asked:
+        completion = by_id[one.question_id]
+        said = reasoner.conclude(one, (), pack, completion, one.ts + S, 1)
+        if completion.end is not End.ANSWER:
+            assert said == plain.judge(one, (), pack, one.ts + S, 1)
