@@ -349,7 +349,11 @@ def _tokens(text: str) -> list[_Token]:
         written = match.group().replace(",", "").replace("\u2212", "-")
         mantissa, _, exponent = written.lower().partition("e")
         places = len(mantissa.partition(".")[2])
-        half_step = 0.5 * 10.0 ** (int(exponent or 0) - places)
+        try:
+            half_step = 0.5 * 10.0 ** (int(exponent or 0) - places)
+        except (OverflowError, ValueError):  # beyond any evidence, so equal to none
+            tokens.append(_Token(math.nan, 0.0, (1.0,)))
+            continue
         unit = _UNIT.match(text, match.end())
         scales = _SCALES[(unit.group(1) or unit.group(2))] if unit else ()
         tokens.append(_Token(float(written), half_step, (1.0, *scales)))

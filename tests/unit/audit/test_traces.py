@@ -187,6 +187,14 @@ def test_a_number_moved_to_another_field_or_evidence_is_found(case) -> None:
     assert check_trace(with_statement(trace, stance, evidence_id="o1"), *rest)
 
 
+@pytest.mark.parametrize("written", ["1e400", "-1e999", "7e" + "9" * 5_000])
+def test_a_number_beyond_all_numbers_is_found(case, written: str) -> None:
+    trace, *rest = case
+    for place, said in enumerate(trace.statements):
+        told = f"{said.text} About {written} more."
+        assert check_trace(with_statement(trace, place, text=told), *rest)
+
+
 def test_an_altered_quote_is_found(case) -> None:
     trace, *rest = case
     (place,) = [i for i, s in enumerate(trace.statements) if s.quote]
