@@ -137,7 +137,7 @@ def test_a_broken_folder_is_refused_by_name(
         (tmp_path / name).write_bytes((built_folder / name).read_bytes())
     harm(tmp_path)
     with pytest.raises(ArtifactError, match="no usable encoder"):
-        Transformer(tmp_path, "broken")
+        Transformer(tmp_path, "broken").read("anything")
 
 
 def test_a_folder_without_weights_is_met_with_where_to_get_them(tmp_path: Path) -> None:
