@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from finllm.domain.errors import InputError
@@ -15,6 +15,9 @@ from finllm.domain.units import iso, parse_instant
 
 if TYPE_CHECKING:
     from finllm.app.recalled import Found, Recollection
+
+_MOST_SHOWN: Final = 200
+"""Characters of what was said."""
 
 
 def recall(
@@ -81,38 +84,32 @@ def _instant(text: str, option: str) -> int:
 def _show(told: "Recollection", out: Console) -> None:
     asked = told.question
     order = f"most like {asked.about!r}, by {told.encoder}" if asked.about else "newest first"
-    table = Table(title=f"known as of {iso(asked.as_of)}, {order}", title_justify="left")
-    for name in (*(["likeness"] if asked.about else []), "received", "instrument", "believed"):
-        table.add_column(name, justify="right" if name in {"likeness", "believed"} else "left")
-    for name in ("how it stood", "source", "what it says"):
-        table.add_column(name, overflow="fold")
+    out.print(Text(f"known as of {iso(asked.as_of)}, {order}", style="italic"))
     for one in told.found:
-        likeness = [] if one.similarity is None else [f"{one.similarity:.2f}"]
-        table.add_row(*likeness, *_cells(one))
-    out.print(table)
+        out.print(_heading(one), soft_wrap=True)
+        text = one.document.text if one.recalled is None else one.recalled.claim.quote
+        out.print(Padding(Text(text[:_MOST_SHOWN]), (0, 0, 0, 4)))
     if not told.found:
         out.print("Nothing was known of that by then.")
     reach = " to ".join(iso(ts)[:19] + "Z" for ts in told.span)
     out.print(f"{len(told.found):,} told; this memory can be asked as of {reach}.", highlight=False)
 
 
-def _cells(one: "Found") -> list[Any]:
-    document = one.document
+def _heading(one: "Found") -> Text:
+    """Return when and by whom a thing was said, of what, and how far it was believed then."""
+    document, recalled = one.document, one.recalled
+    parts = [(iso(document.ts_recv)[:23], "bold")]
+    if one.similarity is not None:
+        parts.append((f"like {one.similarity:.2f}", "cyan"))
+    if recalled is None:
+        parts.append(("a copy" if document.copy_of else "about no instrument", "dim"))
+    else:
+        claim = recalled.claim
+        parts.append((claim.instrument.rpartition(":")[2], "bold"))
+        parts.append((f"believed {claim.credibility:.2f}", "" if recalled.is_visible else "dim"))
+        if recalled.state is not None:
+            since = iso(recalled.since)[:19]
+            parts.append((f"{recalled.state} since {since}: {recalled.reason}", "yellow"))
     source = f"{document.source}/{document.author}" if document.author else document.source
-    if one.recalled is None:
-        of = "copy" if document.copy_of else "about no instrument"
-        return [iso(document.ts_recv)[:23], "", "", of, Text(source), Text(document.text[:200])]
-    claim, recalled = one.recalled.claim, one.recalled
-    stood = "as first told"
-    if recalled.state is not None:
-        stood = f"{recalled.state}: {recalled.reason}, {iso(recalled.since)[:19]}"
-    believed = Text(f"{claim.credibility:.2f}", style="" if recalled.is_visible else "dim")
-    instrument = claim.instrument.rpartition(":")[2]
-    return [
-        iso(claim.ts_recv)[:23],
-        Text(instrument),
-        believed,
-        Text(stood),
-        Text(source),
-        Text(claim.quote[:200]),
-    ]
+    parts.append((source, ""))
+    return Text("  ").join(Text(*part) for part in parts)
