@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from finllm.app.options import Json
+
 if TYPE_CHECKING:
     from finllm.narrative.reading.marks import Mark, Marks
 
 narrative_app = typer.Typer(help="What reads text.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Encoder = Annotated[
     str,
     typer.Option(

@@ -74,20 +74,11 @@ def _hashed(found: set[str]) -> Buckets:
     return np.array(sorted(hashed), dtype=np.int64)
 
 
-def tokens(text: str, names: tuple[Span, ...] = ()) -> list[str]:
-    """Return a text's tokens, in lower case, with names and cashtags masked and figures as their sign.
-
-    Args:
-        text: Canonical text.
-        names: Spans to mask, sorted.
-    """
+def tokens(text: str) -> list[str]:
+    """Return a canonical text's tokens, in lower case, with cashtags masked and figures as their sign."""
     found: list[str] = []
-    waiting = 0
     for match in _TOKEN.finditer(text):
-        while waiting < len(names) and names[waiting][1] <= match.start():
-            waiting += 1
-        is_name = waiting < len(names) and names[waiting][0] < match.end()
-        word = _MASK if is_name else _plain(match.group())
+        word = _plain(match.group())
         if word and not (word == _MASK and found and found[-1] == _MASK):
             found.append(word)
         if len(found) >= MOST_TOKENS:

@@ -103,8 +103,7 @@ class Reader:
 
     def stance(self, text: str, names: tuple[Span, ...] = ()) -> float:
         """Return the stance of a piece of English news, -1 to +1; 0 if the pack has no head for it."""
-        task = next((one for one in _NEWS if one in self._heads.card.tasks), "")
-        answer = self._asked(task, text, names[0] if names else None)
+        answer = self._first_asked(_NEWS, text, names[0] if names else None)
         return _between(answer) if answer is not None else 0.0
 
     def _stance(self, document: Document, text: str, name: Span | None) -> Answer | None:
@@ -112,9 +111,11 @@ class Reader:
         if language != _ENGLISH:
             task = self._regional.get(language, "")
             return self._asked(task, text)
-        is_post = _is_post(document, text)
-        had = self._heads.card.tasks
-        task = next((one for one in (_POSTS if is_post else _NEWS) if one in had), "")
+        return self._first_asked(_POSTS if _is_post(document, text) else _NEWS, text, name)
+
+    def _first_asked(self, tasks: tuple[str, ...], text: str, name: Span | None) -> Answer | None:
+        """Return the answer of the first of some tasks that the pack has."""
+        task = next((one for one in tasks if one in self._heads.card.tasks), "")
         return self._asked(task, text, name)
 
     def _asked(self, task: str, text: str, name: Span | None = None) -> Answer | None:
