@@ -7,7 +7,7 @@ weights, which is the calibration; where no encoder can be had, the words alone 
 of their own, and the name that goes with the answer says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from finllm.domain.errors import ArtifactError, InputError
 from finllm.narrative.reading.features import Buckets, piece_buckets, word_buckets
 from finllm.narrative.reading.minilm import DIM, Adapter
-from finllm.narrative.reading.transformer import Transformer
+from finllm.narrative.reading.transformer import Reading, Transformer
 from finllm.narrative.text.emoji import emoji_names
 
 CARD: Final = "heads.json"
@@ -209,15 +209,40 @@ class Heads:
         Raises:
             InputError: If the pack has no such task.
         """
-        card = self._task(task)
-        span = span if card.asks == "name" else None
+        return self.judge_all((task,), text, span if self._task(task).asks == "name" else None)[0]
+
+    def judge_all(
+        self, tasks: Sequence[str], text: str, span: Span | None = None
+    ) -> tuple[Answer, ...]:
+        """Return several tasks' answers from one reading of a text, which is what a reading costs.
+
+        Args:
+            tasks: Of the card's.
+            text: Canonical text.
+            span: Where a name stands. Tasks that ask about the whole text answer from the reading in
+                which it is marked.
+
+        Raises:
+            InputError: If the pack lacks one of the tasks.
+        """
+        cards = [self._task(task) for task in tasks]
+        reading = None
+        if self._encoder is not None and any(task in self._linear for task in tasks):
+            reading = self._encoder.read(*with_emoji_names(text, span))
+        return tuple(
+            self._judged(task, card, text, span if card.asks == "name" else None, reading)
+            for task, card in zip(tasks, cards, strict=True)
+        )
+
+    def _judged(
+        self, task: str, card: TaskCard, text: str, span: Span | None, reading: Reading | None
+    ) -> Answer:
         words = _log_softmax(self._of_words(task, card, text, span))
-        if self._encoder is None or card.together is None:
+        if reading is None or card.together is None:
             p = _blended(card.alone, words, None)
         else:
-            marked, at = with_emoji_names(text, span)
             weight, bias = self._linear[task]
-            z = weight @ self._encoder.read(marked, at).features + bias
+            z = weight @ (reading.features if span is not None else reading.of_text) + bias
             p = _blended(card.together, words, _log_softmax(z.astype(np.float64)))
         return Answer(task=task, classes=card.classes, p=tuple(p.tolist()), by=self.name_of(task))
 

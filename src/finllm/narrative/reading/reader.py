@@ -88,38 +88,38 @@ class Reader:
         start, end = quote if len(text) > IS_LONG else (0, len(text))
         read = text[start:end]
         name = next(((a - start, b - start) for a, b in names if start <= a and b <= end), None)
-        stance = self._stance(document, read, name)
-        if stance is None:
+        task = self._task_for(document, read)
+        if not task:
             return Judged(stance=0.0, by=NOTHING)
-        is_english = self._heads.card.tasks[stance.task].language == _ENGLISH
-        policy = self._asked(POLICY, read) if is_english and event_type == POLICY_EVENT else None
-        triage = self._asked(TRIAGE, read) if is_english else None
+        tasks = [task]
+        if self._heads.card.tasks[task].language == _ENGLISH:
+            tasks += [POLICY] * (event_type == POLICY_EVENT) + [TRIAGE]
+        asked = [one for one in tasks if one in self._heads.card.tasks]
+        # One reading serves them all: the stance's own, as that is what matters most.
+        at = name if self._heads.card.tasks[task].asks == "name" else None
+        said = {answer.task: answer for answer in self._heads.judge_all(asked, read, at)}
         return Judged(
-            stance=_between(stance),
-            hawkishness=_between(policy) if policy is not None else 0.0,
-            check_worthiness=round(1.0 - triage.p[-1], _DIGITS) if triage is not None else 0.0,
-            by=stance.by,
+            stance=_between(said[task]),
+            hawkishness=_between(said[POLICY]) if POLICY in said else 0.0,
+            check_worthiness=round(1.0 - said[TRIAGE].p[-1], _DIGITS) if TRIAGE in said else 0.0,
+            by=said[task].by,
         )
 
     def stance(self, text: str, names: tuple[Span, ...] = ()) -> float:
         """Return the stance of a piece of English news, -1 to +1; 0 if the pack has no head for it."""
-        answer = self._first_asked(_NEWS, text, names[0] if names else None)
-        return _between(answer) if answer is not None else 0.0
+        task = self._first_of(_NEWS)
+        return _between(self._heads.judge(task, text, names[0] if names else None)) if task else 0.0
 
-    def _stance(self, document: Document, text: str, name: Span | None) -> Answer | None:
+    def _task_for(self, document: Document, text: str) -> str:
+        """Return the task that tells a document's stance; empty if the pack has none for it."""
         language = document.lang[:2].lower() or language_of(text) or _ENGLISH
         if language != _ENGLISH:
-            task = self._regional.get(language, "")
-            return self._asked(task, text)
-        return self._first_asked(_POSTS if _is_post(document, text) else _NEWS, text, name)
+            return self._regional.get(language, "")
+        return self._first_of(_POSTS if _is_post(document, text) else _NEWS)
 
-    def _first_asked(self, tasks: tuple[str, ...], text: str, name: Span | None) -> Answer | None:
-        """Return the answer of the first of some tasks that the pack has."""
-        task = next((one for one in tasks if one in self._heads.card.tasks), "")
-        return self._asked(task, text, name)
-
-    def _asked(self, task: str, text: str, name: Span | None = None) -> Answer | None:
-        return self._heads.judge(task, text, name) if task in self._heads.card.tasks else None
+    def _first_of(self, tasks: tuple[str, ...]) -> str:
+        """Return the first of some tasks that the pack has; empty if it has none."""
+        return next((one for one in tasks if one in self._heads.card.tasks), "")
 
 
 def _is_post(document: Document, text: str) -> bool:

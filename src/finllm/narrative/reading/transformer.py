@@ -37,6 +37,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         """Return all three in a row, float32 [3 * DIM]: what heads read."""
         return np.concatenate([self.first, self.mean, self.span])
 
+    @property
+    def of_text(self) -> Embedding:
+        """Return what heads read that ask about the text as a whole, float32 [3 * DIM]."""
+        return np.concatenate([self.first, self.mean, self.mean])
+
 
 class Transformer:
     """A built encoder. For one caller at a time.
