@@ -65,11 +65,18 @@ def score(
     *,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="What its labels mean. Default: by the file's name."),
+        typer.Option(
+            "--task",
+            help="sentiment, entity_sentiment, bullish_bearish, policy_stance, check_worthiness, or the "
+            "name of a set. Default: by the file's name.",
+        ),
     ] = None,
     heads: Annotated[
         Path | None,
-        typer.Option("--heads", help="Folder that `finllm_lab narrative` wrote. Default: ours."),
+        typer.Option(
+            "--heads",
+            help="Folder of a pack. Default: where `finllm_lab narrative` writes, else ours.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="Only rows of this split.")] = "",
     encoder: Encoder = "auto",
@@ -77,22 +84,28 @@ def score(
 ) -> None:
     """Score heads on labelled texts: macro F1, calibration, headlines whose names disagree.
 
-    Example: finllm narrative score sentfin_en.jsonl --task sentfin --heads heads --split val
+    Example: finllm narrative score headlines.jsonl --task entity_sentiment --split val
     """
     from finllm.app.narrative_scores import score_file
-    from finllm.narrative.reading.reader import SHIPPED
+    from finllm.app.reader import own_heads
 
     console = Console(stderr=True)
     marks, by = score_file(
         file,
         task,
-        heads or SHIPPED,
+        heads or own_heads(),
         encoder,
         split,
         lambda rows: track(rows, "reading", console=console, transient=True, disable=json),
     )
     if json:
-        told = {"by": by, "marks": msgspec.structs.asdict(marks)}
+        told = {
+            "n": marks.n_rows,
+            "macro_f1": marks.macro_f1.value,
+            "ece": marks.calibration_error.value,
+            "heads": by,
+            "marks": marks,
+        }
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
     else:
         Console().print(_table(marks, by))

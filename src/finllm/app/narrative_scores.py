@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finllm.app.reader import load_heads
 from finllm.domain.errors import InputError
-from finllm.narrative.reading.labelled import Text, read_labelled, task_of
+from finllm.narrative.reading.heads import Answer, Card
+from finllm.narrative.reading.labelled import KINDS, TASKS, Text, read_labelled, resolved
 from finllm.narrative.reading.marks import Marks, marks_of
 
 Told = Callable[[Sequence[Text]], Iterable[Text]]
@@ -21,20 +23,16 @@ def score_file(
 
     Args:
         file: JSON lines of the task's form.
-        task: What its labels mean; None = by the file's name.
+        task: What its labels mean: a set's name or one of `KINDS`; None = by the file's name.
         heads: The pack's folder.
         encoder: As `load_encoder` takes it.
         split: Only rows of this split; empty = all.
         told: Shows progress.
 
     Raises:
-        InputError: If the task cannot be told, or nothing is left to score.
+        InputError: If the task cannot be told, no head answers it, or nothing is left to score.
     """
-    name = task or task_of(file)
-    if name is None:
-        raise InputError(
-            "the task cannot be told from this name", place=str(file), mend="Say it with --task."
-        )
+    name = resolved(file, task)
     rows = [row for row in read_labelled(file, name) if not split or row.split == split]
     if not rows:
         raise InputError(
@@ -43,5 +41,38 @@ def score_file(
             mend="Name a file of labelled rows, or another --split.",
         )
     served = load_heads(heads, encoder)
-    p = np.array([served.judge(name, row.text, row.span).p for row in told(rows)])
-    return marks_of(rows, p), served.name_of(name)
+    head = head_for(name, served.card)
+    classes = TASKS[name].classes
+    p = np.array([_as_asked(served.judge(head, row.text, row.span), classes) for row in told(rows)])
+    by = served.name_of(head)
+    return marks_of(rows, p), by if head == name else f"{by}, head of {head}"
+
+
+def head_for(task: str, card: Card) -> str:
+    """Return the head that answers a set's questions: its own, else one of its kind and language.
+
+    A pack without a head for sentiment answers by one for the sentiment towards a name, in English.
+
+    Raises:
+        InputError: If the pack has none.
+    """
+    if task in card.tasks:
+        return task
+    kind = next(kind for kind, names in KINDS.items() if task in names)
+    kinds = (kind, "entity_sentiment") if kind == "sentiment" else (kind,)
+    for other in (name for each in kinds for name in KINDS[each]):
+        if other in card.tasks and card.tasks[other].language == TASKS[task].language:
+            return other
+    raise InputError(
+        f"the pack has no head for {task} (it has {', '.join(sorted(card.tasks))})",
+        place="--heads",
+        mend="Build one with `finllm_lab narrative`, and name its folder with --heads.",
+    )
+
+
+def _as_asked(answer: Answer, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return an answer's probabilities in a set's classes; a class that its head lacks gets none."""
+    found = dict(zip(answer.classes, answer.p, strict=True))
+    p = np.array([found.get(name, 0.0) for name in classes])
+    total = p.sum()
+    return p / total if total > 0.0 else np.full(len(classes), 1.0 / len(classes))

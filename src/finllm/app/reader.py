@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from finllm.narrative.memory.writer import MemoryWriter
-from finllm.narrative.reading.heads import Heads, Pack
+from finllm.narrative.reading.heads import CARD, Heads, Pack
 from finllm.narrative.reading.minilm import built, find_weights, graph_name
 from finllm.narrative.reading.reader import SHIPPED, Reader
 from finllm.narrative.reading.transformer import Transformer
@@ -18,6 +18,17 @@ AUTO: Final = "auto"
 def encoder_cache() -> Path:
     """Return the folder in which built encoders stand."""
     return Path.home() / ".cache" / "finllm" / "encoders"
+
+
+def data_folder() -> Path:
+    """Return the folder in which what the user has trained stands."""
+    return Path.home() / ".local" / "share" / "finllm"
+
+
+def own_heads() -> Path:
+    """Return the pack that the lab's command has written, else the one that ships."""
+    own = data_folder() / "heads"
+    return own if (own / CARD).is_file() else SHIPPED
 
 
 def load_encoder(which: str = AUTO, pack: Pack | None = None) -> Transformer | None:

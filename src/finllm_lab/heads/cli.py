@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from finllm.app.reader import data_folder
 from finllm.domain.errors import InputError
 from finllm.narrative.reading.heads import Blend
 from finllm.narrative.reading.labelled import TASKS, Text, read_labelled
@@ -146,7 +147,12 @@ def _told(progress: Progress | None, what: str) -> Iterator[OnStep | None]:
 
 def narrative(
     data: Annotated[Path, typer.Option(help="Folder with the labelled texts.")] = DATA,
-    out: Annotated[Path, typer.Option(help="Folder for the pack.")] = Path("heads"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the pack. Default: where `finllm narrative score` looks first."
+        ),
+    ] = None,
     *,
     task: Annotated[
         list[str] | None, typer.Option("--task", help="Only this task; repeat for more.")
@@ -170,9 +176,10 @@ def narrative(
 ) -> None:
     """Train the heads that read text, all tasks at once, and write the pack that serves them.
 
-    Example: finllm_lab narrative --out heads, then finllm narrative score FILE --heads heads
+    Example: finllm_lab narrative, then finllm narrative score FILE --task sentiment
     """
     console = Console()
+    out = out or data_folder() / "heads"
     chosen = [
         name
         for name in (task or TASKS)

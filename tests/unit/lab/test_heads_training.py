@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from finllm.app.narrative_scores import head_for
 from finllm.domain.errors import InputError
-from finllm.narrative.reading.labelled import TASKS, Text, read_labelled, task_of
+from finllm.narrative.reading.heads import Pack
+from finllm.narrative.reading.labelled import KINDS, TASKS, Text, read_labelled, resolved, task_of
 from finllm.narrative.reading.marks import calibration_error, macro_f1, marks_of
+from finllm.narrative.reading.reader import SHIPPED
 from finllm_lab.heads.folds import folds, groups
 
 
@@ -75,6 +78,40 @@ def test_a_task_is_told_by_its_files_name() -> None:
         assert task_of(Path(task.file)) == name
         assert task_of(Path(task.file + ".gz")) == name
     assert task_of(Path("weather.jsonl")) is None
+
+
+def test_a_task_is_told_by_its_kind_and_the_form_of_its_first_row(tmp_path: Path) -> None:
+    rows = {
+        "sentfin": '{"title": "A gains", "entities": {"A": "positive"}}',
+        "finentity": '{"text": "A gains", "annotations": [{"start": 0, "end": 1, "label": "Positive"}]}',
+        "phrasebank": '{"sentence": "A gains", "label": "positive"}',
+        "phrasebank_ko": '{"sentence_en": "A gains", "sentence_ko": "가", "label": "positive"}',
+        "company_news_zh": '{"title": "涨", "label": "positive"}',
+        "economic_news_es": '{"text": "sube", "label": "positive"}',
+        "stockemotions": '{"text": "up", "sentiment": "bullish"}',
+        "fomc": '{"sentence": "rates rise", "label": "hawkish", "year": 1999}',
+    }
+    kind_of = {name: kind for kind, names in KINDS.items() for name in names}
+    path = tmp_path / "kept_back.jsonl"
+    for name, row in rows.items():
+        path.write_text(row + "\n")
+        assert resolved(path, kind_of[name]) == name
+    with pytest.raises(InputError, match="no form that entity_sentiment has"):
+        resolved(path, "entity_sentiment")
+    with pytest.raises(InputError, match="cannot be told"):
+        resolved(path)
+    with pytest.raises(InputError, match="weather is no task"):
+        resolved(path, "weather")
+
+
+def test_a_set_without_a_head_of_its_own_is_answered_by_one_of_its_kind_and_language() -> None:
+    card = Pack(SHIPPED).card
+    assert head_for("sentfin", card) == "sentfin"
+    assert head_for("finentity", card) == "sentfin"
+    assert head_for("phrasebank", card) == "sentfin"
+    for task in ("phrasebank_ko", "fomc", "stockemotions"):
+        with pytest.raises(InputError, match=f"no head for {task}"):
+            head_for(task, card)
 
 
 def test_a_row_of_another_form_is_met_with_its_place(tmp_path: Path) -> None:

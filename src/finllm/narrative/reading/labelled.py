@@ -197,6 +197,16 @@ TASKS: Final[dict[str, Task]] = {
 }
 
 
+KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "entity_sentiment": ("sentfin", "finentity", "semeval2017", "fiqa", "surge"),
+    "sentiment": ("phrasebank_ko", "phrasebank", "company_news_zh", "economic_news_es"),
+    "bullish_bearish": ("stockemotions",),
+    "policy_stance": ("fomc",),
+    "check_worthiness": ("claims",),
+}
+"""What sets ask, whoever labelled them; the sets of a kind differ in form and language."""
+
+
 def task_of(path: Path) -> str | None:
     """Return the task whose file this is, by its name; None if it is none of them."""
     stem = path.name.removesuffix(".gz").removesuffix(".jsonl")
@@ -204,6 +214,40 @@ def task_of(path: Path) -> str | None:
     return next((name for name in by_length if stem.startswith(name)), None) or next(
         (name for name, task in TASKS.items() if task.file.removesuffix(".jsonl") == stem), None
     )
+
+
+def resolved(path: Path, asked: str | None = None) -> str:
+    """Return the task of a labelled file, by what is asked of it, its name and the form of its first row.
+
+    Args:
+        path: JSON lines.
+        asked: A task, one of `KINDS`, or None.
+
+    Raises:
+        InputError: If the file is of no form that is asked for.
+    """
+    if asked in TASKS:
+        return str(asked)
+    if asked is not None and asked not in KINDS:
+        known = ", ".join([*KINDS, *TASKS])
+        raise InputError(f"{asked} is no task", place="--task", mend=f"Use one of {known}.")
+    among = KINDS[asked] if asked is not None else tuple(TASKS)
+    named = task_of(path)
+    if named in among:
+        return str(named)
+    first = next((line for line in _lines(path) if line.strip()), b"")
+    for name in among if asked is not None else ():
+        try:
+            next(_texts(first, name, str(path)), None)
+        except InputError:
+            continue
+        return name
+    if asked is None:
+        why, mend = "the task cannot be told from this name", "Say it with --task."
+    else:
+        why = f"its first row is of no form that {asked} has"
+        mend = f"Forms are those of {', '.join(TASKS[name].file for name in among)}."
+    raise InputError(why, place=str(path), mend=mend)
 
 
 def read_labelled(path: Path, task: str) -> list[Text]:
@@ -220,18 +264,21 @@ def read_labelled(path: Path, task: str) -> list[Text]:
         raise InputError(
             f"{task} is no task", place="--task", mend=f"Use one of {', '.join(TASKS)}."
         )
+    out: list[Text] = []
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            out.extend(_texts(line, task, f"{path}:{number}"))
+    return out
+
+
+def _lines(path: Path) -> list[bytes]:
     try:
         content = path.read_bytes()
-        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()
     except (OSError, EOFError) as error:
         raise InputError(
             f"cannot be read: {error}", place=str(path), mend="Name a file of JSON lines."
         ) from error
-    out: list[Text] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            out.extend(_texts(line, task, f"{path}:{number}"))
-    return out
 
 
 def _texts(line: bytes, name: str, place: str) -> Iterator[Text]:
