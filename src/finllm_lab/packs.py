@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.app.reader import open_room
 from finllm.domain.evidence import Document, EvidencePack
 from finllm.domain.market import ROW_HEAD, Bar, Flag
 from finllm.domain.units import BPS, NS_PER_DAY, NS_PER_S, parse_instant
@@ -129,7 +130,7 @@ def bar_packs(bars: Path, documents: Path) -> list[Asked]:
     for bar in read_bars(bars, tally=Tally()):
         if bar.ts_recv < until:
             by_key.setdefault(bar.instrument, []).append(bar)
-    narrative = Narrative(settings=NarrativeSettings())
+    narrative = open_room(NarrativeSettings())
     asks: list[Ask] = []
     for key in sorted(by_key):
         narrative.watch(key)
@@ -202,7 +203,7 @@ def book_packs(settings: SyntheticMarket, number: int) -> list[Asked]:
         number: The tape's number, which sets its blocks apart.
     """
     tape = generate(settings)
-    narrative = Narrative(settings=NarrativeSettings())
+    narrative = open_room(NarrativeSettings())
     asks: list[Ask] = []
     for session in frame_sessions("synthetic", tape.frames()):
         narrative.watch(session.instrument)

@@ -170,8 +170,8 @@ def narrative(
         Path | None,
         typer.Option(help="Folder of all-MiniLM-L6-v2; default: the installed package."),
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Times that every row is seen.", min=1)] = 3,
-    rank: Annotated[int, typer.Option(help="Width of the adapter.", min=1)] = 16,
+    epochs: Annotated[int, typer.Option(help="Times that every row is seen.", min=1)] = 4,
+    rank: Annotated[int, typer.Option(help="Width of the adapter.", min=1)] = 32,
     seed: Annotated[int, typer.Option(help="Of order and first weights.")] = 0,
 ) -> None:
     """Train the heads that read text, all tasks at once, and write the pack that serves them.

@@ -12,6 +12,7 @@ from finllm.narrative.reading.heads import Blend, with_emoji_names
 from finllm.narrative.reading.labelled import TASKS, Text
 from finllm.narrative.reading.minilm import Adapter, Weights
 from finllm.narrative.reading.transformer import tokenised
+from finllm_lab.heads.augment import Augment
 from finllm_lab.heads.network import Network, Question, Schedule, read_out, train
 from finllm_lab.heads.words import Words, fit_words, hashed
 
@@ -92,7 +93,11 @@ def fit(
     n_classes = {task: len(TASKS[task].classes) for task in by_task(english)}
     network = Network(weights, n_classes, schedule)
     if english:
-        train(network, questions_of(english, tokenizer), schedule, on_step)
+        questions = questions_of(english, tokenizer)
+        augment = Augment(
+            questions, tokenizer, swap=schedule.swap, join=schedule.join, seed=schedule.seed
+        )
+        train(network, questions, schedule, augment, on_step)
     words: dict[str, Words] = {}
     said: dict[str, Said] = {}
     later = by_task(held_out)

@@ -22,6 +22,8 @@ from finllm.narrative.reading.minilm import DIM, N_HEADS, N_LAYERS, Adapter, Wei
 
 MARKS: Final = "embeddings.token_type_embeddings.weight"
 _EPSILON: Final = 1e-12
+_SETTLED: Final = 0.3
+"""Share of the steps after which the running mean begins."""
 _TO: Final = 8
 """Batches are padded to a multiple of this, so that few shapes have to be prepared."""
 
@@ -39,8 +41,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """How the network is trained."""
 
-    rank: int = 16
-    n_epochs: int = 3
+    rank: int = 32
+    n_epochs: int = 4
     batch: int = 32
     rate: float = 1e-3
     head_rate: float = 1e-3
@@ -48,6 +50,12 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     dropout: float = 0.1
     warm_up: float = 0.06
     """Share of the steps over which the rate rises."""
+    average: float = 0.995
+    """How much of the running mean of the weights each step keeps; that mean is what is kept in the end."""
+    swap: float = 0.2
+    """Chance that a name is exchanged for another."""
+    join: float = 0.25
+    """Chance that another text is joined to the one asked about."""
     seed: int = 0
 
 
@@ -216,14 +224,16 @@ def train(
     network: Network,
     questions: Sequence[Question],
     schedule: Schedule,
+    changed: Callable[[list[Question]], list[Question]] = list,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
-    """Train a network on labelled questions.
+    """Train a network on labelled questions; it ends as the running mean of what it was.
 
     Args:
         network: Changed in place.
         questions: Of the network's tasks.
         schedule: Rates, epochs, batches.
+        changed: Makes of a batch the one that is learnt from.
         on_step: Told steps done, steps in all and the step's loss.
     """
     import torch
@@ -240,18 +250,48 @@ def train(
         batch for _ in range(schedule.n_epochs) for batch in batches(questions, schedule.batch, rng)
     ]
     n_warm = max(1, int(schedule.warm_up * len(steps)))
+    mean = _RunningMean([*body, *heads], schedule.average)
     with one_thread():
         for i, batch in enumerate(steps):
             share = min((i + 1) / n_warm, (len(steps) - i) / max(1, len(steps) - n_warm))
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * share
-            loss = _loss(network, batch)
+            loss = _loss(network, changed(batch))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(body, 1.0)
             optimiser.step()
+            if i >= _SETTLED * len(steps):
+                mean.take()
             if on_step is not None:
                 on_step(i + 1, len(steps), float(loss.detach()))
+    mean.give()
+
+
+class _RunningMean:
+    """The exponentially weighted mean of a network's parameters.
+
+    Source:
+        Polyak & Juditsky (1992), "Acceleration of stochastic approximation by averaging".
+    """
+
+    def __init__(self, parameters: Sequence[Any], keep: float) -> None:
+        self._parameters = parameters
+        self._keep = keep
+        self._mean: list[Any] = []
+
+    def take(self) -> None:
+        """Take the parameters as they are."""
+        now = [p.detach() for p in self._parameters]
+        if not self._mean:
+            self._mean = [p.clone() for p in now]
+        for mean, p in zip(self._mean, now, strict=True):
+            mean.lerp_(p, 1.0 - self._keep)
+
+    def give(self) -> None:
+        """Put the mean in the parameters' place."""
+        for p, mean in zip(self._parameters, self._mean, strict=True):
+            p.data.copy_(mean)
 
 
 def _loss(network: Network, batch: Sequence[Question]) -> Any:

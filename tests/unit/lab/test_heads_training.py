@@ -183,7 +183,7 @@ def test_a_trained_network_is_the_graph_that_serves(tmp_path: Path) -> None:
     network = Network(weights, {"sentfin": 3}, schedule)
     losses: list[float] = []
     questions = questions_of(rows, tokenizer)
-    train(network, questions, schedule, lambda _done, _all, loss: losses.append(loss))
+    train(network, questions, schedule, on_step=lambda _done, _all, loss: losses.append(loss))
     assert losses[-1] < losses[0]
     (tmp_path / "encoder.onnx").write_bytes(
         graph_of(merged(weights, network.adapter()), is_rounded=False)

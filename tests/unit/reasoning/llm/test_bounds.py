@@ -123,7 +123,8 @@ def test_a_credible_answer_does_move_a_verdict(make: Callable[..., Any], case_of
     case = case_of(make("pack", trusted))
     said = Scripted(lambda ask: answer(ids_of(ask), shift=1.0, vol_scale=2.0))
     verdict = case.judged_by(LlmReasoner(SETTINGS, said)).verdicts[0]
-    assert verdict.shift == pytest.approx(0.5 * load_weights().bands[0].max_shift)
+    own = case.judged_by(EmbeddedReasoner()).verdicts[0].shift
+    assert verdict.shift == pytest.approx(own + 0.5 * load_weights().bands[0].max_shift)
     assert {c.evidence_id for c in verdict.citations} == {"c1"}
 
 
