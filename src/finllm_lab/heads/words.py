@@ -19,7 +19,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     """A fitted head."""
 
     weights: NDArray[np.int8]
-    """[N_BUCKETS, C]."""
+    """[B, C], a row per bucket."""
     scale: float
     bias: tuple[float, ...]
 
@@ -48,7 +48,8 @@ def fit_words(found: Sequence[Buckets], rows: Sequence[Text], n_classes: int) ->
     """
     from sklearn.linear_model import LogisticRegression
 
-    x = _matrix(found)
+    n_buckets = N_BUCKETS[TASKS[rows[0].task].reads]
+    x = _matrix(found, n_buckets)
     n_with = np.asarray((x > 0).sum(axis=0)).ravel()
     seen = np.flatnonzero(n_with)
     idf = np.log((1.0 + len(rows)) / (1.0 + n_with[seen])) + 1.0
@@ -61,7 +62,7 @@ def fit_words(found: Sequence[Buckets], rows: Sequence[Text], n_classes: int) ->
     coef, bias = model.coef_, model.intercept_
     if n_classes == 2:  # one column stands for the second class against the first
         coef, bias = np.vstack([0 * coef, coef]), np.concatenate([0 * bias, bias])
-    weights = np.zeros((N_BUCKETS, n_classes))
+    weights = np.zeros((n_buckets, n_classes))
     weights[seen] = (coef * idf).T
     scale = round(float(np.abs(weights).max()) / 127.0, 9)
     return Words(
@@ -71,10 +72,10 @@ def fit_words(found: Sequence[Buckets], rows: Sequence[Text], n_classes: int) ->
     )
 
 
-def _matrix(found: Sequence[Buckets]) -> Any:
+def _matrix(found: Sequence[Buckets], n_buckets: int) -> Any:
     from scipy.sparse import csr_matrix
 
     ends = np.concatenate([[0], np.cumsum([len(b) for b in found])])
     index = np.concatenate([*found, np.zeros(0, dtype=np.int64)])
     values = np.concatenate([np.full(len(b), len(b) ** -0.5) for b in found if len(b)])
-    return csr_matrix((values, index, ends), shape=(len(found), N_BUCKETS))
+    return csr_matrix((values, index, ends), shape=(len(found), n_buckets))

@@ -1,6 +1,7 @@
 """What linear heads read of a text: hashed words, words near a name, or pieces of any script."""
 
 import re
+import unicodedata
 import zlib
 from itertools import pairwise
 from typing import Final
@@ -14,10 +15,14 @@ Buckets = npt.NDArray[np.int64]
 
 MOST_TOKENS: Final = 1_024
 """Tokens read of a text; the rest of a long one does not count."""
-N_BITS: Final = 16
+WORD_BITS: Final = 16
+PIECE_BITS: Final = 18
+"""Binary logarithms of the numbers of buckets."""
 NEAR: Final = 6
 """Words on either side of a name that are read with their side."""
-LONGEST_PIECE: Final = 5
+_RUNS: Final = (1, 6)
+_JAMO: Final = (2, 9)
+_HANGUL: Final = re.compile(r"[\uac00-\ud7a3]")
 MOST_CHARACTERS: Final = 6_000
 """Of a text read in pieces; the rest of a long one does not count."""
 _TOKEN = re.compile(
@@ -36,7 +41,7 @@ def word_buckets(text: str, span: Span | None = None) -> Buckets:
         span: Where the name stands, in characters; it is masked. None = the text as a whole.
     """
     if span is None:
-        return _hashed(_general(tokens(text)))
+        return _hashed(_general(tokens(text)), WORD_BITS)
     before, after = tokens(text[: span[0]]), tokens(text[span[1] :])
     found = _general([*before, _MASK, *after])
     left, right = before[-NEAR:], after[:NEAR]
@@ -44,7 +49,7 @@ def word_buckets(text: str, span: Span | None = None) -> Buckets:
     found.update(f">{word}" for word in right)
     found.update(f"<{a} {b}" for a, b in pairwise(left))
     found.update(f">{a} {b}" for a, b in pairwise(right))
-    return _hashed(found)
+    return _hashed(found, WORD_BITS)
 
 
 def _general(words: list[str]) -> set[str]:
@@ -55,21 +60,24 @@ def _general(words: list[str]) -> set[str]:
 
 
 def piece_buckets(text: str) -> Buckets:
-    """Return the buckets of a text's runs of one to five characters, whatever its script.
+    """Return the buckets of a text's runs of characters, whatever its script, and of its word pairs.
 
-    Runs stay within words; figures count as one sign.
+    Runs stay within words and have one to five characters, of Korean two to eight letters (jamo), because
+    a syllable block hides what its letters share with others; figures count as one sign.
     """
     plain = _DIGITS.sub("0", text[:MOST_CHARACTERS].casefold())
-    found = set[str]()
-    for word in set(_SPACE.split(plain)):
-        framed = f" {word} "
-        for n in range(1, LONGEST_PIECE + 1):
+    words = [word for word in _SPACE.split(plain) if word]
+    found = {f"{a} {b}" for a, b in pairwise(words)}
+    for word in set(words):
+        is_korean = _HANGUL.search(word) is not None
+        framed = f" {unicodedata.normalize('NFD', word) if is_korean else word} "
+        for n in range(*(_JAMO if is_korean else _RUNS)):
             found.update(framed[i : i + n] for i in range(len(framed) - n + 1))
-    return _hashed(found)
+    return _hashed(found, PIECE_BITS)
 
 
-def _hashed(found: set[str]) -> Buckets:
-    mask = (1 << N_BITS) - 1
+def _hashed(found: set[str], n_bits: int) -> Buckets:
+    mask = (1 << n_bits) - 1
     hashed = {zlib.crc32(feature.encode()) & mask for feature in found}
     return np.array(sorted(hashed), dtype=np.int64)
 

@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.domain.errors import ArtifactError, InputError
-from finllm.narrative.reading.features import Buckets, piece_buckets, word_buckets
+from finllm.narrative.reading.features import (
+    PIECE_BITS,
+    WORD_BITS,
+    Buckets,
+    piece_buckets,
+    word_buckets,
+)
 from finllm.narrative.reading.minilm import DIM, Adapter
 from finllm.narrative.reading.transformer import Reading, Transformer
 from finllm.narrative.text.emoji import emoji_names
@@ -26,7 +32,8 @@ CARD: Final = "heads.json"
 WEIGHTS: Final = "heads.safetensors"
 FEATURES: Final = 3 * DIM
 """First token, mean, span."""
-N_BUCKETS: Final = 1 << 16
+N_BUCKETS: Final = {"words": 1 << WORD_BITS, "pieces": 1 << PIECE_BITS}
+"""By what a task's linear head reads."""
 
 WORDS: Final = "hashing/1"
 """Stands for the encoder where hashed words answer alone."""
@@ -132,7 +139,7 @@ class Pack:
 
     def _check(self, folder: Path, name: str, task: TaskCard) -> None:
         n = len(task.classes)
-        shapes: dict[str, tuple[int, ...]] = {f"{name}.words": (N_BUCKETS, n)}
+        shapes: dict[str, tuple[int, ...]] = {f"{name}.words": (N_BUCKETS[task.reads], n)}
         if task.together is not None:
             shapes |= {f"{name}.weight": (n, FEATURES), f"{name}.bias": (n,)}
         for key, shape in shapes.items():
