@@ -10,6 +10,7 @@ from finllm.domain.errors import ArtifactError, InputError
 from finllm.narrative.reading.features import piece_buckets, word_buckets
 from finllm.narrative.reading.heads import (
     CARD,
+    N_BUCKETS,
     WEIGHTS,
     Card,
     Heads,
@@ -151,9 +152,12 @@ def test_words_near_a_name_are_told_from_words_elsewhere() -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "\u4e2d\u6587" * 10_000, "9" * 50_000])
 def test_any_text_has_buckets_in_range(text: str) -> None:
-    for found in (piece_buckets(text), word_buckets(text)):
+    for found, n_buckets in (
+        (piece_buckets(text), N_BUCKETS["pieces"]),
+        (word_buckets(text), N_BUCKETS["words"]),
+    ):
         assert len(set(found.tolist())) == len(found)
-        assert found.size == 0 or (found.min() >= 0 and found.max() < 1 << 16)
+        assert found.size == 0 or (found.min() >= 0 and found.max() < n_buckets)
 
 
 def test_other_weights_than_the_pinned_ones_are_refused(tmp_path: Path) -> None:
