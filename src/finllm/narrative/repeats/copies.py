@@ -108,7 +108,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     lengths: Codes = _NONE
     """[n], their lengths in characters."""
     sample: Codes = _NONE
-    """The distinct codes, or a sample of them, in rising order."""
+    """[k], the distinct codes, or a sample of them, in rising order."""
+    order: Codes = _NONE
+    """[k], the same in order of the text."""
 
     @property
     def is_disguised(self) -> bool:
@@ -137,6 +139,7 @@ def read_for_copies(text: str) -> Reading:
     key = foreign_letters_hidden(key)
     words = split_words(skeleton(key))
     codes = codes_of(words)
+    sample, order = sample_of(codes)
     return Reading(
         key=key,
         numbers=frozenset(_NUMBER.findall(foreign_letters_hidden(body))[:64]),
@@ -144,7 +147,8 @@ def read_for_copies(text: str) -> Reading:
         is_cut=cut is not None,
         codes=codes,
         lengths=np.array([len(word) for word in words], dtype=np.uint32),
-        sample=sample_of(codes),
+        sample=sample,
+        order=order,
     )
 
 
@@ -263,7 +267,7 @@ class Copies:
     Args:
         capacity: First appearances kept.
         near: Least similarity of the characters of a near copy.
-        near_words: Least similarity of its words, each weighted by its rarity.
+        near_words: Least similarity of its words in order, each weighted by its rarity.
         near_meaning: Least cosine of its embedding.
         window_ns: An older text is history, not an original: what repeats it later is new again.
         dim: Length of the embeddings; 0 = there are none.
@@ -275,7 +279,7 @@ class Copies:
         capacity: int,
         near: float,
         window_ns: int,
-        near_words: float = 0.49,
+        near_words: float = 0.45,
         near_meaning: float = 0.9,
         dim: int = 0,
     ) -> None:
@@ -335,7 +339,9 @@ class Copies:
         words = (
             np.array([self._undisguised_similarity(reading, slot) for slot in slots.tolist()])
             if reading.is_disguised
-            else self._words.similarities(reading.sample, slots)
+            else self._words.similarities(
+                reading.sample, reading.order, slots, self._near_words
+            )
         )
         is_near = (characters >= self._near) | (words >= self._near_words)
         best = Match(
@@ -364,8 +370,10 @@ class Copies:
         original = self._reading_in[slot]
         if original is None:
             return 0.0
-        sample = _undisguised(reading, original).sample
-        return float(self._words.similarities(sample, np.array([slot]))[0])
+        plain, slots = _undisguised(reading, original), np.array([slot])
+        return float(
+            self._words.similarities(plain.sample, plain.order, slots, self._near_words)[0]
+        )
 
     def _repeats(self, reading: Reading, slot: int) -> bool:
         original = self._reading_in[slot]
@@ -401,13 +409,13 @@ class Copies:
         self._name(name, self._n)
         self._n += 1
         self._reading_in[slot] = msgspec.structs.replace(
-            reading, key=reading.key[:LONGEST_KEPT], codes=_NONE, lengths=_NONE, sample=_NONE
+            reading, key=reading.key[:LONGEST_KEPT], codes=_NONE, lengths=_NONE, sample=_NONE, order=_NONE
         )
         self._ts_in[slot] = now
         self._kept[slot] = signature
         _buckets(signature, self._n_buckets, self._buckets)
         self._table[_BANDS, self._buckets] = slot
-        self._words.add(slot, reading.codes, reading.lengths, reading.sample)
+        self._words.add(slot, reading.codes, reading.lengths, reading.sample, reading.order)
         if self._meanings is not None and meaning is not None:
             self._meanings.add(slot, meaning.vector())
         return slot
@@ -469,10 +477,9 @@ def _undisguised(new: Reading, original: Reading) -> Reading:
     if denies(" ".join(words)):
         denial = original.turning & {_DENIAL}
     plain = [skeleton(word) for word in words]
+    sample, order = sample_of(codes_of(plain))
     return msgspec.structs.replace(
-        new,
-        turning=_TURNING.intersection(plain) | denial,
-        sample=sample_of(codes_of(plain)),
+        new, turning=_TURNING.intersection(plain) | denial, sample=sample, order=order
     )
 
 

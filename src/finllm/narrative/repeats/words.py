@@ -83,9 +83,10 @@ def codes_of(words: list[str]) -> Codes:
     return np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint32)
 
 
-def sample_of(codes: Codes) -> Codes:
-    """Return the distinct codes in rising order, at most `MOST_WORDS`."""
-    return np.unique(codes)[:MOST_WORDS]
+def sample_of(codes: Codes) -> tuple[Codes, Codes]:
+    """Return the distinct codes, at most `MOST_WORDS`, in rising order and in order of the text."""
+    sample, first = np.unique(codes, return_index=True)
+    return sample[:MOST_WORDS], codes[np.sort(first[:MOST_WORDS])]
 
 
 @kernel
