@@ -127,8 +127,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     numbers: frozenset[str]
     turning: frozenset[str]
     """Words that turn a claim round."""
-    names: frozenset[str] = frozenset()
-    """Words of the key that are written as names are."""
+    shown: str = ""
+    """The text as it is written, at most `LONGEST_KEPT` characters: capitals tell names."""
     is_cut: bool
     """The text ends in an ellipsis: what is missing may be in the original."""
     codes: Codes = _NONE
@@ -144,6 +144,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     def is_disguised(self) -> bool:
         """Return whether letters of other scripts stand among its own."""
         return UNKNOWN in self.key
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the words of the key that are written as names are."""
+        return _names(self.shown).intersection(self.key.split())
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +176,7 @@ def read_for_copies(text: str) -> Reading:
         key=key,
         numbers=frozenset(_NUMBER.findall(body)[:64]),
         turning=_TURNING.intersection(words) | _takes_back(text),
-        names=_names(text[:LONGEST_KEPT]).intersection(key.split()),
+        shown=text[:LONGEST_KEPT],
         is_cut=cut is not None,
         codes=codes,
         lengths=np.array([len(word) for word in words], dtype=np.uint32),
@@ -202,7 +207,7 @@ def _names(text: str) -> frozenset[str]:
     tags = {match["word"] for match in found if match["before"] == "$"}
     names = {
         match["word"]
-        for match, high, next_high in zip(found, is_high, [*is_high[1:], False], strict=True)
+        for match, high, next_high in zip(found, is_high, [*is_high, False][1:], strict=True)
         if high and (next_high or match["before"] is None)
     }
     return frozenset(map(str.casefold, tags if 2 * sum(is_high) > len(found) else names | tags))
@@ -390,9 +395,7 @@ class Copies:
         words = (
             np.array([self._undisguised_similarity(reading, slot) for slot in slots.tolist()])
             if reading.is_disguised
-            else self._words.similarities(
-                reading.sample, reading.order, slots, self._near_words
-            )
+            else self._words.similarities(reading.sample, reading.order, slots, self._near_words)
         )
         is_near = (characters >= self._near) | (words >= self._near_words)
         best = Match(
@@ -460,7 +463,12 @@ class Copies:
         self._name(name, self._n)
         self._n += 1
         self._reading_in[slot] = msgspec.structs.replace(
-            reading, key=reading.key[:LONGEST_KEPT], codes=_NONE, lengths=_NONE, sample=_NONE, order=_NONE
+            reading,
+            key=reading.key[:LONGEST_KEPT],
+            codes=_NONE,
+            lengths=_NONE,
+            sample=_NONE,
+            order=_NONE,
         )
         self._ts_in[slot] = now
         self._kept[slot] = signature
@@ -497,10 +505,12 @@ def _is_of_others(new: Reading, original: Reading) -> bool:
 
     Names are told by their beginnings: an ending makes no other name.
     """
-    if min(len(new.names), len(original.names)) < OTHER_NAMES or len(original.key) >= LONGEST_KEPT:
+    if max(len(original.shown), len(new.shown)) >= LONGEST_KEPT:
         return False
     mine, others = _beginnings(new.key.split()), _beginnings(original.key.split())
     added, lost = mine - others, others - mine
+    if min(len(added), len(lost)) < OTHER_NAMES:
+        return False
     added_names = _beginnings(new.names) & added
     lost_names = _beginnings(original.names) & lost
     return (
@@ -546,6 +556,11 @@ def _undisguised(new: Reading, original: Reading) -> Reading:
     def plain_of(word: str) -> str:
         return _fitting(word, by_length.get(len(word), [])) if UNKNOWN in word else word
 
+    def as_written(match: re.Match[str]) -> str:
+        word = plain_of(match["word"].casefold())
+        word = word.capitalize() if match["word"][0].isupper() else word
+        return (match["before"] or "") + word
+
     words = list(map(plain_of, split_words(new.key)))
     denial = new.turning & {_DENIAL}
     if _takes_back(" ".join(words)):
@@ -556,7 +571,7 @@ def _undisguised(new: Reading, original: Reading) -> Reading:
         new,
         key=" ".join(words),
         turning=_TURNING.intersection(plain) | denial,
-        names=frozenset(map(plain_of, new.names)),
+        shown=_WORD.sub(as_written, foreign_letters_hidden(new.shown)),
         sample=sample,
         order=order,
     )

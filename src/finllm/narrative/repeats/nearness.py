@@ -319,9 +319,7 @@ class Nearness:
         )  # fmt: skip
         return out
 
-    def add(
-        self, slot: int, codes: Codes, lengths: Codes, sample: Codes, order: Codes
-    ) -> None:
+    def add(self, slot: int, codes: Codes, lengths: Codes, sample: Codes, order: Codes) -> None:
         """Keep a text in a slot, and count its words."""
         n = self._look(codes, lengths, with_runs=True)
         _post(self._terms, n, slot, self._table, self._at)
