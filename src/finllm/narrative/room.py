@@ -73,8 +73,8 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """An older text is history: what repeats it is new again."""
     near_copy: Share = 0.5
     """Least similarity (Jaccard, character 5-grams) of a near copy; or else"""
-    near_words: Share = 0.49
-    """least similarity of its words (Jaccard, weighted by rarity); or else, with an encoder,"""
+    near_words: Share = 0.45
+    """least similarity of its words in order (Jaccard, weighted by rarity); or else, with an encoder,"""
     near_meaning: Share = 0.9
     """least cosine of its embedding."""
     originals: int = 16_384

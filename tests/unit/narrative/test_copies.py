@@ -41,7 +41,6 @@ class Shelf:
         self.copies = Copies(
             capacity=capacity,
             near=0.5,
-            near_words=0.49,
             near_meaning=0.5,
             window_ns=1 << 60,
             dim=dim,
@@ -122,6 +121,56 @@ def test_another_figure_date_or_direction_is_another_claim_of_the_same_origin(
     assert match.slot in {slot, -1}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "Conference notes: Harbourline Custody panel on coin regulation drew twenty people",
+            "Conference notes: Kestrel Trust panel on coin regulation drew twenty people",
+        ),
+        (
+            "Shares with high targets this week: $ABC $DEF $GHI",
+            "Shares with high targets this week: $JKL $MNO $PQR",
+        ),
+    ],
+)  # fmt: skip
+def test_other_names_in_the_place_of_its_own_make_another_claim(one: str, other: str) -> None:
+    made = Shelf()
+    slot = made.ask(one, keep=True).slot
+    match = made.ask(other)
+    assert (match.slot, match.is_copy) == (slot, False)
+    assert made.ask(one.casefold() + " indeed").is_copy
+
+
+def test_words_in_their_order_tell_a_copy_better_than_words_alone() -> None:
+    made = Shelf()
+    assert not made.ask("Regulator clears merger of two rival grain shippers", keep=True).is_copy
+    kept = made.ask("Regulator swiftly clears deal of two rival coal shippers")
+    mixed = made.ask("Two swiftly shippers of coal deal rival clears regulator")
+    assert kept.is_copy
+    assert mixed.similarity < kept.similarity
+    assert not mixed.is_copy
+
+
+@pytest.mark.parametrize(
+    "frame", ["Devel0ping: {}", "{} - m0re to fol10w", "BRE\u2c6dKIN\u0581: {}"]
+)
+def test_a_frame_is_taken_off_in_disguise_too(frame: str) -> None:
+    made = shelf()
+    plain = read_for_copies(canonical_text(HEADLINES[2]))
+    assert exact_hash(read_for_copies(canonical_text(frame.format(HEADLINES[2])))) == exact_hash(
+        plain
+    )
+    assert made.ask(frame.format(HEADLINES[2])).slot == 2
+
+
+def test_a_denial_is_marked_unless_its_words_turn_the_claim_themselves() -> None:
+    denied = read_for_copies("Kestrel spokesperson: the claim of a merger is fabricated")
+    assert denied.turning != read_for_copies("Kestrel spokesperson: the claim of a merger").turning
+    rejected = read_for_copies("Statement rejects talk of a merger")
+    assert rejected.turning == read_for_copies("Statement rejects chatter of a merger").turning
+
+
 def test_different_headlines_about_one_company_are_not_copies() -> None:
     made = Shelf()
     for text in (
@@ -179,7 +228,7 @@ def test_a_word_weighs_less_the_more_first_appearances_held_it() -> None:
     (word,) = codes_of(["kestrel"])
     weights = []
     for _ in range(200):
-        counted.add(sample_of(codes_of(["kestrel", "x"])))
+        counted.add(sample_of(codes_of(["kestrel", "x"]))[0])
         weights.append(weight_of(counted.counts, counted.n_texts, word))
     assert weights == sorted(weights, reverse=True)
     assert weights[0] > weights[-1] >= 1

@@ -171,7 +171,9 @@ def _moved(
         false_positives=0.0,
         n_controls=len(usual),
         least_recall=0.95 if share <= 0.15 else 0.0,
-        note=f"median {middle:.3f}, most {worst:.2f} of a standard deviation {deviation:.4f}, after it ended",
+        note=f"median {middle:.3f}, most {worst:.2f} of a standard deviation {deviation:.4f}, after it ended"
+        if deviation
+        else "not measured: these weights of fusion shift no forecast",
     )
 
 

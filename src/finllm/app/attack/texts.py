@@ -29,33 +29,33 @@ Change = Callable[[str, np.random.Generator], str]
 def copied(field: Field, name: str, change: Change, *, least_recall: float) -> Family:
     """Return how many changed copies are known again, and how many different texts pass for copies.
 
-    A control is a text that the room has not read, changed the same way. It counts as a false merge if
-    it is taken for a copy of a text that is different from it for sure. All is received on one day.
+    A copy is known again if it is taken for one of a text that is not different from it for sure. A
+    control is a text that the room has not read, changed the same way, and a false merge if it is taken for
+    a copy of a text that is different from it for sure: unchanged text is held against unchanged text. All
+    is received on one day.
     """
     known, others = field.halves(name)
     chance, room, ts = field.chance(name + "/change"), field.room(), start_of(field)
-    text_of = {}
-    for i, text in enumerate(known):
-        one = document(text, ts + i, author=f"author {i}")
-        first = room.admit(one, one.ts_recv)
-        text_of[first.copy_of or one.document_id] = text
-    ts += len(known)
-    hits = 0
-    for i, text in enumerate(known):
-        one = document(change(text, chance), ts + i, author=f"copier {i}")
-        hits += room.admit(one, one.ts_recv).copy_of != ""
-    ts += len(known)
-    merged = 0
-    for i, text in enumerate(others):
-        one = document(change(text, chance), ts + i, author=f"other {i}")
-        text_of.setdefault(one.document_id, text)
+    text_of: dict[str, str] = {}
+
+    def is_copy(text: str, sent: str, author: str) -> tuple[bool, bool]:
+        """Admit a text as it is sent; return whether it was taken for a copy, and of a different text."""
+        nonlocal ts
+        one = document(sent, ts, author=author)
+        ts += 1
+        text_of[one.document_id] = text
         copy_of = room.admit(one, one.ts_recv).copy_of
-        merged += copy_of != "" and are_different(text, text_of.get(copy_of, ""))
+        return copy_of != "", copy_of != "" and are_different(text, text_of[copy_of])
+
+    for i, text in enumerate(known):
+        is_copy(text, text, f"author {i}")
+    again = [is_copy(text, change(text, chance), f"copier {i}") for i, text in enumerate(known)]
+    merged = [is_copy(text, change(text, chance), f"other {i}") for i, text in enumerate(others)]
     return Family(
         name=name,
-        recall=hits / max(1, len(known)),
+        recall=sum(found and not wrong for found, wrong in again) / max(1, len(known)),
         n_attacks=len(known),
-        false_positives=merged / max(1, len(others)),
+        false_positives=sum(wrong for _, wrong in merged) / max(1, len(others)),
         n_controls=len(others),
         least_recall=least_recall,
         most_false=0.001,

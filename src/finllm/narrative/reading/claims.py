@@ -60,9 +60,9 @@ def event_type(text: str) -> str:
     return next(name for name, rule in _EVENTS if rule.search(text))
 
 
-def denies(text: str) -> bool:
-    """Return whether a text takes something back."""
-    return _EVENTS[0][1].search(text) is not None
+def denials(text: str) -> list[str]:
+    """Return the phrases by which a text takes something back."""
+    return _EVENTS[0][1].findall(text)
 
 
 def event_of(text: str, quote: str) -> str:

@@ -13,6 +13,7 @@ Source:
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -20,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finllm.narrative.reading.claims import denies
+from finllm.narrative.reading.claims import denials
 from finllm.narrative.repeats.meanings import Meaning, Meanings
 from finllm.narrative.repeats.nearness import Nearness
 from finllm.narrative.repeats.words import (
@@ -46,18 +47,41 @@ GRAM: Final = 5
 SEED: Final = 0x5EED_0F_C0F1E5
 _MASK: Final = (1 << 64) - 1
 
+_POSING: Final = {"i": "i1l", "l": "l1i", "o": "o0"}
+
+
+def _posing(words: str) -> str:
+    """Return a pattern of words each letter of which may be hidden or one that looks like it."""
+    return "".join(
+        f"[{_POSING.get(c, c)}{UNKNOWN}]" if c.isalpha() else re.escape(c) for c in words
+    )
+
+
+def _any_of(*phrases: str) -> str:
+    return "(?:" + "|".join(map(_posing, phrases)) + ")"
+
+
 # How people frame what they pass on.
 _REPOST = re.compile(
-    r"^\s*(?:(?:rt|breaking(?: news)?|just in|developing|update|alert|exclusive|flash|headline)\b[\s:|-]*"
-    r"|@\w+:?\s*)+",
+    r"^\s*(?:"
+    + _any_of(
+        "rt", "breaking news", "breaking", "just in", "developing", "update", "alert", "exclusive",
+        "flash", "headline",
+    )
+    + rf"(?![\w{UNKNOWN}])[\s:|-]*|@\w+:?\s*)+",
     re.IGNORECASE,
-)
+)  # fmt: skip
 _VIA = re.compile(
-    r"(?:\s*(?:[-(|]\s*(?:via|per|source:?|h/t|from)\s[^()\n]{1,60}\)?|- more to follow|#\w{1,40}))+\s*$",
+    r"(?:\s*(?:[-(|]\s*(?:"
+    + _any_of("via", "per", "source", "source:", "h/t", "from")
+    + r")\s[^()\n]{1,60}\)?|-\ "
+    + _posing("more to follow")
+    + r"|#\w{1,40}))+\s*$",
     re.IGNORECASE,
 )
 _CUT = re.compile(r"\S*(?:\u2026|\.\.\.)\s*$")
-_NOT_WORD = re.compile(r"[\W_]+")
+_NOT_WORD = re.compile(rf"(?:[^\w{UNKNOWN}]|_)+")
+_WORD = re.compile(rf"(?P<before>[.:;!?]\s+|^|\$)?(?P<word>(?:[^\W_]|{UNKNOWN})+)")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # One of these more or less turns a near copy into another claim.
 _TURNING: Final = frozenset(
@@ -89,6 +113,8 @@ _DENIAL: Final = "<denial>"
 
 
 _NONE: Final = np.zeros(0, dtype=np.uint32)
+OTHER_NAMES: Final = 2
+"""Words of names that another claim has in the place of as many: a firm's name is two words or more."""
 LONGEST_KEPT: Final = 400
 """Characters of an original's normalised text that are kept, to read disguised letters by."""
 
@@ -101,6 +127,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     numbers: frozenset[str]
     turning: frozenset[str]
     """Words that turn a claim round."""
+    shown: str = ""
+    """The text as it is written, at most `LONGEST_KEPT` characters: capitals tell names."""
     is_cut: bool
     """The text ends in an ellipsis: what is missing may be in the original."""
     codes: Codes = _NONE
@@ -108,12 +136,19 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     lengths: Codes = _NONE
     """[n], their lengths in characters."""
     sample: Codes = _NONE
-    """The distinct codes, or a sample of them, in rising order."""
+    """[k], the distinct codes, or a sample of them, in rising order."""
+    order: Codes = _NONE
+    """[k], the same in order of the text."""
 
     @property
     def is_disguised(self) -> bool:
         """Return whether letters of other scripts stand among its own."""
         return UNKNOWN in self.key
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the words of the key that are written as names are."""
+        return _names(self.shown).intersection(self.key.split())
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,29 +163,54 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_for_copies(text: str) -> Reading:
     """Return what copy recognition needs of a canonical text."""
-    body = _REPOST.sub("", text.casefold(), count=1)
-    body = _framed(body)
+    body = foreign_letters_hidden(text.casefold().replace(UNKNOWN, " "))
+    body = _framed(_REPOST.sub("", body, count=1))
     cut = _CUT.search(body)
     if cut is not None and cut.start() > 0:
         body = body[: cut.start()]
     key = _NOT_WORD.sub(" ", body).strip() or body.strip() or text
-    key = foreign_letters_hidden(key)
     words = split_words(skeleton(key))
     codes = codes_of(words)
+    sample, order = sample_of(codes)
     return Reading(
         key=key,
-        numbers=frozenset(_NUMBER.findall(foreign_letters_hidden(body))[:64]),
-        turning=_TURNING.intersection(words) | ({_DENIAL} if denies(text) else set()),
+        numbers=frozenset(_NUMBER.findall(body)[:64]),
+        turning=_TURNING.intersection(words) | _takes_back(text),
+        shown=text[:LONGEST_KEPT],
         is_cut=cut is not None,
         codes=codes,
         lengths=np.array([len(word) for word in words], dtype=np.uint32),
-        sample=sample_of(codes),
+        sample=sample,
+        order=order,
     )
 
 
 def turns(word: str) -> bool:
     """Return whether a word, with its punctuation, is one that turns a claim round, dates or counts it."""
-    return not _TURNING.isdisjoint(skeleton(_NOT_WORD.sub(" ", word)).split())
+    plain = skeleton(_NOT_WORD.sub(" ", word))
+    return not _TURNING.isdisjoint(plain.split()) or bool(denials(word))
+
+
+def _takes_back(text: str) -> frozenset[str]:
+    """Return the mark of a denial whose words are not turning ones themselves."""
+    plain = (skeleton(_NOT_WORD.sub(" ", phrase)).split() for phrase in denials(text))
+    return frozenset([_DENIAL]) if any(map(_TURNING.isdisjoint, plain)) else frozenset()
+
+
+def _names(text: str) -> frozenset[str]:
+    """Return the cashtags and capitalised words of a text, in lower case; of one in capitals the cashtags.
+
+    A sentence's first word is a name if the next word is.
+    """
+    found = list(_WORD.finditer(foreign_letters_hidden(text)))
+    is_high = [match["word"][0].isupper() for match in found]
+    tags = {match["word"] for match in found if match["before"] == "$"}
+    names = {
+        match["word"]
+        for match, high, next_high in zip(found, is_high, [*is_high, False][1:], strict=True)
+        if high and (next_high or match["before"] is None)
+    }
+    return frozenset(map(str.casefold, tags if 2 * sum(is_high) > len(found) else names | tags))
 
 
 def _framed(body: str) -> str:
@@ -263,7 +323,7 @@ class Copies:
     Args:
         capacity: First appearances kept.
         near: Least similarity of the characters of a near copy.
-        near_words: Least similarity of its words, each weighted by its rarity.
+        near_words: Least similarity of its words in order, each weighted by its rarity.
         near_meaning: Least cosine of its embedding.
         window_ns: An older text is history, not an original: what repeats it later is new again.
         dim: Length of the embeddings; 0 = there are none.
@@ -275,7 +335,7 @@ class Copies:
         capacity: int,
         near: float,
         window_ns: int,
-        near_words: float = 0.49,
+        near_words: float = 0.45,
         near_meaning: float = 0.9,
         dim: int = 0,
     ) -> None:
@@ -335,7 +395,7 @@ class Copies:
         words = (
             np.array([self._undisguised_similarity(reading, slot) for slot in slots.tolist()])
             if reading.is_disguised
-            else self._words.similarities(reading.sample, slots)
+            else self._words.similarities(reading.sample, reading.order, slots, self._near_words)
         )
         is_near = (characters >= self._near) | (words >= self._near_words)
         best = Match(
@@ -364,8 +424,10 @@ class Copies:
         original = self._reading_in[slot]
         if original is None:
             return 0.0
-        sample = _undisguised(reading, original).sample
-        return float(self._words.similarities(sample, np.array([slot]))[0])
+        plain, slots = _undisguised(reading, original), np.array([slot])
+        return float(
+            self._words.similarities(plain.sample, plain.order, slots, self._near_words)[0]
+        )
 
     def _repeats(self, reading: Reading, slot: int) -> bool:
         original = self._reading_in[slot]
@@ -401,13 +463,18 @@ class Copies:
         self._name(name, self._n)
         self._n += 1
         self._reading_in[slot] = msgspec.structs.replace(
-            reading, key=reading.key[:LONGEST_KEPT], codes=_NONE, lengths=_NONE, sample=_NONE
+            reading,
+            key=reading.key[:LONGEST_KEPT],
+            codes=_NONE,
+            lengths=_NONE,
+            sample=_NONE,
+            order=_NONE,
         )
         self._ts_in[slot] = now
         self._kept[slot] = signature
         _buckets(signature, self._n_buckets, self._buckets)
         self._table[_BANDS, self._buckets] = slot
-        self._words.add(slot, reading.codes, reading.lengths, reading.sample)
+        self._words.add(slot, reading.codes, reading.lengths, reading.sample, reading.order)
         if self._meanings is not None and meaning is not None:
             self._meanings.add(slot, meaning.vector())
         return slot
@@ -430,7 +497,31 @@ class Copies:
 
 def _says_nothing_new(new: Reading, original: Reading) -> bool:
     turns = new.turning <= original.turning if new.is_cut else new.turning == original.turning
-    return turns and not _adds_numbers(new, original)
+    return turns and not _adds_numbers(new, original) and not _is_of_others(new, original)
+
+
+def _is_of_others(new: Reading, original: Reading) -> bool:
+    """Return whether a text is another's with other names: two at least for two, and most of what differs.
+
+    Names are told by their beginnings: an ending makes no other name.
+    """
+    if max(len(original.shown), len(new.shown)) >= LONGEST_KEPT:
+        return False
+    mine, others = _beginnings(new.key.split()), _beginnings(original.key.split())
+    added, lost = mine - others, others - mine
+    if min(len(added), len(lost)) < OTHER_NAMES:
+        return False
+    added_names = _beginnings(new.names) & added
+    lost_names = _beginnings(original.names) & lost
+    return (
+        min(len(added_names), len(lost_names)) >= OTHER_NAMES
+        and 2 * len(added_names) >= len(added)
+        and 2 * len(lost_names) >= len(lost)
+    )
+
+
+def _beginnings(words: Iterable[str]) -> set[str]:
+    return {skeleton(word)[:4] for word in words}
 
 
 def _adds_numbers(new: Reading, original: Reading) -> bool:
@@ -461,18 +552,28 @@ def _undisguised(new: Reading, original: Reading) -> Reading:
     by_length: dict[int, list[str]] = {}
     for word in original.key.split():
         by_length.setdefault(len(word), []).append(word)
-    words = [
-        _fitting(word, by_length.get(len(word), [])) if UNKNOWN in word else word
-        for word in split_words(new.key)
-    ]
+
+    def plain_of(word: str) -> str:
+        return _fitting(word, by_length.get(len(word), [])) if UNKNOWN in word else word
+
+    def as_written(match: re.Match[str]) -> str:
+        word = plain_of(match["word"].casefold())
+        word = word.capitalize() if match["word"][0].isupper() else word
+        return (match["before"] or "") + word
+
+    words = list(map(plain_of, split_words(new.key)))
     denial = new.turning & {_DENIAL}
-    if denies(" ".join(words)):
+    if _takes_back(" ".join(words)):
         denial = original.turning & {_DENIAL}
     plain = [skeleton(word) for word in words]
+    sample, order = sample_of(codes_of(plain))
     return msgspec.structs.replace(
         new,
+        key=" ".join(words),
         turning=_TURNING.intersection(plain) | denial,
-        sample=sample_of(codes_of(plain)),
+        shown=_WORD.sub(as_written, foreign_letters_hidden(new.shown)),
+        sample=sample,
+        order=order,
     )
 
 

@@ -2,11 +2,13 @@
 
 Candidates come from postings: for each word, each pair of neighbouring words and each run of word lengths,
 the last few kept texts that had it. Each candidate is then scored exactly, by the weighted Jaccard
-similarity of the words. A text is found while any of its rarer words or pairs survives an edit, which is
+similarity of the words that stand in the same order: what an edit leaves keeps its order, what two texts of
+one subject share does not. A text is found while any of its rarer words or pairs survives an edit, which is
 where bands of a MinHash signature lose it. All tables are of fixed size.
 
 Source:
     Ioffe (2010), "Improved consistent sampling, weighted minhash and L1 sketching", for the similarity;
+    Wagner & Fischer (1974), "The string-to-string correction problem", for the order;
     Manning, Raghavan & Schuetze, "Introduction to Information Retrieval", chapters 1 and 7, for postings.
 """
 
@@ -25,6 +27,8 @@ MOST_FOUND: Final = 8
 """Candidates that are scored."""
 RUN: Final = 5
 """Word lengths in a run: a disguised letter changes no word's length."""
+OUT_OF_ORDER: Final = 0.75
+"""What shared words are worth where their order is another."""
 MOST_TERMS: Final = 256
 """Words, pairs and runs of a text that are looked up, at most."""
 _MOST_WORDS_LOOKED: Final = (MOST_TERMS - 1) // 3
@@ -121,6 +125,58 @@ def _overlaps(  # noqa: PLR0917 - arrays go to a kernel by position
             sample, len(sample), kept[slot], n_kept[slot], counts, n_texts
         )
         out[i, 0], out[i, 1], out[i, 2] = both, only_a, only_b
+
+
+@kernel
+def _in_order(
+    a: Codes,
+    b: Codes,
+    last: np.uint32,
+    row: Ints,
+    counts: npt.NDArray[np.int32],
+    n_texts: int,
+) -> int:
+    """Return the greatest weight of words, none beyond a last code, that two texts have in one order."""
+    row[: len(b) + 1] = 0
+    for code in a:
+        if code <= last:
+            weight, diagonal = weight_of(counts, n_texts, code), np.int64(0)
+            for j in range(len(b)):
+                above = row[j + 1]
+                if b[j] == code:
+                    row[j + 1] = diagonal + weight
+                elif row[j] > above:
+                    row[j + 1] = row[j]
+                diagonal = above
+    return int(row[len(b)])
+
+
+@kernel
+def _similarities(  # noqa: PLR0917 - arrays go to a kernel by position
+    sample: Codes,
+    order: Codes,
+    least: float,
+    slots: Ints,
+    kept: npt.NDArray[np.uint32],
+    kept_order: npt.NDArray[np.uint32],
+    n_kept: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.int32],
+    n_texts: int,
+    out: npt.NDArray[np.float64],
+) -> None:
+    row = np.empty(MOST_WORDS + 1, dtype=np.int64)
+    for i in range(len(slots)):
+        slot = slots[i]
+        n = n_kept[slot]
+        both, only_a, only_b = _shared(sample, len(sample), kept[slot], n, counts, n_texts)
+        jaccard = both / max(1, both + only_a + only_b)
+        out[i] = OUT_OF_ORDER * jaccard
+        if jaccard >= least:  # an order shares no more than all words do
+            last = np.uint32(0xFFFFFFFF)
+            if len(sample) == MOST_WORDS and n == MOST_WORDS:
+                last = min(sample[-1], kept[slot, n - 1])
+            same = _in_order(order, kept_order[slot, :n], last, row, counts, n_texts)
+            out[i] = max(out[i], same / max(1, 2 * both + only_a + only_b - same))
 
 
 @kernel
@@ -223,6 +279,7 @@ class Nearness:
         self._table = np.full((self._n_buckets, DEPTH), -1, dtype=np.int32)
         self._at = np.zeros(self._n_buckets, dtype=np.uint8)
         self._kept = np.zeros((capacity, MOST_WORDS), dtype=np.uint32)
+        self._order = np.zeros((capacity, MOST_WORDS), dtype=np.uint32)
         self._n_kept = np.zeros(capacity, dtype=np.int32)
         self._tally = np.zeros(capacity, dtype=np.int32)
         self._touched = np.empty(MOST_TERMS * DEPTH, dtype=np.int64)
@@ -243,18 +300,31 @@ class Nearness:
         n = _heaviest(self._tally, self._touched, n, self._found)
         return [int(slot) for slot in self._found[:n]]
 
-    def similarities(self, sample: Codes, slots: Ints) -> npt.NDArray[np.float64]:
-        """Return the weighted Jaccard similarities of a sample of words to some slots', 0 to 1."""
-        f, out = self.frequencies, np.empty((len(slots), 3), dtype=np.int64)
-        _overlaps(sample, slots, self._kept, self._n_kept, f.counts, f.n_texts, out)
-        similarities: npt.NDArray[np.float64] = out[:, 0] / np.maximum(1, out.sum(axis=1))
-        return similarities
+    def similarities(
+        self, sample: Codes, order: Codes, slots: Ints, least: float
+    ) -> npt.NDArray[np.float64]:
+        """Return the weighted Jaccard similarities of a text's words to some slots', 0 to 1.
 
-    def add(self, slot: int, codes: Codes, lengths: Codes, sample: Codes) -> None:
+        Words in the same order count in full, all that are shared for `OUT_OF_ORDER`.
+
+        Args:
+            sample: uint32 [n], its distinct words, rising.
+            order: uint32 [n], the same in order of the text.
+            slots: int64 [m], which kept texts.
+            least: Where all words share less, their order is not looked at.
+        """
+        f, out = self.frequencies, np.empty(len(slots))
+        _similarities(
+            sample, order, least, slots, self._kept, self._order, self._n_kept, f.counts, f.n_texts, out
+        )  # fmt: skip
+        return out
+
+    def add(self, slot: int, codes: Codes, lengths: Codes, sample: Codes, order: Codes) -> None:
         """Keep a text in a slot, and count its words."""
         n = self._look(codes, lengths, with_runs=True)
         _post(self._terms, n, slot, self._table, self._at)
         self._kept[slot, : len(sample)] = sample
+        self._order[slot, : len(order)] = order
         self._n_kept[slot] = len(sample)
         self.frequencies.add(sample)
 

@@ -27,7 +27,8 @@ compared on the same sample. Source: Broder (1997), bottom-k sketches."""
 MOST_READ: Final = 2_000
 """Words read of a text."""
 MOST_WEIGHT: Final = 10
-"""Of a word never seen: made-up words put into a copy must not outweigh what it has kept."""
+UNSEEN_WEIGHT: Final = 7
+"""Of a word that no first appearance has held: made-up words must not outweigh what a copy has kept."""
 N_COUNTS: Final = 1 << 17
 USUAL: Final = 1_024
 """Texts that every count starts from, as if they had been read: early weights are not wild."""
@@ -83,16 +84,19 @@ def codes_of(words: list[str]) -> Codes:
     return np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint32)
 
 
-def sample_of(codes: Codes) -> Codes:
-    """Return the distinct codes in rising order, at most `MOST_WORDS`."""
-    return np.unique(codes)[:MOST_WORDS]
+def sample_of(codes: Codes) -> tuple[Codes, Codes]:
+    """Return the distinct codes, at most `MOST_WORDS`, in rising order and in order of the text."""
+    sample, first = np.unique(codes, return_index=True)
+    return sample[:MOST_WORDS], codes[np.sort(first[:MOST_WORDS])]
 
 
 @kernel
 def weight_of(counts: npt.NDArray[np.int32], n_texts: int, code: np.uint32) -> int:
-    """Return twice the binary log of a word's rarity, 1 to `MOST_WEIGHT`."""
+    """Return twice the binary log of a word's rarity, 1 to `MOST_WEIGHT`; `UNSEEN_WEIGHT` if never seen."""
     n = np.int64(n_texts)
     seen = np.int64(counts[code & np.uint32(N_COUNTS - 1)]) + 1
+    if seen == 1:
+        return UNSEEN_WEIGHT
     ratio = (n * n) // (seen * seen)
     weight = 0
     while ratio > 0:
