@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from finllm.narrative.alignment.anomalies import AFTER, BEFORE, Window
 from finllm.narrative.alignment.space import (
+    BOOK_ONLY,
     DIRECTIONS,
     KINDS,
     N_FIGURES,
@@ -36,8 +37,6 @@ SIZE_FREEDOM: Final = 3.0
 """Inverse strength of the penalty on squared weights, in scikit-learn's measure; by phrases kept back."""
 N_UNSTATED: Final = 100
 """Texts without a figure that the read-out of sizes is given, of each size."""
-BOOK_ONLY: Final = (2, 3, 4)
-"""Channels that bars do not tell."""
 
 
 class Lines(msgspec.Struct, frozen=True, kw_only=True):

@@ -116,7 +116,8 @@ def weigh(found: list[Placed], ratios: tuple[tuple[float, ...], ...]) -> Weighin
         total = 0.0
         for one in found:
             timed = one.texts * lag_factors(table, one.lags, w[1])
-            odds = np.append(w[0] * fit(timed, one.market) + w[2] * one.names, w[3])
+            none = w[3] + np.log(len(one.lags))
+            odds = np.append(w[0] * fit(timed, one.market) + w[2] * one.names, none)
             top = odds.max()
             total += top + np.log(np.exp(odds - top).sum()) - odds[one.right]
         return total / len(found) + 1e-4 * float((w * w).sum())

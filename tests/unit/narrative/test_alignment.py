@@ -12,6 +12,7 @@ from finllm.domain.evidence import Evidence, EvidenceKind
 from finllm.narrative.alignment.anomalies import AFTER, BEFORE, N_CHANNELS, Anomaly, AnomalyDetector
 from finllm.narrative.alignment.explanations import Explainer, Move, moves_of
 from finllm.narrative.alignment.space import (
+    BOOK_ONLY,
     KINDS,
     LAG_EDGES,
     N_AXES,
@@ -115,6 +116,24 @@ def test_a_text_is_spread_over_what_news_may_be_and_a_window_is_held_against_cha
     assert fit(anything[None], window) == pytest.approx(0.0, abs=1e-9)
     good, bad = fit(texts, window)
     assert good > bad
+
+
+def test_of_a_window_without_a_book_the_direction_alone_is_believed(space: AlignedSpace) -> None:
+    detector, move = market(25.0)
+    window = detector.window(move.ts_start)
+    window[:, BOOK_ONLY] = np.nan
+    axes = space.market(window, move.ts_start)[:-1].reshape(len(KINDS), 2, 3)
+    assert np.ptp(axes, axis=(0, 2)) == pytest.approx(0.0)
+    assert axes[0, 1, 0] > 1.0 > axes[0, 0, 0]
+
+
+def test_candidates_that_are_alike_share_the_chance_that_one_would_have(
+    space: AlignedSpace,
+) -> None:
+    alone, none = space.probabilities(np.array([2.0]))
+    shared, none_of_five = space.probabilities(np.full(5, 2.0))
+    assert shared.sum() == pytest.approx(alone.sum())
+    assert none_of_five == pytest.approx(none)
 
 
 def test_the_fit_of_a_text_hangs_on_no_other_text(space: AlignedSpace) -> None:

@@ -64,6 +64,8 @@ beat is says nothing about the cause."""
 N_LAGS: Final = len(LAG_EDGES) - 1
 _SIGNED: Final = (0, 4)
 """Channels that add up over beats; the others are averaged."""
+BOOK_ONLY: Final = (2, 3, 4)
+"""Channels that bars do not tell."""
 N_FIGURES: Final = 4
 """Percentage and money, each as a logarithm and as whether it is stated."""
 N_TEXT_EXTRAS: Final = N_FIGURES + 1 + 2 * len(EVENT_TYPES)
@@ -200,7 +202,7 @@ class Weighing(msgspec.Struct, frozen=True, kw_only=True):
     relevance: float
     """Per unit of the log of the relevance."""
     nothing: float
-    """Log-odds that none of the candidates is the cause."""
+    """Log-odds that none of the candidates is the cause, when there is one; many share the same chance."""
 
 
 class SpaceCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,8 +251,16 @@ class AlignedSpace:
         return self._text(np.array(features))
 
     def market(self, window: Window, ts: int) -> Vector:
-        """Return a window in the space, [N_AXES]."""
-        return np.asarray(self._market(market_features(window, ts)[None])[0])
+        """Return a window in the space, [N_AXES].
+
+        Bars do not tell what became of the book, and how many of them a trace lasts hangs on their length:
+        of a window without a book the direction is believed and neither kind nor size.
+        """
+        found = np.asarray(self._market(market_features(window, ts)[None])[0])
+        if not np.isfinite(window[:, BOOK_ONLY]).any():
+            axes = found[:-1].reshape(len(KINDS), len(DIRECTIONS), len(SIZES))
+            axes[:] = axes.mean(axis=(0, 2), keepdims=True)
+        return found
 
     def log_odds(
         self, texts: Vector, market: Vector, lag_beats: Vector, claims: Sequence[Evidence]
@@ -269,10 +279,11 @@ class AlignedSpace:
         return w.content * fit(timed, market) + w.relevance * names
 
     def probabilities(self, log_odds: Vector) -> tuple[Vector, float]:
-        """Return each candidate's probability of being the cause, and that of none of them."""
-        top = max(float(log_odds.max(initial=-np.inf)), self.card.weighing.nothing)
+        """Return each candidate's probability of being the cause, [n >= 1], and that of none of them."""
+        none = self.card.weighing.nothing + float(np.log(len(log_odds)))
+        top = max(float(log_odds.max()), none)
         weights = np.exp(log_odds - top)
-        nothing = float(np.exp(self.card.weighing.nothing - top))
+        nothing = float(np.exp(none - top))
         total = float(weights.sum()) + nothing
         return weights / total, nothing / total
 
