@@ -10,8 +10,12 @@ from typer.testing import CliRunner
 from finllm.app.cli import app
 from finllm.app.link_cli import lag_text
 from finllm.app.linked import Sources, explained_by, find_document, find_move, link
+from finllm.app.reader import load_encoder
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError
+from finllm.narrative.reading.encoder import HashingEncoder
+from finllm.narrative.reading.minilm import graph_name
+from finllm.narrative.room import NarrativeSettings
 
 HOUR = 3_600_000_000_000
 START = 1_420_000_000_000_000_000 // HOUR * HOUR
@@ -53,8 +57,11 @@ def sources(recording: Path) -> Sources:
     return Sources(bars=recording / "bars.csv", documents=recording / "news.jsonl")
 
 
-def test_a_document_leads_to_its_move_and_the_move_back_to_it(recording: Path) -> None:
-    linked = link(sources(recording), Settings())
+@pytest.mark.parametrize("which", ["hashing", "auto"])
+def test_a_document_leads_to_its_move_and_the_move_back_to_it(recording: Path, which: str) -> None:
+    linked = link(sources(recording), Settings(narrative=NarrativeSettings(encoder=which)))
+    made = load_encoder(which)
+    assert linked.encoder == (made.name if made is not None else HashingEncoder.name)
     move = find_move(linked, "", START + JUMP * HOUR)
     assert move.ts_start == START + JUMP * HOUR
     answer = linked.answer(move)
@@ -94,7 +101,7 @@ def test_the_command_speaks_json_and_draws_a_page_that_needs_nothing_else(
     )
     assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
-    assert told["encoder"] == "hashing/1"
+    assert told["encoder"] in {HashingEncoder.name, graph_name()}
     assert any(one["document"] for one in told["found"])
     drawn = page.read_text()
     assert "<svg" in drawn

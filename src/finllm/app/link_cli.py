@@ -68,7 +68,8 @@ def link(
 
     Knows what came afterwards: it tells how things went and feeds no forecast. Each pair has a lag
     (negative: the market led) and a probability, beside all other candidates and none of them; where
-    nothing fits, nothing is named. With neither DOC nor --move, every move with what leads.
+    nothing fits, nothing is named. With neither DOC nor --move, every move with what leads. Texts are read
+    by the small transformer if its weights are installed, else by hashed words; the answer says by which.
 
     Example: finllm link --bars hourly.csv --documents posts.jsonl --symbol AAPL --move 2015-08-24T14:00
     """

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from finllm.app.reader import open_room
+from finllm.app.reader import load_encoder, open_room
 from finllm.app.recording import Input, check_run_folder, recorded
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError
@@ -27,7 +27,7 @@ from finllm.market.markets import open_market, venue_of
 from finllm.market.tape import Tape
 from finllm.narrative.alignment.anomalies import N_CHANNELS, Anomaly, AnomalyDetector, Values
 from finllm.narrative.alignment.explanations import Answer, Explainer, Explanation, Move, moves_of
-from finllm.narrative.alignment.space import AlignedSpace, load_space
+from finllm.narrative.alignment.space import load_space
 from finllm.narrative.reading.encoder import Encoder, HashingEncoder
 from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.journal import read_journal
@@ -107,13 +107,14 @@ def link(sources: Sources, settings: Settings, encoder: Encoder | None = None) -
     Args:
         sources: The market and the documents.
         settings: The room's settings.
-        encoder: What reads the texts; the hashing one when None.
+        encoder: What reads the texts; the one that the room's settings name when None, and the hashing
+            one where its weights are not installed.
 
     Raises:
         InputError: If there is no market or no documents, or one cannot be read.
         ArtifactError: If no space was learnt for the encoder.
     """
-    encoder = encoder or HashingEncoder()
+    encoder = encoder or load_encoder(settings.narrative.encoder) or HashingEncoder()
     space = load_space(encoder.name)
     tally = Tally()
     markets = _markets(sources, tally)
@@ -131,13 +132,9 @@ def link(sources: Sources, settings: Settings, encoder: Encoder | None = None) -
         documents=documents,
         copy_of=copy_of,
         dropped=dict(tally.dropped),
-        space=_name(space),
+        space=space.name,
         encoder=encoder.name,
     )
-
-
-def _name(space: AlignedSpace) -> str:
-    return space.name
 
 
 # --- the market ------------------------------------------------------------------------------------

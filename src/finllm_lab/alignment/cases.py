@@ -1,7 +1,6 @@
 """Cases as arrays: what the space is trained and weighed on."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 
 import msgspec
 import numpy as np
@@ -17,7 +16,7 @@ from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.reading.linking import Link, Linker
 from finllm.narrative.reading.reader import Reader
 from finllm.narrative.text.canonical import canonical_text
-from finllm_lab.alignment.planted import BEAT_NS, INSTRUMENTS, Case, another_market
+from finllm_lab.alignment.planted import BEAT_NS, INSTRUMENTS, Case, plant
 
 Array = npt.NDArray[np.float64]
 REACH_NS = 8 * BEAT_NS
@@ -36,11 +35,12 @@ class CaseReader:
         """Return the instruments that a canonical text is about."""
         return self._linker.link(text, symbols)
 
-    def claims(self, document: Document) -> list[Evidence]:
-        """Return a document's claims, one per instrument that it is about."""
+    def claims(self, document: Document, instrument: str) -> list[Evidence]:
+        """Return a document's claims about an instrument: one, or none."""
         text = canonical_text(document.text)
         links = self.links(text, document.symbols)
-        if not text or not links:
+        about = [link for link in links if link.instrument == instrument]
+        if not text or not about:
             return []
         names = tuple(sorted({span for link in links for span in link.spans}))
         stance = self._heads.stance(text, names)
@@ -61,7 +61,7 @@ class CaseReader:
                 event_type=kind,
                 encoder=self.encoder.name,
             )
-            for link in links
+            for link in about
         ]
 
     def features(self, claim: Evidence) -> Array:
@@ -102,19 +102,18 @@ def see(case: Case, reader: CaseReader) -> Seen | None:
     if move is None:
         return None
     claims = [
-        claim
-        for document in case.documents
-        for claim in reader.claims(document)
-        if claim.instrument == case.instrument
+        claim for document in case.documents for claim in reader.claims(document, case.instrument)
     ]
     return Seen(case=case, move=move, detector=detector, claims=tuple(claims))
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """A case as arrays."""
+    """A case as arrays, with all its candidates within reach."""
 
-    windows: tuple[tuple[Window, int], ...]
-    """One, or several markets that the same news moved: the window, and when its move began."""
+    kind: str
+    window: Window
+    ts: int
+    """When the move began, ns UTC."""
     texts: Array
     """[n, F] of the candidates."""
     claims: tuple[Evidence, ...]
@@ -125,8 +124,17 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     """Index of the cause; -1 = it is not among them."""
 
 
-def weighed_example(seen: Seen, reader: CaseReader) -> Example:
-    """Return a case with all its candidates within reach, to weigh content, time and names on."""
+def example(seed: int, reader: CaseReader, among: tuple[int, ...]) -> Example | None:
+    """Return a case of the half to train on; None if its move was not noticed or nothing is near.
+
+    Args:
+        seed: The case's.
+        reader: Reads its documents.
+        among: Which ways of telling an event it has.
+    """
+    seen = see(plant(seed, 0, among), reader)
+    if seen is None:
+        return None
     end = seen.detector.position(seen.move.ts_start) + 1.0
     near = [
         (claim, lag)
@@ -134,55 +142,18 @@ def weighed_example(seen: Seen, reader: CaseReader) -> Example:
         for lag in [end - seen.detector.position(claim.ts_recv)]
         if LAG_EDGES[0] <= lag < LAG_EDGES[-1]
     ]
+    if not near:
+        return None
     ids = [claim.document_id for claim, _ in near]
     return Example(
-        windows=((seen.detector.window(seen.move.ts_start), seen.move.ts_start),),
+        kind=seen.case.kind,
+        window=seen.detector.window(seen.move.ts_start),
+        ts=seen.move.ts_start,
         texts=np.array([reader.features(claim) for claim, _ in near]),
         claims=tuple(claim for claim, _ in near),
         lags=np.array([lag for _, lag in near]),
         right=ids.index(seen.case.cause) if seen.case.cause in ids else -1,
     )
-
-
-def contrast_example(
-    case: Case, reader: CaseReader, *, n_wrong: int = 20, n_markets: int = 4
-) -> Example | None:
-    """Return a case with its cause first and some that say otherwise, to learn content from.
-
-    What says the same at another time or of another firm is no contrast of content, and is left out.
-    """
-    walked = [watch(case)] + [
-        watch(another_market(case, hash_of(case.cause) + i)) for i in range(1, n_markets)
-    ]
-    windows = tuple((d.window(m.ts_start), m.ts_start) for d, m in walked if m is not None)
-    wrong = [
-        document
-        for document, why in zip(case.documents, case.why, strict=True)
-        if why in {"opposite", "kind", "size", "noise"}
-    ]
-    cause = case.documents[case.why.index("cause")]
-    stride = max(1, len(wrong) // n_wrong)
-    chosen = [cause, *wrong[::stride]]
-    claims = [
-        claim
-        for document in chosen
-        for claim in reader.claims(document)
-        if claim.instrument == case.instrument
-    ]
-    if not windows or not claims or claims[0].document_id != cause.document_id:
-        return None
-    return Example(
-        windows=windows,
-        texts=np.array([reader.features(claim) for claim in claims]),
-        claims=tuple(claims),
-        lags=np.zeros(len(claims)),
-        right=0,
-    )
-
-
-def hash_of(key: str) -> int:
-    """Return a number that depends on a text alone."""
-    return int.from_bytes(sha256(key.encode()).digest()[:6], "big")
 
 
 def masked(window: Window, *, channels: Sequence[int] = (), after: int | None = None) -> Window:

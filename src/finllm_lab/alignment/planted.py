@@ -136,6 +136,8 @@ PERCENT: Final = ((1, 4), (8, 20), (30, 80))
 MILLIONS: Final = ((5, 20), (80, 300), (1_000, 6_000))
 SAID_SIZE: Final = 0.6
 """Chance that the size is also said in words."""
+N_WAYS: Final = 4
+"""In which a half tells an event."""
 FIRMS: Final = (
     ("us-equity:NWAV", ("Northwave Avionics", "Northwave")),
     ("us-equity:GRNL", ("Greenloch Foods", "Greenloch")),
@@ -189,6 +191,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return self.documents[self.why.index("cause")].document_id
 
 
+class News(msgspec.Struct, frozen=True):
+    """What happened to whom."""
+
+    instrument: str
+    kind: str
+    """Empty = nothing."""
+    is_good: bool
+    size: int
+    """Index into `SIZES`."""
+
+
 def frozen_parameters() -> bytes:
     """Return everything that the cases depend on besides the code."""
     return canonical(
@@ -217,7 +230,7 @@ def frozen_hash() -> str:
     return sha256(frozen_parameters() + canonical((bare, told, rounded))).hexdigest()
 
 
-def plant(seed: int, half: int, among: tuple[int, ...] = (0, 1, 2, 3)) -> Case:
+def plant(seed: int, half: int, among: tuple[int, ...] = tuple(range(N_WAYS))) -> Case:
     """Return a case.
 
     Args:
@@ -226,48 +239,78 @@ def plant(seed: int, half: int, among: tuple[int, ...] = (0, 1, 2, 3)) -> Case:
         among: Which of the half's four ways to tell an event; fewer, to keep some back within training.
     """
     draw = draws(seed, "planted", half)
-    instrument, _ = pick(draw, INSTRUMENTS)
-    kind = pick(draw, tuple(TRACES))
-    is_good, size = draw() < 0.5, int(draw() * len(SIZES))
-    start = START + int(draw() * 86_400 * 28) // 60 * 60 * NS_PER_S
-    starts = tuple(start + i * BEAT_NS for i in range(N_BEATS))
+    news, starts = _event(draw)
     told = _Teller(draw, half, among)
-    news = _News(instrument, kind, is_good, size)
     onset = starts[ONSET]
-    written = [("cause", told.tell(news, onset - _beats(between(draw, *TRACES[kind].lag))))]
+    written = [("cause", told.tell(news, onset - _beats(between(draw, *TRACES[news.kind].lag))))]
     for wrong, n in OTHERS.items():
         written += [(wrong, _other(draw, told, news, wrong, onset)) for _ in range(n)]
     written.sort(key=lambda one: (one[1].ts_recv, one[1].document_id))
-    return Case(
-        instrument=instrument,
-        kind=kind,
-        is_good=is_good,
-        size=size,
-        starts=starts,
-        values=_market(seed, half, news).tobytes(),
+    bare = _moved(seed, half, news, starts)
+    return msgspec.structs.replace(
+        bare,
         documents=tuple(document for _, document in written),
         why=tuple(why for why, _ in written),
     )
 
 
-def another_market(case: Case, seed: int) -> Case:
-    """Return the same news and documents with another market that they moved."""
-    news = _News(case.instrument, case.kind, case.is_good, case.size)
-    return msgspec.structs.replace(case, values=_market(seed, 2, news).tobytes())
+def moved(seed: int) -> Case:
+    """Return a market that news moved, without a document: to learn traces from."""
+    return _moved(seed, 0, *_event(draws(seed, "planted", 0)))
 
 
-class _News(msgspec.Struct, frozen=True):
-    instrument: str
-    kind: str
-    is_good: bool
-    size: int
+def tell_each(
+    seed: int, among: tuple[int, ...] = tuple(range(N_WAYS))
+) -> list[tuple[Document, News]]:
+    """Return documents that tell of each kind of event, good and bad, in each way, and as many of nothing.
+
+    All in the words of the half to train on, each of a drawn instrument and size.
+
+    Args:
+        seed: Any; the same seed gives the same documents.
+        among: Which of the four ways to tell an event, and which fourths of what tells of nothing.
+    """
+    draw = draws(seed, "tell each")
+    out = []
+    for way in among:
+        teller = _Teller(draw, 0, (way,))
+        for kind, is_good in phrases.TOLD:
+            news = News(pick(draw, INSTRUMENTS)[0], kind, is_good, int(draw() * len(SIZES)))
+            out.append((teller.tell(news, START), news))
+        idle = phrases.NOISE[0][way::N_WAYS]
+        for _ in idle:
+            news = News(pick(draw, INSTRUMENTS)[0], "", is_good=False, size=0)
+            out.append((teller.chatter(news.instrument, START, idle), news))
+    return out
+
+
+def _event(draw: Draw) -> tuple[News, tuple[int, ...]]:
+    """Return what happens in a case, and when its beats start."""
+    instrument, _ = pick(draw, INSTRUMENTS)
+    kind = pick(draw, tuple(TRACES))
+    news = News(instrument, kind, draw() < 0.5, int(draw() * len(SIZES)))
+    start = START + int(draw() * 86_400 * 28) // 60 * 60 * NS_PER_S
+    return news, tuple(start + i * BEAT_NS for i in range(N_BEATS))
+
+
+def _moved(seed: int, half: int, news: News, starts: tuple[int, ...]) -> Case:
+    return Case(
+        instrument=news.instrument,
+        kind=news.kind,
+        is_good=news.is_good,
+        size=news.size,
+        starts=starts,
+        values=_market(seed, half, news).tobytes(),
+        documents=(),
+        why=(),
+    )
 
 
 def _beats(n: float) -> int:
     return int(n * BEAT_NS)
 
 
-def _other(draw: Draw, told: "_Teller", news: _News, wrong: str, onset: int) -> Document:
+def _other(draw: Draw, told: "_Teller", news: News, wrong: str, onset: int) -> Document:
     before = _beats(between(draw, *NEAR))
     if wrong == "noise":
         return told.chatter(news.instrument, onset - before)
@@ -300,7 +343,7 @@ class _Teller:
         self._among = among
         self._names = dict(INSTRUMENTS)
 
-    def tell(self, news: _News, ts: int) -> Document:
+    def tell(self, news: News, ts: int) -> Document:
         draw, half = self._draw, self._half
         told = phrases.TOLD[news.kind, news.is_good][half]
         text = told[pick(draw, self._among)]
@@ -309,8 +352,8 @@ class _Teller:
         text = pick(draw, phrases.FRAMES[half]).format(x=text)
         return self._document(text, news.instrument, news.size, ts)
 
-    def chatter(self, instrument: str, ts: int) -> Document:
-        text = pick(self._draw, phrases.NOISE[self._half])
+    def chatter(self, instrument: str, ts: int, among: tuple[str, ...] = ()) -> Document:
+        text = pick(self._draw, among or phrases.NOISE[self._half])
         return self._document(text, instrument, int(self._draw() * len(SIZES)), ts)
 
     def _document(self, text: str, instrument: str, size: int, ts: int) -> Document:
@@ -333,7 +376,7 @@ class _Teller:
         )
 
 
-def _market(seed: int, half: int, news: _News) -> npt.NDArray[np.float64]:
+def _market(seed: int, half: int, news: News) -> npt.NDArray[np.float64]:
     """Return a day without news, plus the trace of one piece of it."""
     draw = draws(seed, "planted market", half)
     trace, size = TRACES[news.kind], SIZES[news.size]

@@ -1,4 +1,4 @@
-"""Real texts beside real bars: pairs to learn from, and the honest figure on what was kept back.
+"""Real texts beside real bars: the honest figure on what was kept back.
 
 Nobody knows which tweet moved a price, so what is measured is weaker than on planted causes: does a
 text fit what the market did around it better than what it did on other days? Time itself is withheld.
@@ -28,7 +28,7 @@ from finllm.narrative.alignment.anomalies import (
     AnomalyDetector,
     Window,
 )
-from finllm.narrative.alignment.space import AlignedSpace, market_features
+from finllm.narrative.alignment.space import AlignedSpace, fit
 from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.reading.linking import Linker
 from finllm.narrative.reading.reader import Reader
@@ -36,7 +36,6 @@ from finllm.narrative.text.canonical import canonical_text
 from finllm.runtime.tally import Tally
 from finllm_lab.alignment.baselines import describe, lexical_all
 from finllm_lab.alignment.cases import Array, CaseReader
-from finllm_lab.alignment.networks import Pairs
 
 TWEETS: Final = "text_price/stock_tweets_2014_201509.jsonl.gz"
 HOURS: Final = "text_price/us_bars_hourly_to_201509.csv.gz"
@@ -63,11 +62,6 @@ class Dated(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     ts: int
 
-    @property
-    def market(self) -> Array:
-        """Return what the market's network reads."""
-        return market_features(self.window, self.ts)
-
 
 def _of_bar(bar: Bar, before: float) -> Array:
     values = np.full(N_CHANNELS, np.nan)
@@ -78,7 +72,7 @@ def _of_bar(bar: Bar, before: float) -> Array:
     return values
 
 
-def tweets(data: Path, encoder: Encoder, heads: Reader, since: int = 0) -> list[Dated]:
+def tweets(data: Path, encoder: Encoder, heads: Reader, since: int = TWEETS_VAL) -> list[Dated]:
     """Return tweets on AAPL and BAC from an instant on with the hourly bars around them, by time.
 
     Raises:
@@ -131,7 +125,7 @@ def _tweet_rows(path: Path) -> Iterable[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["ts_ms"], row["text"]))
 
 
-def posts(data: Path, encoder: Encoder, heads: Reader, since: int = 0) -> list[Dated]:
+def posts(data: Path, encoder: Encoder, heads: Reader, since: int = POSTS_VAL) -> list[Dated]:
     """Return posts from an instant on, by time, with the minute of SPY around each; only it is known.
 
     Raises:
@@ -174,7 +168,7 @@ def _dated(reader: CaseReader, window: Window, text: str, instrument: str, ts: i
         text=text,
         symbols=(instrument.rpartition(":")[2],),
     )
-    claims = [c for c in reader.claims(document) if c.instrument == instrument]
+    claims = reader.claims(document, instrument)
     if not claims or not np.isfinite(window).any():
         return None
     return Dated(
@@ -184,21 +178,6 @@ def _dated(reader: CaseReader, window: Window, text: str, instrument: str, ts: i
         symbol=instrument,
         ts=ts,
     )
-
-
-def pairs_of_tape(found: list[Dated], *, n_wrong: int = 12, seed: int = 5) -> Pairs:
-    """Return texts with their windows, and texts of other days as what does not belong."""
-    rng = np.random.default_rng(seed)
-    texts = np.full((len(found), 1 + n_wrong, len(found[0].features)), np.nan, dtype=np.float32)
-    ts = np.array([one.ts for one in found])
-    symbols = np.array([one.symbol for one in found])
-    for i, one in enumerate(found):
-        far = np.flatnonzero((np.abs(ts - one.ts) >= APART_NS) & (symbols == one.symbol))
-        chosen = rng.choice(far, size=min(n_wrong, len(far)), replace=False)
-        texts[i, 0] = one.features
-        for k, j in enumerate(chosen.tolist(), start=1):
-            texts[i, k] = found[j].features
-    return Pairs(markets=(np.array([one.market for one in found]),), texts=texts)
 
 
 class TapeScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,12 +194,12 @@ class TapeScore(msgspec.Struct, frozen=True, kw_only=True):
     recall_5_high: float
 
 
-def score_tape(found: list[Dated], cosine: Array, seed: int = 3) -> TapeScore:
+def score_tape(found: list[Dated], fitting: Array, seed: int = 3) -> TapeScore:
     """Return the score of a matrix of fits, [window, text].
 
     Args:
         found: Texts and windows, n of each.
-        cosine: [n, n].
+        fitting: [n, n].
         seed: Of the candidates and the bootstrap.
     """
     rng = np.random.default_rng(seed)
@@ -231,8 +210,8 @@ def score_tape(found: list[Dated], cosine: Array, seed: int = 3) -> TapeScore:
         far = np.flatnonzero((np.abs(ts - one.ts) >= APART_NS) & (symbols == one.symbol))
         if len(far) < N_CANDIDATES - 1:
             continue
-        others = cosine[i, far]
-        mine = cosine[i, i]
+        others = fitting[i, far]
+        mine = fitting[i, i]
         aucs.append(float((others < mine).mean() + 0.5 * (others == mine).mean()))
         chosen = rng.choice(others, size=(4, N_CANDIDATES - 1))
         place = 1.0 + (chosen > mine).sum(axis=1) + 0.5 * (chosen == mine).sum(axis=1)
@@ -264,8 +243,7 @@ def _by_day(values: Array, days: list[int], rng: np.random.Generator) -> tuple[f
 def fits(found: list[Dated], space: AlignedSpace) -> Array:
     """Return how well each text fits each window in the space, [window, text]."""
     texts = space.texts([one.features for one in found])
-    windows = np.array([space.market(one.window, one.ts) for one in found])
-    return np.asarray(windows @ texts.T)
+    return np.array([fit(texts, space.market(one.window, one.ts)) for one in found])
 
 
 def words_fit(found: list[Dated]) -> Array:

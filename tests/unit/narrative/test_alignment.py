@@ -12,7 +12,10 @@ from finllm.domain.evidence import Evidence, EvidenceKind
 from finllm.narrative.alignment.anomalies import AFTER, BEFORE, N_CHANNELS, Anomaly, AnomalyDetector
 from finllm.narrative.alignment.explanations import Explainer, Move, moves_of
 from finllm.narrative.alignment.space import (
+    BOOK_ONLY,
+    KINDS,
     LAG_EDGES,
+    N_AXES,
     N_LAGS,
     N_MARKET,
     N_TEXT_EXTRAS,
@@ -20,12 +23,15 @@ from finllm.narrative.alignment.space import (
     AlignedSpace,
     figures,
     file_names,
+    fit,
     lag_bin,
     load_space,
     market_features,
     text_features,
 )
+from finllm.narrative.reading.claims import EVENT_TYPES
 from finllm.narrative.reading.encoder import HASHING_DIM, Embedding, HashingEncoder
+from finllm.narrative.reading.minilm import graph_name
 
 BEAT = 60_000_000_000
 KEY = "us-equity:NWAV"
@@ -81,12 +87,59 @@ GOOD = "Northwave beats estimates as quarterly profit rises 45%"
 BAD = "Northwave misses estimates as quarterly profit falls 45%"
 
 
-def test_the_weights_that_ship_are_small_and_name_what_they_are(space: AlignedSpace) -> None:
-    card = space.card
-    assert card.encoder == HashingEncoder.name
+@pytest.mark.parametrize("encoder", [HashingEncoder.name, graph_name()])
+def test_the_weights_that_ship_are_small_and_name_what_they_are(encoder: str) -> None:
+    card = load_space(encoder).card
+    assert card.encoder == encoder
     assert card.licence.startswith("synthetic")
     assert card.scores["space.recall_5"] > card.scores["words.recall_5"]
-    assert (SHIPPED / file_names(card.encoder)[1]).stat().st_size < 300_000
+    assert (SHIPPED / file_names(encoder)[1]).stat().st_size < 300_000
+
+
+def test_every_kind_with_a_trace_is_one_that_texts_are_read_for() -> None:
+    assert set(KINDS) <= set(EVENT_TYPES)
+
+
+def test_a_text_is_spread_over_what_news_may_be_and_a_window_is_held_against_chance(
+    space: AlignedSpace,
+) -> None:
+    texts = space.texts(
+        [text_features(claim(text, 0), HashingEncoder().embed(text)) for text in (GOOD, BAD)]
+    )
+    assert texts.shape == (2, N_AXES)
+    assert texts.sum(axis=1) == pytest.approx(1.0)
+    detector, move = market(25.0)
+    window = space.market(detector.window(move.ts_start), move.ts_start)
+    assert window[:-1].mean() == pytest.approx(1.0)
+    # What tells of any event alike fits any window as well as by chance.
+    anything = np.append(np.full(N_AXES - 1, 1.0 / (N_AXES - 1)), 0.0)
+    assert fit(anything[None], window) == pytest.approx(0.0, abs=1e-9)
+    good, bad = fit(texts, window)
+    assert good > bad
+
+
+def test_of_a_window_without_a_book_the_direction_alone_is_believed(space: AlignedSpace) -> None:
+    detector, move = market(25.0)
+    window = detector.window(move.ts_start)
+    window[:, BOOK_ONLY] = np.nan
+    axes = space.market(window, move.ts_start)[:-1].reshape(len(KINDS), 2, 3)
+    assert np.ptp(axes, axis=(0, 2)) == pytest.approx(0.0)
+    assert axes[0, 1, 0] > 1.0 > axes[0, 0, 0]
+
+
+def test_candidates_that_are_alike_share_the_chance_that_one_would_have(
+    space: AlignedSpace,
+) -> None:
+    alone, none = space.probabilities(np.array([2.0]))
+    shared, none_of_five = space.probabilities(np.full(5, 2.0))
+    assert shared.sum() == pytest.approx(alone.sum())
+    assert none_of_five == pytest.approx(none)
+
+
+def test_the_fit_of_a_text_hangs_on_no_other_text(space: AlignedSpace) -> None:
+    rng = np.random.default_rng(8)
+    texts, window = rng.random((50, N_AXES)), rng.random(N_AXES)
+    assert all(fit(texts[: i + 1], window)[i] == fit(texts, window)[i] for i in range(50))
 
 
 def test_a_space_refuses_the_vectors_of_another_encoder(space: AlignedSpace) -> None:

@@ -1,11 +1,12 @@
 """Attacks by what is sent when and by whom: campaigns, floods, poisoned times, liars and contradictions."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import process_time
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from finllm.app.attack.field import Family, Field, are_different, document, start_of
 from finllm.domain.errors import InputError
@@ -16,6 +17,7 @@ from finllm.narrative.attacks import edited
 from finllm.narrative.room import Admission, Narrative
 from finllm.narrative.sources.documents import document_of
 from finllm.reasoning.fusion import Weights, fuse, load_weights, read
+from finllm.reasoning.outlook import sums
 from finllm.runtime.tally import Tally
 
 ACCOUNTS = 50
@@ -53,8 +55,8 @@ def campaigns(field: Field, share: float, *, least_recall: float, tick: Tick) ->
     room, clean = field.room(), field.room()
     by_document = {d.document_id: one for one in planted for d in one.documents}
     wrong = 0
-    shifts: list[tuple[float, float]] = []
-    usual: list[float] = []
+    moves: list[Effects] = []
+    usual: list[Effects] = []
     ends = sorted(planted, key=lambda one: one.until)
     weights = load_weights()
     stream = sorted(
@@ -63,7 +65,7 @@ def campaigns(field: Field, share: float, *, least_recall: float, tick: Tick) ->
     )
     for each in stream:
         while ends and ends[0].until < each.ts_recv:
-            shifts.append(_shifts(ends.pop(0), room, clean, weights))
+            moves.append(_move(ends.pop(0), room, clean, weights))
         before = room.tally.noted["campaign_document"]
         admission = room.admit(each, each.ts_recv)
         hit = room.tally.noted["campaign_document"] > before
@@ -71,7 +73,7 @@ def campaigns(field: Field, share: float, *, least_recall: float, tick: Tick) ->
         if owner is None:
             wrong += hit
             told = clean.admit(each, each.ts_recv).notices[:1]
-            usual += [_shift(clean.gather(n.instrument, each.ts_recv), weights) for n in told]
+            usual += [_effects(clean.gather(n.instrument, each.ts_recv), weights) for n in told]
         else:
             owner.flagged += hit
             changed = {q.evidence_id for q in admission.quarantines}
@@ -79,7 +81,7 @@ def campaigns(field: Field, share: float, *, least_recall: float, tick: Tick) ->
             owner.states |= dict.fromkeys(shown, True)
         _follow(admission, by_document)
         tick()
-    shifts += [_shifts(one, room, clean, weights) for one in ends]
+    moves += [_move(one, room, clean, weights) for one in ends]
     n = max(1, len(planted))
     return [
         Family(
@@ -100,7 +102,7 @@ def campaigns(field: Field, share: float, *, least_recall: float, tick: Tick) ->
             n_controls=len(field.documents),
             note="a variant that resembles none of the others stays a claim of an account of no record",
         ),
-        _moved(name, shifts, usual, share),
+        *_moved(name, np.array(moves), np.array(usual), share),
     ]
 
 
@@ -141,40 +143,56 @@ def _follow(admission: Admission, by_document: dict[str, Planted]) -> None:
             )
 
 
-def _shift(pack: EvidencePack, weights: Weights) -> float:
-    """Return the log-odds by which the shortest band's fusion moves the forecast for a pack."""
-    band = weights.bands[-1]
-    return sum(c.shift for c in fuse(read(pack, band.memory_ns, weights.directed), band))
+Effects = tuple[tuple[float, ...], ...]
+"""By band of the fusion: shift and ln k."""
 
 
-def _shifts(
-    one: Planted, room: Narrative, clean: Narrative, weights: Weights
-) -> tuple[float, float]:
-    return (
-        _shift(room.gather(one.instrument, one.until), weights),
-        _shift(clean.gather(one.instrument, one.until), weights),
+def _effects(pack: EvidencePack, weights: Weights) -> Effects:
+    """Return how each band's fusion moves the forecast for a pack."""
+    return tuple(
+        sums(fuse(read(pack, band.memory_ns, weights.directed), band)) for band in weights.bands
+    )
+
+
+def _move(one: Planted, room: Narrative, clean: Narrative, weights: Weights) -> Effects:
+    """Return by how much a campaign that has ended moves the forecast, against a room without it."""
+    with_it, without = (
+        _effects(r.gather(one.instrument, one.until), weights) for r in (room, clean)
+    )
+    return tuple(
+        tuple(a - b for a, b in zip(one_band, other, strict=True))
+        for one_band, other in zip(with_it, without, strict=True)
     )
 
 
 def _moved(
-    name: str, shifts: list[tuple[float, float]], usual: list[float], share: float
-) -> Family:
-    """Return how many campaigns moved the forecast by less than a tenth of its own deviation."""
-    deviation = float(np.std(usual)) if len(usual) > 1 else 0.0
-    moved = [abs(a - b) / deviation if deviation else 0.0 for a, b in shifts]
-    worst = max(moved, default=0.0)
-    middle = float(np.median(moved)) if moved else 0.0
-    return Family(
-        name=f"{name}: forecast moved by less than 0.1 sd",
-        recall=sum(m <= 0.1 for m in moved) / max(1, len(moved)),
-        n_attacks=len(moved),
-        false_positives=0.0,
-        n_controls=len(usual),
-        least_recall=0.95 if share <= 0.15 else 0.0,
-        note=f"median {middle:.3f}, most {worst:.2f} of a standard deviation {deviation:.4f}, after it ended"
-        if deviation
-        else "not measured: these weights of fusion shift no forecast",
-    )
+    name: str, moves: NDArray[np.float64], usual: NDArray[np.float64], share: float
+) -> Iterator[Family]:
+    """Yield how many campaigns moved the forecast by at most a tenth of its own deviation.
+
+    Args:
+        name: The campaigns'.
+        moves: [n, bands, 2], shift and ln k.
+        usual: [m, bands, 2], of honest documents.
+        share: Of words edited.
+    """
+    for i, what in enumerate(("shift", "scale")):
+        deviations = usual[:, :, i].std(axis=0) if len(usual) > 1 else np.zeros(moves.shape[1])
+        there = deviations > 0.0
+        moved = (np.abs(moves[:, there, i]) / deviations[there]).max(axis=1, initial=0.0)
+        told = ", ".join(f"{d:.4f}" for d in deviations[there])
+        yield Family(
+            name=f"{name}: {what} of the forecast moved by at most 0.1 sd",
+            recall=float((moved <= 0.1).mean()) if len(moved) else 0.0,
+            n_attacks=len(moved),
+            false_positives=0.0,
+            n_controls=len(usual),
+            least_recall=0.95 if share <= 0.15 and what == "shift" and there.any() else 0.0,
+            note=f"median {np.median(moved):.3f}, most {moved.max():.2f} of a standard deviation {told}, "
+            "after it ended"
+            if there.any() and len(moved)
+            else f"not measured: this fusion gives no forecast a {what}",
+        )
 
 
 def poisoned(field: Field, n: int, *, tick: Tick) -> list[Family]:

@@ -13,7 +13,7 @@ import numpy as np
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Evidence
 from finllm.narrative.alignment.anomalies import Anomaly, AnomalyDetector
-from finllm.narrative.alignment.space import LAG_EDGES, AlignedSpace, Vector, text_features
+from finllm.narrative.alignment.space import LAG_EDGES, AlignedSpace, Vector, fit, text_features
 from finllm.narrative.reading.encoder import Encoder
 
 LEAST_P: Final = 0.05
@@ -47,7 +47,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     lag_beats: float
     """The same on the market's own clock, on which nights take no time."""
     fit: float
-    """Cosine of what the text says and what the market did."""
+    """How much likelier what the text says and what the market did are together than by chance, as a
+    natural logarithm."""
     p: float
     """Probability that this document is the cause, among all that could be, and none."""
 
@@ -143,9 +144,9 @@ class Explainer:
             return Answer(move=move, explanations=(), n_candidates=0, p_nothing=1.0)
         texts = np.array([self._vector(claim) for claim, _ in near])
         window = self._detector.window(move.ts_start, as_of)
-        cosine = texts @ self._space.market(window, move.ts_start)
+        market = self._space.market(window, move.ts_start)
         lags = np.array([lag for _, lag in near])
-        odds = self._space.log_odds(cosine, lags, [claim for claim, _ in near])
+        odds = self._space.log_odds(texts, market, lags, [claim for claim, _ in near])
         p, nothing = self._space.probabilities(odds)
         told = [
             Explanation(
@@ -155,10 +156,10 @@ class Explainer:
                 instrument=move.instrument,
                 lag_ns=move.ts_recv - claim.ts_recv,
                 lag_beats=round(lag, 3),
-                fit=round(float(fit), 4),
+                fit=round(float(content), 4),
                 p=round(float(chance), 4),
             )
-            for (claim, lag), fit, chance in zip(near, cosine, p, strict=True)
+            for (claim, lag), content, chance in zip(near, fit(texts, market), p, strict=True)
             if chance >= least_p
         ]
         told.sort(key=lambda one: (-one.p, one.evidence_id))
