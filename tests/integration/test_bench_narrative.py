@@ -40,7 +40,7 @@ def test_headlines_are_no_copies_and_every_document_is_accounted_for() -> None:
         assert all(share >= 0.01 for share in one.stages.values())
     assert figures.flood is not None
     assert (figures.flood.documents, len(figures.flood.rss_mb)) == (60, LOOKS + 1)
-    assert figures.flood.copies > 10
+    assert 0 < figures.flood.copies < figures.flood.documents
 
 
 def test_a_room_beside_the_edge_reads_until_it_is_to_stand_still(field: Field) -> None:
