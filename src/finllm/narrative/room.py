@@ -6,6 +6,7 @@ a campaign around it) is a dated record that packs as of an earlier instant do n
 instant is the same bytes whatever was admitted later.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -182,7 +183,7 @@ class _Watched:
     def __init__(self, settings: NarrativeSettings) -> None:
         keep, retain = settings.keep, settings.retention_ns
         self.claims: Timeline[Evidence] = Timeline(visible=keep, retain_ns=retain)
-        self.copies: Timeline[None] = Timeline(visible=keep, retain_ns=retain)
+        self.copies: Timeline[str] = Timeline(visible=keep, retain_ns=retain)
         self.arrivals = Arrivals(
             quantum_ns=max(1, settings.burst_window_ns // 256), retain_ns=retain
         )
@@ -352,7 +353,7 @@ class Narrative:
             self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
         for link in links:
             if link.instrument in first.told:
-                self._count_copy(link.instrument, document.ts_recv)
+                self._count_copy(link.instrument, document.ts_recv, first.document_id)
         found = self._checker.repeated(weighed, document)
         news = [link for link in links if link.instrument not in first.told]
         checked = self._claims(read, news, first.origin, weighed)
@@ -413,8 +414,8 @@ class Narrative:
         orders = first.gives_orders or weighed.held_back == "instructions"
         self._first[slot] = msgspec.structs.replace(first, told=told, gives_orders=orders)
 
-    def _count_copy(self, instrument: str, ts: int) -> None:
-        retired = self._watched[instrument].copies.append(ts, None)
+    def _count_copy(self, instrument: str, ts: int, original: str) -> None:
+        retired = self._watched[instrument].copies.append(ts, original)
         self._retire("copies", retired)
 
     def _claims(
@@ -518,8 +519,8 @@ class Narrative:
         since = as_of - self._settings.look_back_ns
         made = watched.claims.between(since, as_of)
         claims = _as_they_stand(made, watched.standing.between(since, as_of))
-        n_copies = watched.copies.count(since, as_of)
-        chosen = _choose(claims, self._settings.pack_size)
+        copies = watched.copies.between(since, as_of)
+        chosen = _counted(_choose(claims, self._settings.pack_size), copies)
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
         if len(seen) < len(observations):
             self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
@@ -533,7 +534,7 @@ class Narrative:
                 as_of,
                 ids,
                 len(claims),
-                n_copies,
+                len(copies),
                 burst,
                 len(made) - len(claims),
             ),
@@ -541,7 +542,7 @@ class Narrative:
             as_of=as_of,
             evidence=evidence,
             n_documents=len(claims),
-            n_copies=n_copies,
+            n_copies=len(copies),
             burst=burst,
             n_quarantined=len(made) - len(claims),
         )
@@ -606,6 +607,17 @@ def _as_they_stand(claims: list[Evidence], changes: list[Quarantine]) -> list[Ev
         else claim
         for claim in claims
         if not is_hidden.get(claim.evidence_id, False)
+    ]
+
+
+def _counted(claims: list[Evidence], copies: list[str]) -> list[Evidence]:
+    """Return claims with the number of copies of each; `copies` names the original of each copy."""
+    n = Counter(copies)
+    return [
+        msgspec.structs.replace(claim, n_copies=n[claim.document_id])
+        if claim.document_id in n
+        else claim
+        for claim in claims
     ]
 
 

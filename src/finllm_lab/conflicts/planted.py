@@ -4,7 +4,8 @@ Frozen: `FROZEN` is the hash of the law below and of the first two episodes of a
 model was fitted. A tape is a function of its seed alone. What makes it hard: a fifth of true stories is
 worded as rumours and a fifth of false ones as news, a third of what has nothing to do with any story
 comes with one that moves nothing, and half of the unrelated cases have a move of the price of their own.
-The floor, the words and the outlets are those of the synthetic market; so are the sizes of effects.
+The floor, the words, the copies and the outlets are those of the synthetic market; so are the sizes of
+effects.
 """
 
 from collections.abc import Iterator
@@ -22,10 +23,10 @@ from finllm.market.synthetic.chance import Draw, between, draws, normal, pick, w
 from finllm.market.synthetic.floor import Floor
 from finllm.market.synthetic.latent import ACTIVITY, CELL_NS, VOLATILITY_BPS, EfficientPrice
 from finllm.market.synthetic.newswire import OUTLETS, Outlet
-from finllm.market.synthetic.plan import TYPICAL_10S_BPS, VOLATILITY_HALF_LIFE_NS, Drain, Effect
+from finllm.market.synthetic.plan import TYPICAL_10S_BPS, Drain, Effect
 from finllm.market.synthetic.settings import LISTINGS, START, VENUE, Listing
 
-FROZEN: Final = "3effda4a4e3ac909207b39830cc4851ceb183b61dfa644770e426d00c2b8d722"
+FROZEN: Final = "45f69a445174f0a7f324e1e101f05644a9ec2436b50d97a412dc461ff7cd18dd"
 """What `frozen_hash` must return: the same conflicts as when it was first set, before anything was fitted."""
 
 DRIVERS: Final = (
@@ -59,6 +60,10 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
     """Chance that a story that is not false is worded as a rumour, or a false one is not."""
     fitting_outlet: float = 0.85
     """Chance of a loose outlet for a rumour and for whatever is false, of a sound one for the rest."""
+    n_echoes: int = 3
+    """A story has 1 to so many copies by other outlets, a false one has one fewer."""
+    echo_s: tuple[float, float] = (0.4, 5.0)
+    """From one copy to the next."""
     dud: float = 0.3
     """Chance of a story where the driver is none."""
     bystander: float = 0.5
@@ -109,6 +114,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Worded as one."""
     is_loose: bool = False
     is_good: bool = False
+    n_echoes: int = 0
+    """All that will come."""
     ts: int
     """When the story was received; without one, the chatter that raises the question."""
     raised_by: str
@@ -313,12 +320,13 @@ class _Teller:
         text = pick(draw, phrases.RUMOUR).format(claim=claim) if is_rumour else news
         story = self._write(outlet, at - ago, text[0].upper() + text[1:])
         denied = 0
-        documents = [story]
+        echoes = int(draw() * law.n_echoes) + (not is_false)
+        documents = [*self._echoes(story, echoes), story]
         if is_false:
             denied = at if raised_by == "denial" else story.ts_published + _span(draw, law.denial_s)
             denies = pick(draw, phrases.DENIAL)
-            said = claim if is_rumour else news[0].lower() + news[1:]
-            denial = denies.format(claim=said, **words)
+            denied_claim = claim if is_rumour else news[0].lower() + news[1:]
+            denial = denies.format(claim=denied_claim, **words)
             documents.append(self._write(pick(draw, OUTLETS[:3]), denied, denial))
         if raised_by == "bystander":
             text = pick(draw, phrases.NOISE).format(**self._words())
@@ -330,10 +338,20 @@ class _Teller:
             is_rumour=is_rumour,
             is_loose=is_loose,
             is_good=is_good,
+            n_echoes=echoes,
             ts=story.ts_recv,
             raised_by=raised_by,
         )
         return told, documents, story.document_id, denied
+
+    def _echoes(self, story: Document, n: int) -> Iterator[Document]:
+        """Yield copies of a story by other outlets, one after another."""
+        ts = story.ts_recv
+        others = [outlet for outlet in OUTLETS if outlet.name != story.source]
+        for _ in range(n):
+            ts += _span(self._draw, LAW.echo_s)
+            framed = pick(self._draw, phrases.ECHO).format(text=story.text, source=story.source)
+            yield self._write(others.pop(int(self._draw() * len(others))), ts, framed)
 
     def _raised(self, draw: Draw, *, is_false: bool) -> tuple[str, int]:
         """Return what raises the question, and how long after the story, ns."""
