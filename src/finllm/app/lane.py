@@ -22,6 +22,8 @@ CITED_BOOK: Final = (
     *("obi_10", "depth_slope_skew", "depletion_10s", "rv_10s", "rv_60s", "event_rate_2s"),
 )
 """Columns of a book row that a reasoner may cite: who presses, how deep, how restless."""
+CITED_LATELY: Final = ("obi_10", "depth_slope_skew", "depth_slope")
+"""Columns of which the mean of the last seconds may be cited as well."""
 MOVES_S: Final = (2, 5, 10, 20, 30, 60)
 """Windows over which a reasoner may cite the move of a book's mid, seconds."""
 _CITED_BAR: Final = ("ret_1", "ret_7", "sigma")
@@ -64,7 +66,11 @@ class Lane:
         self.resolver = OutcomeResolver(instrument, bank.horizons)
         columns = spec.columns
         is_book = "obi_1" in columns
-        self.observer = Observer(instrument, spec, CITED_BOOK if is_book else _CITED_BAR)
+        self.observer = (
+            Observer(instrument, spec, CITED_BOOK, CITED_LATELY)
+            if is_book
+            else Observer(instrument, spec, _CITED_BAR)
+        )
         self.moves = Moves(instrument, MOVES_S if is_book else ())
         self.out = self.session.out
         """The row last served, shape [1]: ours, or what a worker said."""

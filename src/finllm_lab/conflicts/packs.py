@@ -5,11 +5,12 @@ take one episode's story for a copy of another's; the frames go through the feat
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from finllm.app.lane import CITED_BOOK, MOVES_S
+from finllm.app.lane import CITED_BOOK, CITED_LATELY, MOVES_S
 from finllm.domain.evidence import Document, Evidence, EvidencePack
 from finllm.domain.market import Flag
 from finllm.domain.units import NS_PER_MS
@@ -18,6 +19,7 @@ from finllm.features.moves import Moves
 from finllm.features.observations import Observer
 from finllm.narrative.reading.reader import Reader
 from finllm.narrative.room import Narrative, NarrativeSettings
+from finllm_lab.conflicts.oracle import beliefs
 from finllm_lab.conflicts.planted import Conflicts, Episode
 from finllm_lab.tapes import Session, frame_sessions
 
@@ -28,25 +30,45 @@ GRID_NS = 100 * NS_PER_MS
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """A conflict as it is served, with what drives it."""
 
+    tape: int
+    """Its seed: what is left out, is left out whole."""
     episode: Episode
+    reader: str
+    """Who read the words: `words` alone, or with the `encoder`."""
     pack: EvidencePack
+    oracle: tuple[float, ...] = ()
+    """The oracle's probabilities, in the order of `DRIVERS`; empty if it was not asked."""
 
 
-def cases(tape: Conflicts, reader: Reader | None = None) -> list[Case]:
-    """Return the cases of a tape in order; its frames are streamed."""
+def cases(seed: int, readers: dict[str, Reader], *, ask_oracle: bool = False) -> list[Case]:
+    """Return the cases of a tape, each as every reader reads it."""
+    tape = Conflicts(seed)
     (session,) = frame_sessions("conflicts", tape.frames())
     seen = _seen(session, [episode.question for episode in tape.episodes])
+    oracle = beliefs(tape).tolist() if ask_oracle else [[]] * len(tape.episodes)
     return [
-        Case(episode=episode, pack=_pack(episode, tape.documents, shown, reader))
-        for episode, shown in zip(tape.episodes, seen, strict=True)
+        Case(
+            tape=seed,
+            episode=episode,
+            reader=name,
+            pack=_pack(episode, tape.documents, shown, reader),
+            oracle=tuple(belief),
+        )
+        for episode, shown, belief in zip(tape.episodes, seen, oracle, strict=True)
+        for name, reader in readers.items()
     ]
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Return the cases of a file that `finllm_lab conflicts gather` wrote."""
+    return [msgspec.json.decode(line, type=Case) for line in path.read_bytes().splitlines()]
 
 
 def _pack(
     episode: Episode,
     documents: tuple[Document, ...],
     seen: tuple[Evidence, ...],
-    reader: Reader | None,
+    reader: Reader,
 ) -> EvidencePack:
     room = Narrative(settings=NarrativeSettings(originals=256), reader=reader)
     room.watch(episode.instrument)
@@ -58,7 +80,7 @@ def _pack(
 
 def _seen(session: Session, questions: list[int]) -> Iterator[tuple[Evidence, ...]]:
     """Yield what the book shows at each instant, from the last row before it, as a lane would."""
-    observer = Observer(session.instrument, BOOK_SPEC, CITED_BOOK)
+    observer = Observer(session.instrument, BOOK_SPEC, CITED_BOOK, CITED_LATELY)
     moves = Moves(session.instrument, MOVES_S)
     ts, mid2 = session.heads["ts_recv"].tolist(), session.heads["mid2"].tolist()
     is_valid = (session.heads["flags"] & int(Flag.VALID) != 0).tolist()
