@@ -82,6 +82,11 @@ class EmbeddedReasoner:
         """Return the reasoner's id: `embedded:` and the weights' name."""
         return f"embedded:{self._weights.name}"
 
+    @property
+    def conflict_model(self) -> str:
+        """Return the name of the hypotheses' weights."""
+        return self._conflict.name
+
     def judge(
         self,
         question: Escalate,
@@ -101,6 +106,15 @@ class EmbeddedReasoner:
     def read(self, pack: EvidencePack, band: BandWeights) -> Reading:
         """Return what a band's fusion sees in a pack, whatever has been taken back left in."""
         return read(pack, band.memory_ns, self._weights.directed)
+
+    def test(self, pack: EvidencePack) -> tuple[Hypothesis, ...]:
+        """Return the hypotheses on a pack, most probable first; none where they cannot be tested."""
+        tests = self._test(pack)
+        return hypotheses(tests) if tests else ()
+
+    def driver(self, pack: EvidencePack, reach_ns: int) -> Driver | None:
+        """Return the source that what is said of a horizon most hangs on."""
+        return self._driver(pack, self._weights.band(reach_ns), self._test(pack))
 
     def judge_as(
         self,

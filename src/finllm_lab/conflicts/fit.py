@@ -4,6 +4,7 @@ The likelihood of a case is that of its driver under the served mixture itself; 
 trust of "none of the texts" are fitted together by L-BFGS with a ridge, chosen with whole tapes left out.
 """
 
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from finllm.domain.units import NS_PER_S
-from finllm.reasoning.conflict import TESTS, options
+from finllm.reasoning.conflict import SHIPPED, TESTS, ConflictWeights, options
 from finllm_lab.conflicts.packs import Case
+from finllm_lab.conflicts.planted import FROZEN
 
+NAME: Final = "conflicts-1"
+CARD: Final = "conflict.card.json"
 MEMORIES_S: Final = (10, 20)
-RIDGES: Final = (1.0, 4.0, 16.0)
+RIDGES: Final = (2.0, 6.0, 18.0)
 """Cases' worth of pull on an input of variance one."""
 GATE_RIDGE: Final = 0.5
 LEAST_NO_TEXT: Final = 0.1
@@ -143,3 +147,90 @@ def _mixture(data: Table, scores: Floats, gate: Floats, log_none: float) -> tupl
     mass = np.exp(log_mass + log_none * data.is_none)
     total = np.add.reduceat(mass, data.first)
     return p, mass / total[_cases(data)]
+
+
+# --- what ships --------------------------------------------------------------------------------------
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model is and where it is from."""
+
+    artifact: str
+    name: str
+    licence: str
+    generator: str
+    """Hash of the planted conflicts."""
+    sources: tuple[str, ...]
+    method: str
+    tried: dict[str, float]
+    """Memory in seconds and ridge -> nats a case, whole tapes left out."""
+    left_out: dict[str, float]
+    """Reader -> share of drivers named right, whole tapes left out; of the choice that ships."""
+    command: str
+
+
+def build(cases: list[Case], out: Path) -> Card:
+    """Choose memory and ridge with whole tapes left out, fit on all cases, and write model and card."""
+    tried: dict[tuple[int, float], tuple[float, Floats]] = {}
+    tables = {memory_s: table(cases, memory_s) for memory_s in MEMORIES_S}
+    for memory_s, data in tables.items():
+        for ridge in RIDGES:
+            p = _left_out(data, ridge)
+            tried[memory_s, ridge] = (_nats(p, data.driver), p)
+    memory_s, ridge = min(tried, key=lambda one: tried[one][0])
+    data = tables[memory_s]
+    right = tried[memory_s, ridge][1].argmax(axis=1) == data.driver
+    readers = np.array([case.reader for case in cases])
+    seeds = sorted({case.tape for case in cases})
+    card = Card(
+        artifact=SHIPPED.name,
+        name=NAME,
+        licence="Apache-2.0",
+        generator=FROZEN,
+        sources=(f"finllm_lab.conflicts.planted (own), seeds {seeds[0]} to {seeds[-1]}",),
+        method=(__doc__ or "").strip(),
+        tried={f"{m} s, ridge {r:g}": round(nats, 4) for (m, r), (nats, _) in tried.items()},
+        left_out={
+            name: round(float(right[readers == name].mean()), 4) for name in sorted({*readers})
+        },
+        command="finllm_lab conflicts gather --out FILE; finllm_lab conflicts fit --packs FILE",
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / SHIPPED.name, _weights(fit(data, ridge), data.names, memory_s))
+    _write(out / CARD, card)
+    return card
+
+
+def _left_out(data: Table, ridge: float) -> Floats:
+    """Return each case's probabilities by a model that never saw its tape, [m, 7]."""
+    found = np.zeros((len(data.driver), len(TESTS)))
+    for fold in range(N_FOLDS):
+        is_out = data.tape % N_FOLDS == fold
+        if is_out.any():
+            found[is_out] = probabilities(data.of(is_out), fit(data.of(~is_out), ridge))
+    return found
+
+
+def _nats(p: Floats, driver: Ints) -> float:
+    return float(-np.log(p[np.arange(len(p)), driver]).mean())
+
+
+def _weights(model: Parameters, names: tuple[str, ...], memory_s: int) -> ConflictWeights:
+    return ConflictWeights(
+        name=NAME,
+        memory_ns=memory_s * NS_PER_S,
+        no_text=_round(model.no_text),
+        gate={name: _round(w) for name, w in zip(_GATES, model.gate, strict=True)},
+        tests={
+            test: {name: _round(w) for name, w in zip(names, row, strict=True)}
+            for test, row in zip(TESTS, model.tests, strict=True)
+        },
+    )
+
+
+def _round(x: float) -> float:
+    return float(f"{x:.4g}")
+
+
+def _write(path: Path, record: object) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
