@@ -1,4 +1,7 @@
-"""The driver: the source without which a reasoner would have said something else, found by leaving out one after another."""
+"""The driver: the source without which a reasoner would have said something else.
+
+Found by leaving out one source after another and judging again. Knows nothing of how one judges.
+"""
 
 from collections.abc import Iterable
 

@@ -25,7 +25,7 @@ from finllm.reasoning.conflict import (
     without,
 )
 from finllm.reasoning.driver import Said, Source, driver_of, sources_of
-from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read
+from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read, trusts
 from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
 
@@ -53,6 +53,15 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     denial: Evidence | None
     reading: Reading
+
+
+class _Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A pack less one of its sources."""
+
+    source: Source
+    pack: EvidencePack
+    probabilities: dict[str, float]
+    """Of the hypotheses; empty where they were not tested."""
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +123,9 @@ class EmbeddedReasoner:
 
     def driver(self, pack: EvidencePack, reach_ns: int) -> Driver | None:
         """Return the source that what is said of a horizon most hangs on."""
-        return self._driver(pack, self._weights.band(reach_ns), self._test(pack))
+        tests = self._test(pack)
+        left_out = self._left_out(pack, tests)
+        return self._driver(pack, self._weights.band(reach_ns), tests, left_out)
 
     def judge_as(
         self,
@@ -132,12 +143,13 @@ class EmbeddedReasoner:
             (b, voice.move(b, fuse(seen[b.name].reading, b), seen[b.name].reading)) for b in w.bands
         )
         tests = self._test(pack)
+        left_out = self._left_out(pack, tests) if voice.is_asked_again else []
         told = {
             band.name: _Told(
                 citations=citations,
                 reading=seen[band.name].reading,
                 hypotheses=hypotheses(tests) if tests else (),
-                driver=self._driver(pack, band, tests) if voice.is_asked_again else None,
+                driver=self._driver(pack, band, tests, left_out) if left_out else None,
             )
             for band, citations in fused
             if any(w.band(f.horizon_ns) is band for f in forecasts)
@@ -184,33 +196,39 @@ class EmbeddedReasoner:
             return []
         return weigh(options(pack, self._conflict.memory_ns), self._conflict)
 
-    def _driver(self, pack: EvidencePack, band: BandWeights, tests: list[Weighed]) -> Driver | None:
-        """Return the source without which most would be otherwise: each is left out in turn."""
-        reading = self._see(pack, band).reading
-        trust = {e.evidence_id: w for e, w in zip(reading.evidence, reading.trust, strict=True)}
+    def _left_out(self, pack: EvidencePack, tests: list[Weighed]) -> "list[_Left]":
+        """Return the pack less each of its sources in turn, with what is then said of the hypotheses."""
+        evidence = admissible(pack)
+        trust = trusts(evidence, pack.as_of, self._conflict.memory_ns)
+        weights = {e.evidence_id: w for e, w in zip(evidence, trust, strict=True)}
+        found = []
+        for source in sources_of(pack, weights):
+            left = without(pack, source.evidence_ids)
+            if not tests:
+                again: dict[str, float] = {}
+            elif source.is_text:
+                again = mixed(tests, source.name)
+            else:
+                again = mixed(weigh(options(left, self._conflict.memory_ns), self._conflict))
+            found.append(_Left(source=source, pack=left, probabilities=again))
+        return found
+
+    def _driver(
+        self,
+        pack: EvidencePack,
+        band: BandWeights,
+        tests: list[Weighed],
+        left_out: "list[_Left]",
+    ) -> Driver | None:
+        """Return the source without which most would be otherwise."""
         return driver_of(
             self._say(pack, band, mixed(tests) if tests else {}),
-            (
-                (source, self._say_without(pack, band, source, tests))
-                for source in sources_of(pack, trust)
-            ),
+            ((one.source, self._say(one.pack, band, one.probabilities)) for one in left_out),
         )
 
     def _say(self, pack: EvidencePack, band: BandWeights, probabilities: dict[str, float]) -> Said:
         shift, log_scale = sums(fuse(self._see(pack, band).reading, band))
         return Said(shift=shift, log_scale=log_scale, probabilities=probabilities)
-
-    def _say_without(
-        self, pack: EvidencePack, band: BandWeights, source: Source, tests: list[Weighed]
-    ) -> Said:
-        left = without(pack, source.evidence_ids)
-        if not tests:
-            return self._say(left, band, {})
-        if source.is_text:
-            return self._say(left, band, mixed(tests, source.name))
-        # Its moves may be what was left out, yet what is said without them is what matters.
-        again = weigh(options(left, self._conflict.memory_ns), self._conflict)
-        return self._say(left, band, mixed(again))
 
     def _denial(self, pack: EvidencePack, band: BandWeights) -> Evidence | None:
         """Return the latest credible evidence that takes back something said before it, if any."""

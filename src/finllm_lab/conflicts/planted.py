@@ -303,11 +303,7 @@ class _Teller:
         """
         law = LAW
         if driver not in TOLD and draw() >= law.dud:
-            said = self._write(
-                pick(draw, OUTLETS), at, pick(draw, phrases.NOISE).format(**self._words())
-            )
-            self.question = said.ts_recv
-            return Told(has_story=False, ts=said.ts_recv, raised_by="chatter"), [said], "", 0
+            return self._chat(draw, at)
         is_false, is_good = driver == "false rumour", draw() < 0.5
         is_rumour = (draw() < law.as_rumour) != is_false
         is_loose = (draw() < law.fitting_outlet) == (is_false or is_rumour)
@@ -343,6 +339,13 @@ class _Teller:
             raised_by=raised_by,
         )
         return told, documents, story.document_id, denied
+
+    def _chat(self, draw: Draw, at: int) -> tuple[Told, list[Document], str, int]:
+        """Return what `tell` does where there is no story: chatter raises the question."""
+        outlet = pick(draw, OUTLETS)
+        said = self._write(outlet, at, pick(draw, phrases.NOISE).format(**self._words()))
+        self.question = said.ts_recv
+        return Told(has_story=False, ts=said.ts_recv, raised_by="chatter"), [said], "", 0
 
     def _echoes(self, story: Document, n: int) -> Iterator[Document]:
         """Yield copies of a story by other outlets, one after another."""
