@@ -143,7 +143,7 @@ class EmbeddedReasoner:
             (b, voice.move(b, fuse(seen[b.name].reading, b), seen[b.name].reading)) for b in w.bands
         )
         tests = self._test(pack)
-        left_out = self._left_out(pack, tests) if voice.is_asked_again else []
+        left_out = self._left_out(pack, tests) if forecasts and voice.is_asked_again else []
         told = {
             band.name: _Told(
                 citations=citations,

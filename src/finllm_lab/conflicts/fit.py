@@ -171,6 +171,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 def build(cases: list[Case], out: Path) -> Card:
     """Choose memory and ridge with whole tapes left out, fit on all cases, and write model and card."""
+    cases = sorted(cases, key=lambda case: (case.tape, case.reader != "words"))
     tried: dict[tuple[int, float], tuple[float, Floats]] = {}
     tables = {memory_s: table(cases, memory_s) for memory_s in MEMORIES_S}
     for memory_s, data in tables.items():
