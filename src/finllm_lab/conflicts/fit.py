@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from finllm.domain.errors import InputError
 from finllm.domain.units import NS_PER_S
 from finllm.reasoning.conflict import SHIPPED, TESTS, ConflictWeights, options
 from finllm_lab.conflicts.packs import Case
@@ -170,7 +171,15 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build(cases: list[Case], out: Path) -> Card:
-    """Choose memory and ridge with whole tapes left out, fit on all cases, and write model and card."""
+    """Choose memory and ridge with whole tapes left out, fit on all cases, and write model and card.
+
+    Raises:
+        InputError: If there are too few tapes to leave any out.
+    """
+    if len({case.tape % N_FOLDS for case in cases}) < 2:
+        raise InputError(
+            "no tape can be left out", place="--packs", mend="Gather several tapes in a row."
+        )
     cases = sorted(cases, key=lambda case: (case.tape, case.reader != "words"))
     tried: dict[tuple[int, float], tuple[float, Floats]] = {}
     tables = {memory_s: table(cases, memory_s) for memory_s in MEMORIES_S}

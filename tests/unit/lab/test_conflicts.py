@@ -1,13 +1,18 @@
 """The frozen conflicts, and the model that names their driver."""
 
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 
+from finllm.domain.errors import InputError
 from finllm.narrative.reading.reader import words_only
 from finllm.reasoning.conflict import TESTS, load_conflict, mixed, options, weigh
-from finllm_lab.conflicts.fit import Parameters, Table, fit, probabilities, table
+from finllm_lab.conflicts.fit import Parameters, Table, build, fit, probabilities, table
 from finllm_lab.conflicts.oracle import beliefs
 from finllm_lab.conflicts.packs import Case, cases
+from finllm_lab.conflicts.picture import draw
 from finllm_lab.conflicts.planted import DRIVERS, FROZEN, LAW, Conflicts, frozen_hash
 from finllm_lab.conflicts.score import score_cases
 
@@ -63,6 +68,24 @@ def test_scoring_counts_every_case_once_for_a_reader(few: list[Case]) -> None:
     assert found.n == len(few)
     assert np.sum(found.readers["words"].confusion) == len(few)
     assert 0.0 <= found.readers["words"].top_1.low <= found.readers["words"].top_1.high <= 1.0
+
+
+def test_a_model_that_is_built_can_be_served_and_needs_tapes_to_leave_out(
+    few: list[Case], tmp_path: Path
+) -> None:
+    apart = [msgspec.structs.replace(case, tape=i) for i, case in enumerate(few)]
+    card = build(apart, tmp_path)
+    assert set(card.left_out) == {"words"}
+    assert load_conflict(tmp_path / card.artifact).name == card.name
+    assert build(apart[::-1], tmp_path).generator == FROZEN
+    with pytest.raises(InputError, match="left out"):
+        build(few, tmp_path)
+
+
+def test_the_confusion_matrix_is_drawn(few: list[Case], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    draw(score_cases(few), tmp_path / "conflicts.png")
+    assert (tmp_path / "conflicts.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_fitted_is_what_is_served(few: list[Case]) -> None:
