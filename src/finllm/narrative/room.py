@@ -183,7 +183,7 @@ class _Watched:
     def __init__(self, settings: NarrativeSettings) -> None:
         keep, retain = settings.keep, settings.retention_ns
         self.claims: Timeline[Evidence] = Timeline(visible=keep, retain_ns=retain)
-        self.copies: Timeline[str] = Timeline(visible=keep, retain_ns=retain)
+        self.copies: Timeline[None] = Timeline(visible=keep, retain_ns=retain)
         self.arrivals = Arrivals(
             quantum_ns=max(1, settings.burst_window_ns // 256), retain_ns=retain
         )
@@ -233,6 +233,10 @@ class Narrative:
         self._origins = Origins(settings.owners)
         self._watched: dict[str, _Watched] = {}
         self._texts = Texts(settings.most_chars)
+        self._repeats: Timeline[str] = Timeline(
+            visible=settings.keep, retain_ns=settings.retention_ns
+        )
+        """The original of each copy."""
         self._started = -1
         self._latest = -1
         self._published: tuple[int, int] | None = None
@@ -351,9 +355,10 @@ class Narrative:
         is_copy = match.is_copy and first is self._first[match.slot]
         if is_copy:
             self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
+            self._repeats.append(document.ts_recv, first.document_id)
         for link in links:
             if link.instrument in first.told:
-                self._count_copy(link.instrument, document.ts_recv, first.document_id)
+                self._count_copy(link.instrument, document.ts_recv)
         found = self._checker.repeated(weighed, document)
         news = [link for link in links if link.instrument not in first.told]
         checked = self._claims(read, news, first.origin, weighed)
@@ -414,8 +419,8 @@ class Narrative:
         orders = first.gives_orders or weighed.held_back == "instructions"
         self._first[slot] = msgspec.structs.replace(first, told=told, gives_orders=orders)
 
-    def _count_copy(self, instrument: str, ts: int, original: str) -> None:
-        retired = self._watched[instrument].copies.append(ts, original)
+    def _count_copy(self, instrument: str, ts: int) -> None:
+        retired = self._watched[instrument].copies.append(ts, None)
         self._retire("copies", retired)
 
     def _claims(
@@ -519,8 +524,9 @@ class Narrative:
         since = as_of - self._settings.look_back_ns
         made = watched.claims.between(since, as_of)
         claims = _as_they_stand(made, watched.standing.between(since, as_of))
-        copies = watched.copies.between(since, as_of)
-        chosen = _counted(_choose(claims, self._settings.pack_size), copies)
+        n_copies = watched.copies.count(since, as_of)
+        repeats = self._repeats.between(since, as_of)
+        chosen = _counted(_choose(claims, self._settings.pack_size), repeats)
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
         if len(seen) < len(observations):
             self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
@@ -534,7 +540,7 @@ class Narrative:
                 as_of,
                 ids,
                 len(claims),
-                len(copies),
+                n_copies,
                 burst,
                 len(made) - len(claims),
             ),
@@ -542,7 +548,7 @@ class Narrative:
             as_of=as_of,
             evidence=evidence,
             n_documents=len(claims),
-            n_copies=len(copies),
+            n_copies=n_copies,
             burst=burst,
             n_quarantined=len(made) - len(claims),
         )
@@ -610,9 +616,9 @@ def _as_they_stand(claims: list[Evidence], changes: list[Quarantine]) -> list[Ev
     ]
 
 
-def _counted(claims: list[Evidence], copies: list[str]) -> list[Evidence]:
-    """Return claims with the number of copies of each; `copies` names the original of each copy."""
-    n = Counter(copies)
+def _counted(claims: list[Evidence], repeats: list[str]) -> list[Evidence]:
+    """Return claims with the number of copies of each; `repeats` names the original of each copy."""
+    n = Counter(repeats)
     return [
         msgspec.structs.replace(claim, n_copies=n[claim.document_id])
         if claim.document_id in n
