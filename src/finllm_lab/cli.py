@@ -8,6 +8,7 @@ import typer
 
 from finllm.domain.errors import FinllmError
 from finllm_lab.alignment.cli import alignment
+from finllm_lab.conflicts.cli import conflicts
 from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
 from finllm_lab.reasoner import reasoner
@@ -25,6 +26,7 @@ app = typer.Typer(
 train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(regimes, name="regimes")
+app.add_typer(conflicts, name="conflicts")
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
 app.command("narrative")(narrative)

@@ -13,10 +13,19 @@ from finllm.domain.spec import FeatureSpec
 from finllm.edge.bank import Bank
 from finllm.edge.serving import REGIME, ROW, entry_words
 from finllm.edge.session import EdgeSession
+from finllm.features.moves import Moves
 from finllm.features.observations import Observer
 from finllm.features.outcomes import OutcomeResolver
 
-_CITED_BOOK: Final = ("obi_1", "obi_5", "ofi_2s", "flow_2s", "sigma", "spread_rel")
+CITED_BOOK: Final = (
+    *("obi_1", "obi_5", "ofi_2s", "flow_2s", "sigma", "spread_rel"),
+    *("obi_10", "depth_slope_skew", "depletion_10s", "rv_10s", "rv_60s", "event_rate_2s"),
+)
+"""Columns of a book row that a reasoner may cite: who presses, how deep, how restless."""
+CITED_LATELY: Final = ("obi_10", "depth_slope_skew", "depth_slope")
+"""Columns of which the mean of the last seconds may be cited as well."""
+MOVES_S: Final = (2, 5, 10, 20, 30, 60)
+"""Windows over which a reasoner may cite the move of a book's mid, seconds."""
 _CITED_BAR: Final = ("ret_1", "ret_7", "sigma")
 _VALID: Final = int(Flag.VALID)
 _BAR: Final = int(RowKind.BAR)
@@ -56,8 +65,13 @@ class Lane:
         self.session = EdgeSession(bank, spec, instrument)
         self.resolver = OutcomeResolver(instrument, bank.horizons)
         columns = spec.columns
-        cited = _CITED_BOOK if "obi_1" in columns else _CITED_BAR
-        self.observer = Observer(instrument, spec, cited)
+        is_book = "obi_1" in columns
+        self.observer = (
+            Observer(instrument, spec, CITED_BOOK, CITED_LATELY)
+            if is_book
+            else Observer(instrument, spec, _CITED_BAR)
+        )
+        self.moves = Moves(instrument, MOVES_S if is_book else ())
         self.out = self.session.out
         """The row last served, shape [1]: ours, or what a worker said."""
         self._state = self.out.view(np.int32)[_STATE]
@@ -107,7 +121,9 @@ class Lane:
         """Return what the last row shows, as of its receipt; nothing if it was not valid."""
         if not self.facts.flags & _VALID:
             return ()
-        return self.observer.observations(self.row, self.facts.ts_recv)
+        ts = self.facts.ts_recv
+        seen = self.observer.observations(self.row, ts)
+        return (*seen, *self.moves.observations(ts, self.facts.mid2))
 
     @property
     def row(self) -> NDArray[np.float64]:
@@ -179,6 +195,7 @@ class Lane:
     def records(self, epoch: int, rung: Rung) -> list[Forecast]:
         """Return the row just served as one forecast record per horizon, and open their targets."""
         self.observer.push(self.row)
+        self.moves.push(self.facts.ts_recv, self.facts.mid2)
         out, mid2 = self.out[0], self.facts.mid2
         ts_recv, ts_emit = self.facts.ts_recv, int(out["ts_emit"])
         seen = ts_emit if self.head is None else max(ts_emit, int(self.head["ts_recv"]))

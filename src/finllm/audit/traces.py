@@ -15,7 +15,7 @@ import msgspec
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Applied, Revision, Verdict, standing_of, transition
+from finllm.domain.protocol import Applied, Figure, Revision, Verdict, standing_of, transition
 from finllm.domain.revise import revised
 from finllm.domain.trace import Statement, Trace
 
@@ -91,6 +91,7 @@ def check_trace(
     failures = [
         *_check_identity(trace, verdict, before, pack),
         *_check_citations(verdict, found),
+        *_check_hypotheses(verdict, found),
         *_check_evidence(_used(trace, verdict, found), pack, texts),
     ]
     names = _names(trace, verdict, before, pack)
@@ -180,9 +181,39 @@ def _check_citations(verdict: Verdict, found: Mapping[str, Evidence]) -> Iterato
             yield f"the verdict cites {citation.evidence_id}, which is not in the pack"
 
 
+def _check_hypotheses(verdict: Verdict, found: Mapping[str, Evidence]) -> Iterator[str]:
+    """Yield figures that are not what their terms add up to, and probabilities that are none."""
+    total = sum(one.probability for one in verdict.hypotheses)
+    if verdict.hypotheses and not _same(total, 1.0):
+        yield f"the hypotheses' probabilities add up to {total:g}"
+    for one in verdict.hypotheses:
+        if not 0.0 <= one.probability <= 1.0:
+            yield f"the probability of {one.name!r} is {one.probability:g}"
+        for figure in one.figures:
+            yield from _check_figure(one.name, figure, found)
+    driver = verdict.driver
+    for name in () if driver is None else driver.evidence_ids:
+        if name not in found:
+            yield f"the driver is said to be {name}, which is not in the pack"
+
+
+def _check_figure(test: str, figure: Figure, found: Mapping[str, Evidence]) -> Iterator[str]:
+    total = 0.0
+    for term in figure.terms:
+        item = found.get(term.evidence_id)
+        value = None if item is None else _field({"": item}, term.field)
+        if value is None:
+            yield f"{figure.name!r} of {test!r} rests on {term.evidence_id}, which does not say that"
+            return
+        total += term.weight * value
+    if not _same(figure.value, total):
+        yield f"{figure.name!r} of {test!r} is {figure.value:g}, its terms add up to {total:g}"
+
+
 def _used(trace: Trace, verdict: Verdict, found: Mapping[str, Evidence]) -> list[Evidence]:
     """Return the evidence that the trace or the verdict points to, each once."""
     ids = [statement.evidence_id for statement in trace.statements]
+    ids += [t.evidence_id for h in verdict.hypotheses for f in h.figures for t in f.terms]
     ids += [citation.evidence_id for citation in verdict.citations]
     return [found[name] for name in dict.fromkeys(ids) if name in found]
 
@@ -293,9 +324,16 @@ def _field(sources: Mapping[str, object], path: str) -> float | None:
         if isinstance(value, Forecast) and name in _EMITTED:
             value = _EMITTED[name](value)
         else:
-            fields = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
-            value = getattr(value, name) if name in fields else None
+            value = _part(value, name)
     return float(value) if isinstance(value, int | float) else None
+
+
+def _part(value: object, name: str) -> object:
+    """Return a record's field, or of several records the one of that name; None if there is none."""
+    if isinstance(value, tuple):
+        return next((one for one in value if getattr(one, "name", None) == name), None)
+    fields = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
+    return getattr(value, name) if name in fields else None
 
 
 def _numbers(record: msgspec.Struct) -> list[float]:

@@ -91,6 +91,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Of a claim: why it is believed so far; credibility is the logistic function of their sum."""
     relevance: float = 0.0
     event_type: str = ""
+    n_copies: int = 0
+    """Copies of its text that had been received by the pack's as-of instant."""
     encoder: str = ""
     """What turned the text into numbers, with its version."""
 

@@ -73,6 +73,62 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True):
     """Its share of ln k."""
 
 
+class Term(msgspec.Struct, frozen=True, kw_only=True):
+    """One summand of a figure."""
+
+    evidence_id: str
+    field: str
+    """Of the evidence, such as `z_score`."""
+    weight: float
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that a test went by: the sum of its terms' weights times their evidence's fields."""
+
+    name: str
+    value: float
+    terms: tuple[Term, ...]
+
+
+class Finding(StrEnum):
+    """What a test says of a hypothesis."""
+
+    SUPPORTED = "supported"
+    OPEN = "open"
+    REJECTED = "rejected"
+
+
+class Hypothesis(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which words and market may hang together, tested on a pack."""
+
+    name: str
+    """Such as `market lags the news`."""
+    probability: float
+    """Of this hypothesis against the others that were tested."""
+    figures: tuple[Figure, ...] = ()
+
+    @property
+    def finding(self) -> Finding:
+        """Return `supported` from one half on, `rejected` below a twentieth, else `open`."""
+        if self.probability >= 0.5:
+            return Finding.SUPPORTED
+        return Finding.OPEN if self.probability >= 0.05 else Finding.REJECTED
+
+
+class Driver(msgspec.Struct, frozen=True, kw_only=True):
+    """The source without which a reasoner would have said something else, more than without any other."""
+
+    source: str
+    """A text's origin, or `market` and what of it was left out."""
+    evidence_ids: tuple[str, ...]
+    shift: float
+    """What its evidence adds to the shift: with it less without it."""
+    log_scale: float
+    """The same for ln k."""
+    moved: float
+    """Probability that leaving it out moves from some hypotheses to others, 0 to 1."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The slow path's answer about one forecast, relative to its base."""
 
@@ -95,6 +151,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str = ""
     """Why this reasoner answers in place of the language model that was asked, such as `timeout`; empty if
     it is the one that was asked."""
+    hypotheses: tuple[Hypothesis, ...] = ()
+    """How words and market may hang together, most probable first; empty where it was not tested."""
+    driver: Driver | None = None
+    """Found by leaving out one source after another; None where no source changes anything."""
 
 
 class OutlookBand(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """Microstructure observations: a row's numbers as evidence that a reasoner may cite.
 
 Keeps an exponentially weighted mean and variance per cited column, so that each observation carries
-a z-score against its own recent past.
+a z-score against its own recent past. Of columns that flicker a mean of the last seconds can be cited as
+well: a side of the book that stays thin shows there, not in any one row.
 """
 
 import math
@@ -16,6 +17,10 @@ from finllm.domain.spec import FeatureSpec
 
 _MEMORY: Final = 600
 """Samples over which the mean and variance forget: a minute on a 100 ms grid."""
+_LATELY: Final = 30
+"""Samples over which the mean of the last seconds forgets."""
+LATELY: Final = "_lately"
+"""Ending of the name of such a mean."""
 
 
 class Observer:
@@ -25,24 +30,38 @@ class Observer:
         instrument: Instrument key.
         spec: The rows' feature spec.
         columns: Names of the columns to cite; names that the spec lacks are refused.
+        lately: Names of the columns whose mean of the last seconds is cited as well, likewise.
 
     Raises:
         KeyError: If a column is not in the spec.
     """
 
-    def __init__(self, instrument: str, spec: FeatureSpec, columns: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        instrument: str,
+        spec: FeatureSpec,
+        columns: tuple[str, ...],
+        lately: tuple[str, ...] = (),
+    ) -> None:
         self._instrument = instrument
-        self._features = tuple(spec.features[spec.columns[name]] for name in columns)
-        self._at = np.array([spec.columns[name] for name in columns], dtype=np.int64)
-        self._mean = [0.0] * len(columns)
-        self._var = [0.0] * len(columns)
+        self._features = tuple(spec.features[spec.columns[name]] for name in (*columns, *lately))
+        self._names = (*columns, *(f"{name}{LATELY}" for name in lately))
+        self._at = np.array([spec.columns[name] for name in (*columns, *lately)], dtype=np.int64)
+        self._n_columns = len(columns)
+        self._lately = [0.0] * len(lately)
+        self._mean = [0.0] * len(self._names)
+        self._var = [0.0] * len(self._names)
         self._n = 0
 
     def push(self, row: NDArray[np.float64]) -> None:
         """Take one row [n_features] into the running moments."""
         self._n += 1
         weight = max(1.0 / self._n, 1.0 / _MEMORY)
-        for i, value in enumerate(row[self._at].tolist()):
+        quick = max(1.0 / self._n, 1.0 / _LATELY)
+        values = row[self._at].tolist()
+        for i, value in enumerate(values[self._n_columns :]):
+            self._lately[i] += quick * (value - self._lately[i])
+        for i, value in enumerate((*values[: self._n_columns], *self._lately)):
             step = value - self._mean[i]
             self._mean[i] += weight * step
             self._var[i] = (1.0 - weight) * (self._var[i] + weight * step * step)
@@ -50,20 +69,19 @@ class Observer:
     def observations(self, row: NDArray[np.float64], ts: int) -> tuple[Evidence, ...]:
         """Return one observation per cited column of a row [n_features], known at `ts`."""
         found = []
-        for i, (feature, value) in enumerate(
-            zip(self._features, row[self._at].tolist(), strict=True)
+        values = (*row[self._at[: self._n_columns]].tolist(), *self._lately)
+        for i, (name, feature, value) in enumerate(
+            zip(self._names, self._features, values, strict=True)
         ):
             spread = math.sqrt(self._var[i])
             found.append(
                 Evidence(
-                    evidence_id=content_id(
-                        "observation", self._instrument, feature.name, ts, value
-                    ),
+                    evidence_id=content_id("observation", self._instrument, name, ts, value),
                     kind=EvidenceKind.OBSERVATION,
                     instrument=self._instrument,
                     ts_recv=ts,
                     origin="market",
-                    feature=feature.name,
+                    feature=name,
                     window_ns=feature.window_ns if feature.unit_of_window == "ns" else 0,
                     value=value,
                     unit=feature.unit,

@@ -6,6 +6,7 @@ a campaign around it) is a dated record that packs as of an earlier instant do n
 instant is the same bytes whatever was admitted later.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -232,6 +233,10 @@ class Narrative:
         self._origins = Origins(settings.owners)
         self._watched: dict[str, _Watched] = {}
         self._texts = Texts(settings.most_chars)
+        self._repeats: Timeline[str] = Timeline(
+            visible=settings.keep, retain_ns=settings.retention_ns
+        )
+        """The original of each copy."""
         self._started = -1
         self._latest = -1
         self._published: tuple[int, int] | None = None
@@ -350,6 +355,7 @@ class Narrative:
         is_copy = match.is_copy and first is self._first[match.slot]
         if is_copy:
             self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
+            self._repeats.append(document.ts_recv, first.document_id)
         for link in links:
             if link.instrument in first.told:
                 self._count_copy(link.instrument, document.ts_recv)
@@ -519,7 +525,8 @@ class Narrative:
         made = watched.claims.between(since, as_of)
         claims = _as_they_stand(made, watched.standing.between(since, as_of))
         n_copies = watched.copies.count(since, as_of)
-        chosen = _choose(claims, self._settings.pack_size)
+        repeats = self._repeats.between(since, as_of)
+        chosen = _counted(_choose(claims, self._settings.pack_size), repeats)
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
         if len(seen) < len(observations):
             self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
@@ -606,6 +613,17 @@ def _as_they_stand(claims: list[Evidence], changes: list[Quarantine]) -> list[Ev
         else claim
         for claim in claims
         if not is_hidden.get(claim.evidence_id, False)
+    ]
+
+
+def _counted(claims: list[Evidence], repeats: list[str]) -> list[Evidence]:
+    """Return claims with the number of copies of each; `repeats` names the original of each copy."""
+    n = Counter(repeats)
+    return [
+        msgspec.structs.replace(claim, n_copies=n[claim.document_id])
+        if claim.document_id in n
+        else claim
+        for claim in claims
     ]
 
 

@@ -10,9 +10,22 @@ import msgspec
 
 from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
-from finllm.domain.protocol import Action, Citation, Escalate, Verdict
+from finllm.domain.protocol import Action, Citation, Driver, Escalate, Hypothesis, Verdict
 from finllm.domain.tilt import P_FLOOR
-from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read
+from finllm.reasoning.conflict import (
+    ConflictWeights,
+    Weighed,
+    clause,
+    hypotheses,
+    is_testable,
+    load_conflict,
+    mixed,
+    options,
+    weigh,
+    without,
+)
+from finllm.reasoning.driver import Said, Source, driver_of, sources_of
+from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read, trusts
 from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
 
@@ -26,11 +39,38 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     move: Move
     conflict: str = ""
-    """Said of the conflict between signals; empty = the fusion's own clause."""
+    """Said of the conflict between signals; empty = the reasoner's own clause."""
+    is_asked_again: bool = True
+    """It can be asked what it would say without a source, so that its driver can be found."""
     voided_by: tuple[str, ...] = ()
     """Beside the weights' own conditions."""
     cost: Cost = Cost()
     """Of each verdict."""
+
+
+class _Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What one band sees in a pack, less what has been taken back."""
+
+    denial: Evidence | None
+    reading: Reading
+
+
+class _Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A pack less one of its sources."""
+
+    source: Source
+    pack: EvidencePack
+    probabilities: dict[str, float]
+    """Of the hypotheses; empty where they were not tested."""
+
+
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What one band's verdicts say, whichever forecast they are on."""
+
+    citations: tuple[Citation, ...]
+    reading: Reading
+    hypotheses: tuple[Hypothesis, ...]
+    driver: Driver | None
 
 
 class EmbeddedReasoner:
@@ -40,13 +80,21 @@ class EmbeddedReasoner:
     not, and retracts one issued before a credible denial of what it may have rested on.
     """
 
-    def __init__(self, weights: Weights | None = None) -> None:
+    def __init__(
+        self, weights: Weights | None = None, conflict: ConflictWeights | None = None
+    ) -> None:
         self._weights = weights or load_weights()
+        self._conflict = conflict or load_conflict()
 
     @property
     def name(self) -> str:
         """Return the reasoner's id: `embedded:` and the weights' name."""
         return f"embedded:{self._weights.name}"
+
+    @property
+    def conflict_model(self) -> str:
+        """Return the name of the hypotheses' weights."""
+        return self._conflict.name
 
     def judge(
         self,
@@ -68,6 +116,17 @@ class EmbeddedReasoner:
         """Return what a band's fusion sees in a pack, whatever has been taken back left in."""
         return read(pack, band.memory_ns, self._weights.directed)
 
+    def test(self, pack: EvidencePack) -> tuple[Hypothesis, ...]:
+        """Return the hypotheses on a pack, most probable first; none where they cannot be tested."""
+        tests = self._test(pack)
+        return hypotheses(tests) if tests else ()
+
+    def driver(self, pack: EvidencePack, reach_ns: int) -> Driver | None:
+        """Return the source that what is said of a horizon most hangs on."""
+        tests = self._test(pack)
+        left_out = self._left_out(pack, tests)
+        return self._driver(pack, self._weights.band(reach_ns), tests, left_out)
+
     def judge_as(
         self,
         voice: Voice,
@@ -79,21 +138,37 @@ class EmbeddedReasoner:
     ) -> Judgement:
         """Return what another voice says by the same rules: its moves, the same retractions."""
         w = self._weights
-        denials = {b.name: self._denial(pack, b) for b in w.bands}
-        held = {b.name: _without_taken_back(pack, b, denials[b.name]) for b in w.bands}
-        readings = {b.name: read(held[b.name], b.memory_ns, w.directed) for b in w.bands}
+        seen = {b.name: self._see(pack, b) for b in w.bands}
         fused: Fused = tuple(
-            (b, voice.move(b, fuse(readings[b.name], b), readings[b.name])) for b in w.bands
+            (b, voice.move(b, fuse(seen[b.name].reading, b), seen[b.name].reading)) for b in w.bands
         )
-        cited = {band.name: citations for band, citations in fused}
+        tests = self._test(pack)
+        left_out = self._left_out(pack, tests) if forecasts and voice.is_asked_again else []
+        told = {
+            band.name: _Told(
+                citations=citations,
+                reading=seen[band.name].reading,
+                hypotheses=hypotheses(tests) if tests else (),
+                driver=self._driver(pack, band, tests, left_out) if left_out else None,
+            )
+            for band, citations in fused
+            if any(w.band(f.horizon_ns) is band for f in forecasts)
+        }
         verdicts = []
         for forecast in forecasts:
             band = w.band(forecast.horizon_ns)
-            denial = denials[band.name]
-            verdicts.append(
+            denial = seen[band.name].denial
+            verdict = (
                 _retract(voice, question, forecast, denial)
                 if denial is not None and forecast.ts_recv <= denial.ts_recv
-                else self._answer(voice, question, forecast, cited[band.name], readings[band.name])
+                else self._answer(voice, question, forecast, told[band.name])
+            )
+            verdicts.append(
+                msgspec.structs.replace(
+                    verdict,
+                    hypotheses=told[band.name].hypotheses,
+                    driver=told[band.name].driver,
+                )
             )
         outlook = outlook_of(
             pack.instrument,
@@ -103,12 +178,57 @@ class EmbeddedReasoner:
             version=outlook_version,
             voided_by=_union(w.voided_by, voice.voided_by),
         )
-        because = next((d.evidence_id for d in denials.values() if d is not None), "")
+        because = next((s.denial.evidence_id for s in seen.values() if s.denial is not None), "")
         if outlook is None and because:
             outlook = withdrawn(
                 pack.instrument, w.bands, now=now, version=outlook_version, because=because
             )
         return Judgement(verdicts=tuple(verdicts), outlook=outlook)
+
+    def _see(self, pack: EvidencePack, band: BandWeights) -> "_Seen":
+        denial = self._denial(pack, band)
+        held = _without_taken_back(pack, band, denial)
+        return _Seen(denial=denial, reading=read(held, band.memory_ns, self._weights.directed))
+
+    def _test(self, pack: EvidencePack) -> list[Weighed]:
+        """Return what the hypotheses' model makes of a pack; nothing where it cannot be tested."""
+        if not is_testable(pack):
+            return []
+        return weigh(options(pack, self._conflict.memory_ns), self._conflict)
+
+    def _left_out(self, pack: EvidencePack, tests: list[Weighed]) -> "list[_Left]":
+        """Return the pack less each of its sources in turn, with what is then said of the hypotheses."""
+        evidence = admissible(pack)
+        trust = trusts(evidence, pack.as_of, self._conflict.memory_ns)
+        weights = {e.evidence_id: w for e, w in zip(evidence, trust, strict=True)}
+        found = []
+        for source in sources_of(pack, weights):
+            left = without(pack, source.evidence_ids)
+            if not tests:
+                again: dict[str, float] = {}
+            elif source.is_text:
+                again = mixed(tests, source.name)
+            else:
+                again = mixed(weigh(options(left, self._conflict.memory_ns), self._conflict))
+            found.append(_Left(source=source, pack=left, probabilities=again))
+        return found
+
+    def _driver(
+        self,
+        pack: EvidencePack,
+        band: BandWeights,
+        tests: list[Weighed],
+        left_out: "list[_Left]",
+    ) -> Driver | None:
+        """Return the source without which most would be otherwise."""
+        return driver_of(
+            self._say(pack, band, mixed(tests) if tests else {}),
+            ((one.source, self._say(one.pack, band, one.probabilities)) for one in left_out),
+        )
+
+    def _say(self, pack: EvidencePack, band: BandWeights, probabilities: dict[str, float]) -> Said:
+        shift, log_scale = sums(fuse(self._see(pack, band).reading, band))
+        return Said(shift=shift, log_scale=log_scale, probabilities=probabilities)
 
     def _denial(self, pack: EvidencePack, band: BandWeights) -> Evidence | None:
         """Return the latest credible evidence that takes back something said before it, if any."""
@@ -128,10 +248,9 @@ class EmbeddedReasoner:
         voice: Voice,
         question: Escalate,
         forecast: Forecast,
-        citations: tuple[Citation, ...],
-        reading: Reading,
+        told: "_Told",
     ) -> Verdict:
-        shift, log_scale = sums(citations)
+        shift, log_scale = sums(told.citations)
         has_shift, has_log_scale = carried(forecast)
         band = self._weights.band(forecast.horizon_ns)
         is_new = is_felt(band, shift - has_shift, log_scale - has_log_scale)
@@ -140,8 +259,8 @@ class EmbeddedReasoner:
             forecast,
             reasoner=voice.name,
             action=Action.REFINE if is_new else Action.CONFIRM,
-            citations=citations,
-            conflict=voice.conflict or _conflict(reading),
+            citations=told.citations,
+            conflict=voice.conflict or _conflict(told),
             voided_by=_union(self._weights.voided_by, voice.voided_by),
             cost=voice.cost,
         )
@@ -197,8 +316,13 @@ def _is_taken_back(earlier: Evidence, denial: Evidence, band: BandWeights) -> bo
     return earlier.event_type == "rumour" or earlier.stance * denial.stance < 0.0
 
 
-def _conflict(reading: Reading) -> str:
-    """Return the conflict between text and book in a clause; empty where they do not disagree."""
+def _conflict(told: "_Told") -> str:
+    """Return the conflict in a clause: who leans where, and what may be behind it; empty without one."""
+    return "; ".join(said for said in (_clash(told.reading), clause(told.hypotheses)) if said)
+
+
+def _clash(reading: Reading) -> str:
+    """Return how text and book disagree; empty where they do not."""
     if min(abs(reading.lean), abs(reading.market)) < 0.1 or reading.lean * reading.market > 0.0:
         return ""
     text, book = ("up", "down") if reading.lean > 0.0 else ("down", "up")

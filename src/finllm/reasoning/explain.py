@@ -3,7 +3,8 @@
 Every number stands in a statement of its own with the field that it is, rounded as it is shown;
 every quote is the evidence's exact span. Fields: one of `Evidence`; `share.shift` and
 `share.log_scale` of the citation of that evidence; without an evidence id one of `Verdict`, or
-`before.` / `after.` and one of `p_down`, `p_flat`, `p_up`, `width_bps` of the emitted values.
+`before.` / `after.` and one of `p_down`, `p_flat`, `p_up`, `width_bps` of the emitted values; within
+the verdict a dot leads on, by name where there are several: `hypotheses.priced in.probability`.
 """
 
 from collections.abc import Iterator
@@ -32,10 +33,11 @@ def explain(verdict: Verdict, before: Forecast, after: Forecast, pack: EvidenceP
         pack: What it cites from. A citation that is not in it is struck, not described.
 
     Returns:
-        The verdict's own figures and their effect, then the cited evidence, largest share first.
+        The verdict's own figures and their effect, what may be behind them and which source they hang
+        on, then the cited evidence, largest share first.
     """
     found = {evidence.evidence_id: evidence for evidence in pack.evidence}
-    statements = [*_figures(verdict, before, after), *_asked(verdict)]
+    statements = [*_figures(verdict, before, after), *_asked(verdict), *_tested(verdict)]
     for citation in sorted(verdict.citations, key=_size):
         evidence = found.get(citation.evidence_id)
         if evidence is not None:
@@ -82,6 +84,25 @@ def _asked(verdict: Verdict) -> Iterator[Statement]:
         yield _number("Tokens: {}.", cost.tokens, "cost.tokens", "d")
         yield _number("US dollars: {}.", cost.usd, "cost.usd", ".6g")
         yield _number("Joules, by model: {}.", cost.energy_j, "cost.energy_j", ".4g")
+
+
+def _tested(verdict: Verdict) -> Iterator[Statement]:
+    """Yield each hypothesis with the figures of its test, then the source that most hangs on."""
+    for one in verdict.hypotheses:
+        said, path = f"Hypothesis: {one.name}", f"hypotheses.{one.name}"
+        text = f"{said}, {one.finding}: probability {{}}."
+        yield _number(text, one.probability, f"{path}.probability", ".3f")
+        for figure in one.figures:
+            where = f"{path}.figures.{figure.name}.value"
+            yield _number(f"{said}, {figure.name}: {{}}.", figure.value, where, "+.3f")
+    driver = verdict.driver
+    if driver is None:
+        return
+    ref = driver.evidence_ids[0]
+    yield Statement(text=f"Most hangs on {driver.source}.", evidence_id=ref)
+    yield _number("It adds to the shift: {}.", driver.shift, "driver.shift", "+.4f")
+    yield _number("It adds to ln k: {}.", driver.log_scale, "driver.log_scale", "+.4f")
+    yield _number("It moves of the hypotheses: {}.", driver.moved, "driver.moved", ".3f")
 
 
 def _cited(evidence: Evidence, citation: Citation) -> Iterator[Statement]:

@@ -114,13 +114,13 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
     `observation`.
     """
     evidence = admissible(pack)
-    trust = _trust(evidence, pack.as_of, memory_ns)
+    trust = trusts(evidence, pack.as_of, memory_ns)
     marks = [_mark(e, directed) for e in evidence]
     total = left_sum(trust)
-    leans = [w * _held(e.stance, 1.0) / (1.0 + total) for w, e in zip(trust, evidence, strict=True)]
+    leans = [w * held(e.stance, 1.0) / (1.0 + total) for w, e in zip(trust, evidence, strict=True)]
     lean, market = left_sum(leans), left_sum(marks)
     text = _weights_of(trust)
-    spread = _spread(text, [_held(e.stance, 1.0) for e in evidence])
+    spread = _spread(text, [held(e.stance, 1.0) for e in evidence])
     clash = math.sqrt(max(0.0, -lean * market))
     undirected = {
         "present": _divided(total / (total + 0.05), text),
@@ -137,7 +137,7 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
         amount = 1.0 + left_sum(of_it)
         undirected[EVENT + event] = [w / amount for w in of_it]
         along[EVENT + event] = [
-            w * _held(e.stance, 1.0) / amount for w, e in zip(of_it, evidence, strict=True)
+            w * held(e.stance, 1.0) / amount for w, e in zip(of_it, evidence, strict=True)
         ]
     return Reading(
         evidence=evidence,
@@ -165,8 +165,8 @@ def fuse(reading: Reading, band: BandWeights) -> tuple[Citation, ...]:
     return tuple(sorted(shares, key=lambda c: (-abs(c.shift) - abs(c.log_scale), c.evidence_id)))
 
 
-def _trust(evidence: tuple[Evidence, ...], as_of: int, memory_ns: int) -> list[float]:
-    """Return each text's weight; an origin's texts share what its best one would have alone."""
+def trusts(evidence: tuple[Evidence, ...], as_of: int, memory_ns: int) -> list[float]:
+    """Return each text's weight, 0 to 1; an origin's texts share what its best one would have alone."""
     raw = [_alone(e, as_of, memory_ns) for e in evidence]
     best: dict[str, float] = {}
     total: dict[str, float] = {}
@@ -190,14 +190,14 @@ def _mark(e: Evidence, directed: tuple[str, ...]) -> float:
     """Return a directed observation as a number from -1 to 1; 0 for anything else."""
     if e.kind is not EvidenceKind.OBSERVATION or not e.feature.startswith(directed):
         return 0.0
-    return math.tanh(_held(e.z_score, 6.0) / 3.0)
+    return math.tanh(held(e.z_score, 6.0) / 3.0)
 
 
 def _excess(e: Evidence) -> float:
     """Return how far an observation is beyond one standard deviation, up to 5."""
     if e.kind is not EvidenceKind.OBSERVATION:
         return 0.0
-    return max(0.0, abs(_held(e.z_score, 6.0)) - 1.0)
+    return max(0.0, abs(held(e.z_score, 6.0)) - 1.0)
 
 
 def _weighted(shares: Shares, weights: dict[str, float], n: int) -> list[float]:
@@ -236,10 +236,10 @@ def _between(x: float, low: float, high: float) -> float:
     return min(high, max(low, x)) if math.isfinite(x) else 1.0
 
 
-def _held(x: float, most: float) -> float:
+def held(x: float, most: float) -> float:
     """Return x held to -most..most; what is not a number counts as 0."""
     return min(most, max(-most, x)) if math.isfinite(x) else 0.0
 
 
 def _unit(x: float) -> float:
-    return max(0.0, _held(x, 1.0))
+    return max(0.0, held(x, 1.0))

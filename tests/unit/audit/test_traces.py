@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from finllm.audit.traces import check_revision, check_trace
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
-from finllm.domain.protocol import Action, Applied, Citation
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Citation,
+    Driver,
+    Figure,
+    Hypothesis,
+    Term,
+)
 from finllm.domain.revise import revised
 from finllm.domain.trace import Statement
 from finllm.reasoning.explain import explain
@@ -108,6 +116,54 @@ def test_what_the_writer_writes_holds_for_any_figures(
     pack = replace(pack, evidence=moved)
     trace = explain(verdict, before, revised(before, verdict, NOW + S), pack)
     assert check_trace(trace, verdict, before, pack, texts) == []
+
+
+def make_tested(make, **changes):
+    """Return a case whose verdict has tested two hypotheses and named a driver."""
+    depth = Term(evidence_id="o1", field="z_score", weight=0.5)
+    words = Term(evidence_id="c1", field="stance", weight=2.0)
+    drain = Hypothesis(
+        name="hidden liquidity drain",
+        probability=0.75,
+        figures=(Figure(name="thinness", value=0.445, terms=(depth, words)),),
+    )
+    hypotheses = (drain, Hypothesis(name="unrelated", probability=0.25))
+    driver = Driver(
+        source="market depth", evidence_ids=("o1",), shift=-0.02, log_scale=0.0, moved=0.5
+    )
+    return make_case(make, **({"hypotheses": hypotheses, "driver": driver} | changes))
+
+
+def test_hypotheses_and_driver_are_stated_and_hold(make) -> None:
+    case = make_tested(make, conflict="hidden liquidity drain 0.75, unrelated 0.25")
+    assert check_trace(*case) == []
+    said = [statement.text for statement in case[0].statements]
+    assert "Hypothesis: hidden liquidity drain, supported: probability 0.750." in said
+    assert "Hypothesis: hidden liquidity drain, thinness: +0.445." in said
+    assert "Most hangs on market depth." in said
+
+
+def test_a_tampered_figure_probability_or_driver_is_found(make) -> None:
+    trace, verdict, *rest = make_tested(make)
+    drain, other = verdict.hypotheses
+    (figure,) = drain.figures
+    first, *others = figure.terms
+    tampered = (
+        {"figures": (replace(figure, value=0.446),)},
+        {"figures": (replace(figure, terms=(first,)),)},
+        {"figures": (replace(figure, terms=(replace(first, evidence_id="c9"), *others)),)},
+        {"figures": (replace(figure, terms=(replace(first, field="quote"), *others)),)},
+        {"probability": 0.76},
+    )
+    for changes in tampered:
+        changed = replace(verdict, hypotheses=(replace(drain, **changes), other))
+        assert check_trace(trace, changed, *rest)
+    elsewhere = replace(verdict, driver=replace(verdict.driver, evidence_ids=("c9",)))
+    assert check_trace(trace, elsewhere, *rest)
+    for place, statement in enumerate(trace.statements):
+        if statement.field.startswith(("hypotheses", "driver")):
+            wrong = with_statement(trace, place, number=statement.number + 0.01)
+            assert check_trace(wrong, verdict, *rest)
 
 
 def with_statement(trace, place, **changes):

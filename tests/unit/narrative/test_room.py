@@ -140,6 +140,17 @@ def test_what_was_said_long_ago_is_new_again() -> None:
     assert not made.admit(document(text, later), later).copy_of
 
 
+def test_a_claim_says_how_often_it_had_been_repeated_by_then() -> None:
+    made = room()
+    text = "Hackers drain $40 million in Bitcoin from an exchange"
+    made.admit(document(text), T0)
+    for i in (1, 2, 3):
+        at = T0 + i * NS_PER_MIN
+        made.admit(document(f"JUST IN: {text}", at, source=f"echo{i}"), at)
+    counts = [made.gather(BTC, T0 + i * NS_PER_MIN).evidence[0].n_copies for i in range(4)]
+    assert counts == [0, 1, 2, 3]
+
+
 def test_a_copy_under_another_symbol_is_news_there() -> None:
     made = room()
     text = "Strong quarter ahead, say three analysts"

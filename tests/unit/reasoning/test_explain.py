@@ -30,7 +30,11 @@ def lookup(statement: Any, verdict: Any, before: Any, after: Any, pack: Any) -> 
             return forecast.emitted_q[3] - forecast.emitted_q[1]
         return forecast.emitted[("p_down", "p_flat", "p_up").index(name)]
     if not statement.evidence_id:
-        return getattr(verdict, statement.field)
+        found = verdict
+        for name in statement.field.split("."):
+            is_one_of = isinstance(found, tuple)
+            found = next(o for o in found if o.name == name) if is_one_of else getattr(found, name)
+        return found
     if statement.field.startswith("share."):
         (share,) = [c for c in verdict.citations if c.evidence_id == statement.evidence_id]
         return getattr(share, statement.field.removeprefix("share."))

@@ -382,8 +382,17 @@ class AsOf:
         )
         return [msgspec.msgpack.decode(body, type=Quarantine) for (body,) in rows]
 
+    def _repeated(self, claim: Evidence) -> Evidence:
+        """Return a claim with the number of copies of its document that had come by then."""
+        (n,) = self._connection.execute(
+            "SELECT count(*) FROM documents WHERE copy_of = ? AND copy_of <> ''"
+            " AND ts_recv >= ? AND ts_recv <= ?",
+            (claim.document_id, claim.ts_recv, self.ts),
+        ).fetchone()
+        return msgspec.structs.replace(claim, n_copies=n)
+
     def _as_it_stood(self, body: bytes) -> Recalled:
-        claim = msgspec.msgpack.decode(body, type=Evidence)
+        claim = self._repeated(msgspec.msgpack.decode(body, type=Evidence))
         changes = self._changes(claim)
         if not changes:
             return Recalled(claim=claim, since=claim.ts_recv)

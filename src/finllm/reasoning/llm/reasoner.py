@@ -181,7 +181,13 @@ def _voice(name: str, answer: Answer, prompt: Prompt, pack: EvidencePack) -> Voi
             citations, wanted, band, reading, read=prompt.read, cited=_present(answer, reading)
         )
 
-    return Voice(name=name, move=move, conflict=why, voided_by=answer.voided_by)
+    return Voice(
+        name=name,
+        move=move,
+        conflict=why,
+        is_asked_again=False,
+        voided_by=answer.voided_by,
+    )
 
 
 def _present(answer: Answer, reading: Reading) -> tuple[str, ...]:

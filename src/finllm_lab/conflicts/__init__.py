@@ -1,0 +1,1 @@
+"""Conflicts between words and market whose driver is known, and the model that names it."""
