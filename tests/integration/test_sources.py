@@ -21,7 +21,7 @@ from finllm.app.settings import Settings, SourceSettings, load_settings
 from finllm.app.sources import Sources, check_sources
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.evidence import Document, Refusal
-from finllm.domain.units import NS_PER_HOUR, NS_PER_S, parse_instant
+from finllm.domain.units import NS_PER_S
 from finllm.narrative.sources.reading import Message
 from finllm.narrative.sources.sample import sample
 from finllm.runtime.clock import WallClock

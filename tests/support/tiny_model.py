@@ -1,16 +1,18 @@
-"""A model's file in GGUF, made when a test needs it: weights by chance, so it knows nothing and judges nothing.
+"""A model's file in GGUF, made when a test needs it: weights by chance, so it knows and judges nothing.
 
-All but chance is a leaning of the output towards some characters, whatever stands before them. Left to itself
-it repeats the first for ever; held to a grammar it ends each part of an answer as soon as the grammar lets it.
+All but chance is a leaning of the output towards some characters, whatever stands before them. Left to
+itself it repeats the first for ever; held to a grammar it ends each part of an answer as soon as it may.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 gguf = pytest.importorskip("gguf", reason="needs gguf: pip install gguf")
-pytest.importorskip("xllamacpp", reason="needs the extra llm: pip install 'fin-llm-inference[llm]'")
+if find_spec("xllamacpp") is None:
+    pytest.skip("needs xllamacpp: pip install 'fin-llm-inference[llm]'", allow_module_level=True)
 
 WIDTH, LAYERS, HEADS, HIDDEN = 64, 2, 4, 128
 CONTEXT = 32_768
@@ -33,7 +35,9 @@ def make_model(path: Path, leaning: str = TO_THE_BOUND, seed: int = 0) -> Path:
     _shape(writer)
     n = _vocabulary(writer)
     embedding, output = _weights(chance, n, WIDTH), _weights(chance, n, WIDTH)
-    embedding[:, 0] = 1.0  # so that the first component of what is read out is nearly the same always
+    embedding[:, 0] = (
+        1.0  # so that the first component of what is read out is nearly the same always
+    )
     output[:, 0] = _leaning(n, leaning) / np.sqrt(WIDTH)
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output.weight", output)

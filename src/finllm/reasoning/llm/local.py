@@ -7,11 +7,12 @@ questions find nobody there and the embedded reasoner answers them.
 """
 
 import shutil
+import socket
 import tempfile
 import threading
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -19,9 +20,6 @@ from finllm.domain.errors import SettingsError
 from finllm.reasoning.llm.llama import Load
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.crew import Member
-
-if TYPE_CHECKING:
-    import httpx2
 
 MODULE: Final = "finllm.reasoning.llm.llama"
 LIBRARY: Final = "xllamacpp"
@@ -34,7 +32,8 @@ PATIENCE_S: Final = 60.0
 _LOOK_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 60.0
 _LOAD_S: Final = 300.0
-_OK: Final = 200
+_LOOK: Final = b"GET /slots HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_WELL: Final = b"HTTP/1.1 200"
 _MAGIC: Final = b"GGUF"
 
 
@@ -110,28 +109,24 @@ class Local:
         return Member(MODULE, [self.socket, msgspec.json.encode(load).decode()], ())
 
     def _watch(self) -> None:
-        import httpx2
+        while not self._stop.wait(self._pause_s):
+            if self._is_well():
+                self._pause_s = _LOOK_S
+            elif not self._stop.is_set():
+                self._restart()
 
-        transport = httpx2.HTTPTransport(uds=self.socket)
-        limits = httpx2.Limits(max_keepalive_connections=0)
-        with httpx2.Client(transport=transport, limits=limits, timeout=self._patience_s) as http:
-            while not self._stop.wait(self._pause_s):
-                if self._is_well(http):
-                    self._pause_s = _LOOK_S
-                elif not self._stop.is_set():
-                    self._restart()
-
-    def _is_well(self, http: "httpx2.Client") -> bool:
+    def _is_well(self) -> bool:
         """Return whether it is loaded and its loop, not only its door, answers."""
-        import httpx2
-
-        try:
-            return (
-                self._member.is_ready(_LOAD_S)
-                and http.get("http://localhost/slots").status_code == _OK
-            )
-        except httpx2.HTTPError:
+        if not self._member.is_ready(_LOAD_S):
             return False
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(self._patience_s)
+            try:
+                door.connect(self.socket)
+                door.sendall(_LOOK)
+                return door.recv(len(_WELL), socket.MSG_WAITALL) == _WELL
+            except OSError:
+                return False
 
     def _restart(self) -> None:
         self._member.end(0.0)
