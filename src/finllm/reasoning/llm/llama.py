@@ -14,7 +14,7 @@ from finllm.runtime.crew import READY
 
 NICENESS: Final = 10
 BATCH: Final = 256
-"""Prompt tokens that are read at one go: what is hung up on stops within one."""
+"""Prompt tokens that are read at one go: between two of them it is looked at, and turns to who waits."""
 CACHE_MB: Final = 256
 """Prefixes kept beside those in the slots."""
 _ERRORS: Final = 1
