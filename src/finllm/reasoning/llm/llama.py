@@ -57,13 +57,12 @@ def main() -> None:
     import xllamacpp  # its threads take over both
 
     n_threads = len(os.sched_getaffinity(0))
-    server = xllamacpp.Server(
+    _server = xllamacpp.Server(
         parameters(xllamacpp, msgspec.json.decode(load, type=Load), socket, n_threads)
     )
     os.write(int(said), READY)
     sys.stdin.buffer.read()
-    del server
-    os._exit(0)
+    os._exit(0)  # without the library's own ending, which would wait for what it computes
 
 
 if __name__ == "__main__":
