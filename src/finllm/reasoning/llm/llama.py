@@ -4,8 +4,10 @@ Started by `Local` with the socket's path and a `Load` as JSON. Alone in knowing
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -62,6 +64,7 @@ def main() -> None:
     )
     os.write(int(said), READY)
     sys.stdin.buffer.read()
+    shutil.rmtree(Path(socket).parent, ignore_errors=True)  # a parent that was killed left it
     os._exit(0)  # without the library's own ending, which would wait for what it computes
 
 

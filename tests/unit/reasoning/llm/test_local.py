@@ -227,12 +227,13 @@ def test_it_cannot_outlive_whoever_started_it(model: Path) -> None:
         "from finllm.reasoning.llm.settings import LlmSettings\n"
         f"local = Local(LlmSettings(gguf={str(model)!r}))\n"
         "local.start()\n"
-        "print(local.pid, flush=True)\n"
+        "print(local.pid, local.socket, flush=True)\n"
         "time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
+        pid, socket = parent.stdout.readline().decode().split()
         parent.kill()
         parent.wait()
-    assert until(lambda: is_gone(child))
+    assert until(lambda: is_gone(int(pid)))
+    assert not Path(socket).parent.exists()
