@@ -67,7 +67,7 @@ def verdicts_of(run: Path) -> list[Verdict]:
 
 
 def test_a_replay_needs_no_endpoint(tmp_path: Path) -> None:
-    generate(SyntheticMarket(seed=3, duration_s=60.0)).write(tmp_path / "tape")
+    generate(SyntheticMarket(seed=3, duration_s=36.0)).write(tmp_path / "tape")
     inputs = inputs_of(tmp_path / "tape")
     with Endpoint(mixed()) as endpoint:
         settings = asking(endpoint.url)
@@ -95,7 +95,7 @@ def test_a_live_run_with_a_language_model_replays_to_its_own_digest(tmp_path: Pa
     state = {"told": 0, "done": False}
 
     def told(status: Status) -> None:
-        if status.forecasts > 40 * (state["told"] + 1) and not status.unusable:
+        if status.forecasts > 5 * (state["told"] + 1) and not status.unusable:
             line = {
                 "source": "wire",
                 "ts_published_ns": status.ts,
@@ -108,7 +108,7 @@ def test_a_live_run_with_a_language_model_replays_to_its_own_digest(tmp_path: Pa
         state["done"] = state["done"] or status.applied > 3
 
     tapes = list(tapes_of(tmp_path / "tape"))
-    with Endpoint(mixed()) as endpoint, Exchange(tapes, seed=5) as exchange:
+    with Endpoint(mixed()) as endpoint, Exchange(tapes, seed=5, speed=4.0) as exchange:
         url, rest = exchange.addresses("usdm")
         connection = ConnectionSettings(
             venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest

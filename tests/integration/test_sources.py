@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from finllm.app.cli import main
 from finllm.app.ingest import Ingest, ingest
-from finllm.app.pace import HostLimit, Pace, retry_after_ns
+from finllm.app.pace import HostLimit, Pace
 from finllm.app.polling import Polls
 from finllm.app.recording import read_messages
 from finllm.app.settings import Settings, SourceSettings, load_settings
 from finllm.app.sources import Sources, check_sources
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.evidence import Document, Refusal
-from finllm.domain.units import NS_PER_HOUR, NS_PER_S, parse_instant
+from finllm.domain.units import NS_PER_S
 from finllm.narrative.sources.reading import Message
 from finllm.narrative.sources.sample import sample
 from finllm.runtime.clock import WallClock
@@ -75,16 +75,6 @@ def test_one_host_is_asked_no_more_often_than_agreed_whoever_asks() -> None:
     assert hosts.turn("b", 0, 10.0) == 0
     hosts.close_until("a", 7 * NS_PER_S)
     assert hosts.turn("a", NS_PER_S, 10.0) == 7 * NS_PER_S
-
-
-def test_retry_after_is_seconds_or_a_date_and_an_hour_at_most() -> None:
-    now = parse_instant("2024-03-14T12:00:00Z")
-    assert retry_after_ns("7", now) == 7 * NS_PER_S
-    assert retry_after_ns("Thu, 14 Mar 2024 12:00:30 GMT", now) == 30 * NS_PER_S
-    assert retry_after_ns("99999999999999", now) == NS_PER_HOUR
-    assert [
-        retry_after_ns(t, now) for t in ("", "soon", "-5", "Thu, 14 Mar 2023 12:00:30 GMT")
-    ] == [0] * 4
 
 
 # --- polling ----------------------------------------------------------------------------------------

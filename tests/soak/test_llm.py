@@ -1,98 +1,33 @@
 """A thousand calls to an endpoint that does everything wrong in turn, many at a time."""
 
 import json
-import threading
 import time
 from collections import Counter
-from typing import Self
 
 import numpy as np
 import pytest
 
 from finllm.domain.completion import Completion, End
-from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
+from finllm.domain.evidence import EvidencePack
 from finllm.domain.protocol import Escalate
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.client import Client
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import Endpoint, Request, plays
+from support.questions import Lag, S, question
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1_800)]
-S = 1_000_000_000
 N = 1_000
 AT_ONCE = 64
 MOST_OVER_MS = 50.0
-
-
-class Lag:
-    """How late this machine wakes whoever sleeps: what no client can be blamed for."""
-
-    def __init__(self) -> None:
-        self.most_ns = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            began = time.monotonic_ns()
-            time.sleep(0.002)
-            self.most_ns = max(self.most_ns, time.monotonic_ns() - began - 2_000_000)
-
-
-def question(i: int, rng: np.random.Generator) -> tuple[Escalate, EvidencePack]:
-    ts = 1_000_000 * S + i * S
-    evidence = tuple(
-        Evidence(
-            evidence_id=f"e{i}-{j}",
-            kind=EvidenceKind.CLAIM,
-            instrument="test:A",
-            ts_recv=ts - S,
-            origin=f"o{j}",
-            document_id=f"d{j}",
-            quote=f"words {j}",
-            stance=float(rng.uniform(-1.0, 1.0)),
-            novelty=1.0,
-            credibility=float(rng.uniform(0.2, 1.0)),
-            relevance=0.9,
-        )
-        for j in range(3)
-    )
-    pack = EvidencePack(
-        pack_id=f"p{i}",
-        instrument="test:A",
-        as_of=ts,
-        evidence=evidence,
-        n_documents=3,
-        n_copies=0,
-        burst=1.0,
-    )
-    asked = Escalate(
-        question_id=f"q{i}",
-        instrument="test:A",
-        ts=ts,
-        notice_id="n",
-        standing=(),
-        deadline=ts + 3 * S,
-        expected_gain=float(rng.random()),
-        reason="soak",
-    )
-    return asked, pack
 
 
 def test_every_one_of_a_thousand_mixed_calls_ends_in_time() -> None:
     known = plays()
     names = list(known)
     rng = np.random.default_rng(0)
-    asked = [question(i, rng) for i in range(N)]
+    asked = [question(i, rng, 3.0) for i in range(N)]
     ended: list[Completion] = []
     played: Counter[str] = Counter()
     choice = np.random.default_rng(1)

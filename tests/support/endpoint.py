@@ -3,8 +3,10 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from email.utils import formatdate
 from typing import Any, Self
 
 CHINESE = "\u5e02\u573a\u4f1a\u4e0a\u6da8\u767e\u5206\u4e4b\u4e94\u3002"
@@ -189,6 +191,7 @@ def plays() -> dict[str, Play]:
         "runaway": _runaway,
         "rate_limited": _rate_limited,
         "rate_limited_retry_after": _rate_limited_after,
+        "rate_limited_until": _rate_limited_until,
         "rate_limited_too_long": _rate_limited_long,
         "truncated": _truncated,
         "duplicate_key": _said(lambda ids: answer(ids)[:-1] + ', "shift": -1}'),
@@ -284,6 +287,13 @@ async def _rate_limited(request: Request) -> None:
 async def _rate_limited_after(request: Request) -> None:
     if len(request.endpoint.requests) % 2:
         request.refuse(429, Retry_After="0")
+    else:
+        request.say(answer(request.ids))
+
+
+async def _rate_limited_until(request: Request) -> None:
+    if len(request.endpoint.requests) % 2:
+        request.refuse(429, Retry_After=formatdate(time.time(), usegmt=True))
     else:
         request.say(answer(request.ids))
 

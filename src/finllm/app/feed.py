@@ -17,7 +17,6 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Final, Self
 from urllib.error import HTTPError, URLError
@@ -35,6 +34,7 @@ from finllm.market.connection import FeedCounts, down, silent
 from finllm.market.markets import Books
 from finllm.market.streams import Stream, stream_of
 from finllm.runtime.clock import Clock, WallClock
+from finllm.runtime.retry import retry_after_ns
 
 SILENT_NS: Final = 5_050 * NS_PER_MS
 """A silence this long is told; a little longer than books are trusted without a word."""
@@ -48,7 +48,6 @@ _REQUESTS: Final = 8
 """Snapshot requests at a time."""
 _WAIT: Final = (418, 429)
 """Answers that ask us to wait."""
-_LONGEST_WAIT_NS: Final = 3_600 * NS_PER_S
 _CLOSE_S: Final = 2.0
 _HAMMER_S: Final = 1.0
 _FIRST_ASK_NS: Final = NS_PER_S // 2
@@ -367,15 +366,9 @@ def _get(url: str) -> bytes:
 
 
 def _retry_ns(text: str, now: int) -> int:
-    """Return for how long Retry-After says to wait, in seconds or until a date: ns, 1 s to an hour."""
-    if text.isdecimal():
-        wait = int(text[:9]) * NS_PER_S
-    else:
-        try:
-            wait = int(parsedate_to_datetime(text).timestamp()) * NS_PER_S - now
-        except ValueError:
-            wait = _LAST_ASK_NS
-    return min(max(wait, NS_PER_S), _LONGEST_WAIT_NS)
+    """Return for how long Retry-After says to wait: ns, 1 s to an hour."""
+    told_ns = retry_after_ns(text, now)
+    return max(_LAST_ASK_NS if told_ns is None else told_ns, NS_PER_S)
 
 
 def _host(url: str) -> str:

@@ -1,6 +1,7 @@
 """`finllm llm`: parse, probe, render."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,10 @@ def _root() -> None:
 def check(
     url: Annotated[
         str | None,
-        typer.Argument(help="Such as http://localhost:8000/v1; the settings' own if left out."),
+        typer.Argument(
+            metavar="[URL|FILE]",
+            help="Such as http://localhost:8000/v1 or model.gguf; the settings' own if left out.",
+        ),
     ] = None,
     *,
     model: Annotated[
@@ -47,7 +51,8 @@ def check(
 ) -> None:
     """Find out what an endpoint can do: schema, speed, prefixes, hanging up, the same answer twice.
 
-    Says which horizons it is quick enough for. Exit status 1 if it cannot be asked at all.
+    A model's file in GGUF is served by a llama.cpp of our own (extra `llm`). Says which horizons it is
+    quick enough for. Exit status 1 if it cannot be asked at all.
 
     Example: finllm llm check http://localhost:8000/v1 --model qwen3-8b
     """
@@ -55,19 +60,25 @@ def check(
     from finllm.domain.errors import SettingsError
     from finllm.edge.artifact import SHIPPED
     from finllm.edge.bank import read_bank
+    from finllm.reasoning.llm.local import Local
     from finllm.reasoning.llm.probe import probe
 
     held = load_settings(config).reasoning.llm
+    is_file = url is not None and url.endswith(".gguf")
     settings = msgspec.structs.replace(
         held,
-        base_url=url or held.base_url,
+        base_url=held.base_url if url is None else "" if is_file else url,
+        gguf=held.gguf if url is None else url if is_file else "",
         model=model or held.model,
         api_key_env=api_key_env or held.api_key_env,
     )
     if not settings.is_on:
         raise SettingsError("names no endpoint", place="llm check", mend="Give its address.")
     horizons = [one for name in SHIPPED for one in read_bank(SHIPPED[name]).horizons]
-    report = probe(settings, key=secret(settings.api_key_env), horizons=horizons, n=n)
+    key = secret(settings.api_key_env)
+    with Local(settings) if settings.gguf else nullcontext() as local:
+        socket = "" if local is None else local.socket
+        report = probe(settings, key=key, horizons=horizons, n=n, socket=socket)
     if json:
         # What was never measured has no number: JSON has no infinity, and msgspec writes null.
         told = msgspec.structs.asdict(report) | {"ok": report.ok}

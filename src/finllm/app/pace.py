@@ -4,17 +4,15 @@ Pure: times come in, times go out. Not a retry of one request but the pace of en
 no retry library fits: the next poll is the retry.
 """
 
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import numpy as np
 
-from finllm.domain.units import NS_PER_HOUR, NS_PER_S
+from finllm.domain.units import NS_PER_S
+from finllm.runtime.retry import LONGEST_NS
 
 JITTER: Final = 0.1
 """Share of an interval by which polls are spread, so that many sources do not ask at once."""
-LONGEST_NS: Final = NS_PER_HOUR
 MOST_DOUBLINGS: Final = 12
 
 
@@ -66,20 +64,3 @@ class HostLimit:
     def close_until(self, host: str, until: int) -> None:
         """Let nobody ask a host before an instant: it has said so."""
         self._free[host] = max(self._free.get(host, 0), until)
-
-
-def retry_after_ns(text: str, now: int) -> int:
-    """Return for how long a Retry-After header says to wait, ns, at most an hour; 0 if it does not say.
-
-    Source:
-        RFC 9110, section 10.2.3: seconds, or a date.
-    """
-    text = text.strip()
-    if text.isdecimal():
-        return min(int(text[:9]) * NS_PER_S, LONGEST_NS)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return 0
-    until = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * NS_PER_S
-    return min(max(0, until - now), LONGEST_NS)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 
-from finllm.app.pace import HostLimit, Pace, retry_after_ns
+from finllm.app.pace import HostLimit, Pace
 from finllm.app.settings import SourceSettings
 from finllm.domain.errors import WorkerError
 from finllm.domain.units import NS_PER_S
@@ -26,6 +26,7 @@ from finllm.narrative.sources.body import inflated
 from finllm.narrative.sources.reading import Message
 from finllm.narrative.sources.rows import Unusable
 from finllm.runtime.clock import Clock, WallClock
+from finllm.runtime.retry import retry_after_ns
 
 if TYPE_CHECKING:
     import httpx2
@@ -231,7 +232,7 @@ class Polls:
         told_ns = 0
         if answer.status_code in _WAIT:
             polled.counts.told_to_wait += 1
-            told_ns = retry_after_ns(answer.headers.get("Retry-After", ""), now)
+            told_ns = retry_after_ns(answer.headers.get("Retry-After", ""), now) or 0
             self._hosts.close_until(polled.host, now + told_ns)
         moved = answer.status_code in _MOVED
         where = urlsplit(answer.headers.get("Location", "")).netloc.rpartition("@")[2]

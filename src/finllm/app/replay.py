@@ -126,6 +126,8 @@ class Incidents(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_questions: int
     """Questions whose answer had not come when the input ended."""
     worker_restarts: int
+    llm_restarts: int
+    """Times that the language model's process died or fell silent and was started again."""
     feature_restarts: int
     """Times that a book's windows started afresh, at a gap or a leap of the clock."""
     clock_steps_back: int
@@ -561,6 +563,7 @@ def _incidents(wired: Wired) -> Incidents:
         outcomes_not_learnt=sum(lane.session.n_unmatched for lane in pipeline.lanes),
         cancelled_questions=pipeline.counts["cancelled"],
         worker_restarts=sum(pool.n_restarts for pool in pools if isinstance(pool, WorkerPool)),
+        llm_restarts=0 if wired.local is None else wired.local.n_restarts,
         feature_restarts=pipeline.feature_restarts,
         clock_steps_back=pipeline.clock_steps_back,
     )

@@ -30,6 +30,7 @@ from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.answerer import Journalled
 from finllm.reasoning.llm.client import Client
+from finllm.reasoning.llm.local import Local
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Reasoner
@@ -59,6 +60,8 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     parts: Parts
     llm: LlmReasoner | None = None
+    local: Local | None = None
+    """The model that we serve ourselves."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -69,9 +72,11 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.parts.narrative.notes, *stopped)
 
     def close(self) -> None:
-        """Close the language model's client, the memory, the ledger, the journal and the workers."""
+        """Close the language model and its client, the memory, the ledger, the journal and the workers."""
         if self.llm is not None:
             self.llm.close()
+        if self.local is not None:
+            self.local.close()
         if self.parts.memory is not None:
             self.parts.memory.close()
         self.parts.ledger.close()
@@ -147,7 +152,8 @@ def wire(
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
         InputError: If it holds a recording or a memory already.
-        SettingsError: If the variable that holds the language model's key is not set.
+        SettingsError: If the variable that holds the language model's key is not set, or its file cannot be
+            served.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
     bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
@@ -178,7 +184,10 @@ def wire(
         )
         if memory is not None:
             undo.callback(memory.close)
-        llm = _llm(asked, key, recorder, answers) if is_asked else None
+        local = None
+        if is_asked and asked.gguf and answers is None:
+            local = undo.enter_context(Local(asked))
+        llm = _llm(asked, key, recorder, answers, local) if is_asked else None
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
@@ -205,7 +214,7 @@ def wire(
         server=server,
         deferred=llm if defer else None,
     )
-    return Wired(pipeline=Pipeline(parts), parts=parts, llm=llm)
+    return Wired(pipeline=Pipeline(parts), parts=parts, llm=llm, local=local)
 
 
 def _llm(
@@ -213,11 +222,12 @@ def _llm(
     key: str,
     recorder: Recorder,
     answers: Mapping[str, Completion] | None,
+    local: Local | None,
 ) -> LlmReasoner:
     """Return the language model of the settings, its client started or a journal in its place."""
     if answers is not None:
         return LlmReasoner(settings, Journalled(answers), on_completion=recorder.completion)
-    client = Client(settings, key=key)
+    client = Client(settings, key=key, socket="" if local is None else local.socket)
     client.start()
     return LlmReasoner(settings, client, on_completion=recorder.completion)
 

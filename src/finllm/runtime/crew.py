@@ -42,8 +42,14 @@ class Fall(msgspec.Struct, frozen=True, kw_only=True):
     """When its post was given to the spare, ns."""
 
 
-class _Member:
-    """One child process."""
+class Member:
+    """One child process, started at once.
+
+    Args:
+        module: Module to run with `python -m`; it says `READY` through the descriptor in `sys.argv[1]`.
+        arguments: Its command line, from `sys.argv[2]` on.
+        descriptors: Open descriptors that it inherits.
+    """
 
     def __init__(self, module: str, arguments: Sequence[str], descriptors: Sequence[int]) -> None:
         ours, theirs = os.pipe()
@@ -62,6 +68,7 @@ class _Member:
 
     @property
     def is_alive(self) -> bool:
+        """Return whether it has not ended."""
         return self.child.poll() is None
 
     def is_ready(self, timeout_s: float = 0.0) -> bool:
@@ -126,8 +133,8 @@ class Crew:
         self._stall_ns = stall_ns
         self._on_fall = on_fall or self.falls.append
         self._clock = clock or WallClock()
-        self._members: list[_Member] = []
-        self._spare: _Member | None = None
+        self._members: list[Member] = []
+        self._spare: Member | None = None
         self._thread: threading.Thread | None = None
         self._wake_out, self._wake_in = os.pipe()
         self._closing = False
@@ -138,7 +145,7 @@ class Crew:
         Raises:
             WorkerError: If one does not get ready.
         """
-        started = [_Member(*self._command) for _ in range(self._n + 1)]
+        started = [Member(*self._command) for _ in range(self._n + 1)]
         self._spare = started.pop()
         self._members = started
         for number, member in enumerate(started):
@@ -192,18 +199,18 @@ class Crew:
                 if why := self._fault(number, member):
                     self._replace(number, member, why)
 
-    def _fault(self, number: int, member: _Member) -> str:
+    def _fault(self, number: int, member: Member) -> str:
         code = member.child.poll()
         if code is not None:
             return f"signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         silence = self._clock.now() - max(member.since, self._last_beat(number))
         return f"silent for {silence / 1e9:.1f} s" if silence > self._stall_ns else ""
 
-    def _replace(self, number: int, member: _Member, why: str) -> None:
+    def _replace(self, number: int, member: Member, why: str) -> None:
         noticed = self._clock.now()
         member.child.kill()  # ends a stopped one too
         spare = self._spare if self._spare is not None and self._spare.is_alive else None
-        spare = spare or _Member(*self._command)
+        spare = spare or Member(*self._command)
         while not spare.is_ready(_LOOK_S):
             if self._closing or not spare.is_alive:
                 break
@@ -212,7 +219,7 @@ class Crew:
         # One that died before it was ready is found dead on the next round.
         self._members[number] = spare
         filled = self._clock.now()
-        self._spare = _Member(*self._command)
+        self._spare = Member(*self._command)
         member.end(0.0)
         self._on_fall(
             Fall(post=number, pid=member.child.pid, why=why, ts=noticed, ts_filled=filled)

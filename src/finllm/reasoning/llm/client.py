@@ -24,6 +24,7 @@ from finllm.reasoning.llm.meter import Meter, priced
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.llm.wire import MODES, MOST_STREAM, Events, Said, body_of, said
 from finllm.runtime.clock import Clock, WallClock
+from finllm.runtime.retry import retry_after_ns
 
 if TYPE_CHECKING:
     import httpx2
@@ -60,6 +61,25 @@ class _AgainError(Exception):
     def __init__(self, end: End, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
         self.end, self.reason, self.wait_s = end, reason, wait_s
+
+
+def connected(url: str, socket: str, most: int) -> "httpx2.AsyncClient":
+    """Return what makes the connections.
+
+    Connections are kept only where a new one costs a handshake of TLS: llama.cpp closes every other one that
+    is used again within milliseconds of a streamed answer, unanswered.
+
+    Args:
+        url: Address of the endpoint.
+        socket: Unix socket to connect through; empty = to the address.
+        most: Requests at a time.
+    """
+    import httpx2
+
+    kept = most if url.startswith("https:") else 0
+    limits = httpx2.Limits(max_connections=2 * most, max_keepalive_connections=kept)
+    transport = httpx2.AsyncHTTPTransport(uds=socket, limits=limits) if socket else None
+    return httpx2.AsyncClient(limits=limits, transport=transport, follow_redirects=False)
 
 
 class Modes:
@@ -110,15 +130,24 @@ class Client:
     Args:
         settings: Which, and how.
         key: Sent as a bearer token; empty = none.
+        socket: Unix socket to connect through; empty = the settings' address.
         clock: Source of the times in what is journalled; deadlines are the event loop's.
     """
 
-    def __init__(self, settings: LlmSettings, *, key: str = "", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: LlmSettings,
+        *,
+        key: str = "",
+        socket: str = "",
+        clock: Clock | None = None,
+    ) -> None:
         self._settings = settings
         self._key = key
+        self._socket = socket
         self._clock = clock or WallClock()
-        self._url = settings.base_url.rstrip("/") + "/chat/completions"
-        self._host = urlsplit(settings.base_url).netloc
+        self._url = settings.url + "/chat/completions"
+        self._host = urlsplit(settings.url).netloc
         self.modes = Modes(settings.schema_mode)
         self._come: deque[str] = deque()
         self._ends: dict[str, Future[Completion]] = {}
@@ -220,12 +249,9 @@ class Client:
             self._loop.close()
 
     async def _live(self) -> None:
-        import httpx2
-
         most = self._settings.concurrency
-        limits = httpx2.Limits(max_connections=2 * most, max_keepalive_connections=most)
         self._line = Line(most, self._settings.queue, self._loop.time)
-        async with httpx2.AsyncClient(limits=limits, follow_redirects=False) as http:
+        async with connected(self._url, self._socket, most) as http:
             self._http = http
             self._ready.set()
             await self._ending.wait()
@@ -269,7 +295,7 @@ class Client:
             return
         completion = Completion(
             question_id=ask.question_id,
-            model=self._settings.model,
+            model=self._settings.name,
             prompt_id=ask.prompt_id,
             value=ask.value,
             ts_asked=log.ts,
@@ -362,7 +388,8 @@ class Client:
             ) as reply:
                 log.note(status=reply.status_code)
                 if reply.status_code != _OK:
-                    raise _told(reply.status_code, reply.headers.get("Retry-After", ""))
+                    after = reply.headers.get("Retry-After", "")
+                    raise _told(reply.status_code, retry_after_ns(after, self._clock.now()))
                 is_stream = "event-stream" in reply.headers.get("Content-Type", "")
                 return await self._read(log, reply, is_stream=is_stream)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
@@ -472,9 +499,7 @@ def _cut(log: _Log, why: str) -> str:
     return text
 
 
-def _told(status: int, retry_after: str) -> _AgainError:
-    """Return why a request came to nothing, from its status."""
-    after = retry_after.strip()
-    wait_s = float(after[:9]) if after.isdecimal() else None
+def _told(status: int, wait_ns: int | None) -> _AgainError:
+    """Return why a request came to nothing, from its status and how long it says to wait."""
     end = End.RATE_LIMITED if status in {429, 503, 529} else End.ERROR
-    return _AgainError(end, f"HTTP {status}", wait_s)
+    return _AgainError(end, f"HTTP {status}", None if wait_ns is None else wait_ns / NS_PER_S)

@@ -18,6 +18,7 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.protocol import Escalate
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.reasoning.llm.answer import AnswerError, read_answer
+from finllm.reasoning.llm.client import connected
 from finllm.reasoning.llm.prompt import Prompt, render
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.llm.wire import MODES, Events, Said, Usage, body_of, said
@@ -134,7 +135,12 @@ def sample_prompt() -> Prompt:
 
 
 def probe(
-    settings: LlmSettings, *, key: str, horizons: Sequence[Horizon], n: int = 10
+    settings: LlmSettings,
+    *,
+    key: str,
+    horizons: Sequence[Horizon],
+    n: int = 10,
+    socket: str = "",
 ) -> EndpointReport:
     """Ask an endpoint what it can do.
 
@@ -143,24 +149,23 @@ def probe(
         key: Sent as a bearer token; empty = none.
         horizons: Those of the models that are served.
         n: Answers to time.
+        socket: Unix socket to connect through; empty = the settings' address.
     """
-    return asyncio.run(_Probe(settings, key).report(horizons, n))
+    return asyncio.run(_Probe(settings, key, socket).report(horizons, n))
 
 
 class _Probe:
-    def __init__(self, settings: LlmSettings, key: str) -> None:
-        self._settings = settings
+    def __init__(self, settings: LlmSettings, key: str, socket: str) -> None:
+        self._settings, self._socket = settings, socket
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._url = settings.base_url.rstrip("/") + "/chat/completions"
+        self._url = settings.url + "/chat/completions"
         self._prompt = sample_prompt()
         self._http: httpx2.AsyncClient
 
     async def report(self, horizons: Sequence[Horizon], n: int) -> EndpointReport:
-        import httpx2
-
-        async with httpx2.AsyncClient(follow_redirects=False) as http:
+        async with connected(self._url, self._socket, _HUNG_UP) as http:
             self._http = http
             by_mode = {mode: await self._ask(mode) for mode in MODES}
             holds = {mode: self._holds(reply) for mode, reply in by_mode.items()}
@@ -204,8 +209,8 @@ class _Probe:
             ),
         )
         return EndpointReport(
-            url=self._settings.base_url,
-            model=self._settings.model,
+            url=self._settings.gguf or self._settings.base_url,
+            model=self._settings.name,
             checks=checks,
             schema_modes=holds,
             logprobs=with_logprobs.has_logprobs,

@@ -54,7 +54,7 @@ class LlmReasoner:
     @property
     def name(self) -> str:
         """Return the reasoner's id: `llm:`, the model, and what stands behind it."""
-        return f"llm:{self._settings.model}+{self._embedded.name}"
+        return f"llm:{self._settings.name}+{self._embedded.name}"
 
     def judge(
         self,

@@ -1,6 +1,7 @@
 """Which endpoint is asked, how, for how long and at what price."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -13,12 +14,14 @@ Price = Annotated[float, Meta(ge=0.0, le=1e6)]
 
 
 class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An OpenAI-compatible endpoint for chat completions, `[reasoning.llm]` in the file."""
+    """An OpenAI-compatible endpoint for chat completions, or a model to serve: `[reasoning.llm]`."""
 
     base_url: str = ""
-    """Such as http://localhost:8000/v1; empty = no language model is asked."""
+    """Such as http://localhost:8000/v1; with `gguf` empty as well, no language model is asked."""
+    gguf: Annotated[str, Meta(max_length=4_096)] = ""
+    """Instead of an address, a model's file in GGUF: a llama.cpp of our own serves it (extra `llm`)."""
     model: Annotated[str, Meta(max_length=200)] = ""
-    """As the endpoint calls it."""
+    """As the endpoint calls it; empty with `gguf` = the file's stem."""
     api_key_env: Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]{0,63}$|^$")] = ""
     """Name of the environment variable that holds the key; the key itself never stands in a file."""
     deadline_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 10.0
@@ -58,10 +61,15 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Check the address.
 
         Raises:
-            SettingsError: If there is an address and it is none, holds a password, or no model is named.
+            SettingsError: If there is an address and it is none, holds a password, no model is named, or a
+                file is named as well.
         """
-        if not self.base_url:
-            return
+        if self.temperature is not None and not math.isfinite(self.temperature):
+            raise _bad("temperature", "is not finite", "Write 0.0.")
+        if self.base_url:
+            self._check_address()
+
+    def _check_address(self) -> None:
         url = urlsplit(self.base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise _bad("base_url", "is no http(s) address", "Write http://HOST:PORT/v1.")
@@ -73,13 +81,23 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if not self.model:
             raise _bad("model", "is empty", "Name the model as the endpoint calls it.")
-        if self.temperature is not None and not math.isfinite(self.temperature):
-            raise _bad("temperature", "is not finite", "Write 0.0.")
+        if self.gguf:
+            raise _bad("gguf", "stands beside a base_url", "Leave one of the two out.")
 
     @property
     def is_on(self) -> bool:
         """Return whether a language model is asked at all."""
-        return bool(self.base_url)
+        return bool(self.base_url or self.gguf)
+
+    @property
+    def name(self) -> str:
+        """Return the model's name."""
+        return self.model or Path(self.gguf).stem
+
+    @property
+    def url(self) -> str:
+        """Return the address without a slash at its end; of a file, the one it is asked by on its socket."""
+        return self.base_url.rstrip("/") or "http://localhost/v1"
 
 
 def _bad(key: str, what: str, mend: str) -> SettingsError:

@@ -1,9 +1,11 @@
 """Whatever an endpoint does wrong, a verdict that holds or an honest fallback comes before the deadline."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -32,6 +34,7 @@ ENDS = {
     "runaway": End.RUNAWAY,
     "rate_limited": End.ANSWER,
     "rate_limited_retry_after": End.ANSWER,
+    "rate_limited_until": End.ANSWER,
     "rate_limited_too_long": End.RATE_LIMITED,
     "truncated": End.INVALID,
     "duplicate_key": End.INVALID,
@@ -101,6 +104,30 @@ def test_a_retry_comes_only_before_the_first_byte(
             with Client(settings) as client:
                 case.judged_by(LlmReasoner(settings, client))
             assert len(endpoint.requests) == requests, name
+
+
+@pytest.mark.parametrize(("ahead_s", "end"), [(2.0, End.ANSWER), (120.0, End.RATE_LIMITED)])
+def test_a_date_to_come_back_at_is_waited_for_if_the_deadline_allows(
+    ahead_s: float, end: End, case: Any, llm_settings: Callable[..., LlmSettings]
+) -> None:
+    came: list[float] = []
+    until = math.floor(time.time() + ahead_s)
+
+    async def play(request: Request) -> None:
+        came.append(time.time())
+        if len(came) == 1:
+            request.refuse(503, Retry_After=formatdate(until, usegmt=True))
+        else:
+            request.say(answer(request.ids))
+
+    ended: list[Completion] = []
+    with Endpoint(play) as endpoint:
+        settings = llm_settings(endpoint.url, deadline_s=30.0)
+        with Client(settings) as client:
+            case.judged_by(LlmReasoner(settings, client, on_completion=ended.append))
+    assert ended[0].end is end
+    assert all(moment >= until for moment in came[1:])
+    assert ended[0].ts_ended - ended[0].ts_asked < SLACK_S * 1e9
 
 
 def test_a_repair_tells_the_model_what_was_wrong(
