@@ -1,7 +1,8 @@
 """What the narrative room costs the edge: edge runs with a room at full load beside them, and without.
 
-The room reads headlines as fast as it can in a niced process of its own, which is stopped for every other
-run. Runs come in pairs, first with and first without in turn, so that what else the machine does hits both.
+The room reads headlines as fast as it can in a process of its own, niced and of the idle class where there is
+one, which is stopped for every other run. Runs come in pairs, first with and first without in turn, so that
+what else the machine does hits both.
 """
 
 import multiprocessing
@@ -189,6 +190,10 @@ class RoomProcess:
 def _read(load: Load, taken: Any, mouth: Connection) -> None:
     """Take in the lines again and again, each time in a new room: none of them is ever a copy."""
     os.nice(NICENESS)
+    if hasattr(
+        os, "SCHED_IDLE"
+    ):  # a niced process still keeps a core for its slice when another wakes
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     while True:
         fed = FedRoom(load.settings, load.instruments)
         for sent in load.lines:
