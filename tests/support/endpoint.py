@@ -112,6 +112,8 @@ class Endpoint:
         self.at_once = 0
         self.most_at_once = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
+        """Connections being answered, and their parts."""
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
@@ -136,21 +138,21 @@ class Endpoint:
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         self._ready.set()
         await self._stop.wait()
+        # What is accepted as the server closes would never be closed itself (asyncio of Python 3.11).
+        self._loop.remove_reader(server.sockets[0].fileno())
+        await asyncio.sleep(0.01)
         server.close()
-        await asyncio.sleep(
-            0.02
-        )  # what has just been accepted begins, or ending it would not close it
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
+        for task in self._serving:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._serving, return_exceptions=True)
         for writer in self._writers:
             writer.transport.abort()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gone = None
         self._writers.add(writer)
+        self._serving.add(_this_task())
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:])}
@@ -159,8 +161,9 @@ class Endpoint:
             self.requests.append(request)
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-            playing = asyncio.ensure_future(self._play(request))
-            gone = asyncio.ensure_future(reader.read(1))
+            playing = asyncio.create_task(_played(self._play(request)))
+            gone = asyncio.create_task(reader.read(1))
+            self._serving |= {playing, gone}
             await asyncio.wait({playing, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not playing.done():
                 self.hung_up += 1
@@ -176,6 +179,16 @@ class Endpoint:
             if gone is not None:
                 gone.cancel()
             writer.close()
+
+
+async def _played(play: Awaitable[None]) -> None:
+    await play
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 async def forever() -> None:
