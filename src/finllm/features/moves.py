@@ -8,9 +8,9 @@ import math
 from bisect import bisect_right
 from typing import Final
 
-from finllm.domain.evidence import Evidence, EvidenceKind
-from finllm.domain.identity import content_id
+from finllm.domain.evidence import Evidence
 from finllm.domain.units import BPS, NS_PER_S
+from finllm.features.observations import observation
 
 _MEMORY: Final = 600
 """Samples over which the volatility forgets: a minute on a 100 ms grid."""
@@ -63,19 +63,16 @@ class Moves:
                 break
             value = BPS * (log_mid - self._log_mid[at])
             usual = math.sqrt(self._variance * window_s)
-            name = f"move_{window_s}s"
             found.append(
-                Evidence(
-                    evidence_id=content_id("observation", self._instrument, name, ts, value),
-                    kind=EvidenceKind.OBSERVATION,
-                    instrument=self._instrument,
-                    ts_recv=ts,
-                    origin="market",
-                    feature=name,
-                    window_ns=window_s * NS_PER_S,
-                    value=value,
+                observation(
+                    self._instrument,
+                    f"move_{window_s}s",
+                    ts,
+                    value,
+                    spread=usual,
+                    deviation=value,
                     unit="bps",
-                    z_score=value / usual if usual > 0.0 else 0.0,
+                    window_ns=window_s * NS_PER_S,
                 )
             )
         return tuple(found)

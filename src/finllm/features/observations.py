@@ -23,6 +23,43 @@ LATELY: Final = "_lately"
 """Ending of the name of such a mean."""
 
 
+def observation(
+    instrument: str,
+    name: str,
+    ts: int,
+    value: float,
+    *,
+    spread: float,
+    deviation: float,
+    unit: str,
+    window_ns: int,
+) -> Evidence:
+    """Return something measured of the market as evidence.
+
+    Args:
+        instrument: Instrument key.
+        name: Of what was measured.
+        ts: When it was known, ns UTC.
+        value: In `unit`.
+        spread: Its usual deviation; 0 = unknown, and the z-score is 0.
+        deviation: Of the value from what is usual.
+        unit: Of the value.
+        window_ns: Over which it was measured; 0 = at an instant.
+    """
+    return Evidence(
+        evidence_id=content_id("observation", instrument, name, ts, value),
+        kind=EvidenceKind.OBSERVATION,
+        instrument=instrument,
+        ts_recv=ts,
+        origin="market",
+        feature=name,
+        window_ns=window_ns,
+        value=value,
+        unit=unit,
+        z_score=deviation / spread if spread > 0.0 else 0.0,
+    )
+
+
 class Observer:
     """Running z-scores of the cited columns of one instrument's rows.
 
@@ -75,17 +112,15 @@ class Observer:
         ):
             spread = math.sqrt(self._var[i])
             found.append(
-                Evidence(
-                    evidence_id=content_id("observation", self._instrument, name, ts, value),
-                    kind=EvidenceKind.OBSERVATION,
-                    instrument=self._instrument,
-                    ts_recv=ts,
-                    origin="market",
-                    feature=name,
-                    window_ns=feature.window_ns if feature.unit_of_window == "ns" else 0,
-                    value=value,
+                observation(
+                    self._instrument,
+                    name,
+                    ts,
+                    value,
+                    spread=spread,
+                    deviation=value - self._mean[i],
                     unit=feature.unit,
-                    z_score=(value - self._mean[i]) / spread if spread > 0.0 else 0.0,
+                    window_ns=feature.window_ns if feature.unit_of_window == "ns" else 0,
                 )
             )
         return tuple(found)

@@ -13,7 +13,7 @@ from finllm.reasoning.conflict import GROUPS, distance
 from finllm.reasoning.reasoner import admissible, left_sum
 
 MOST_TEXTS = 6
-"""Origins of texts that are left out in turn: the most credible ones. It bounds the cost."""
+"""Origins of texts that are left out in turn: the heaviest ones. It bounds the cost."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

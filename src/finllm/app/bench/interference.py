@@ -190,9 +190,8 @@ class RoomProcess:
 def _read(load: Load, taken: Any, mouth: Connection) -> None:
     """Take in the lines again and again, each time in a new room: none of them is ever a copy."""
     os.nice(NICENESS)
-    if hasattr(
-        os, "SCHED_IDLE"
-    ):  # a niced process still keeps a core for its slice when another wakes
+    # A niced process still keeps a core for its slice when another wakes; one of the idle class does not.
+    if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     while True:
         fed = FedRoom(load.settings, load.instruments)
