@@ -45,8 +45,11 @@ class EvidenceKind(StrEnum):
     """What a piece of evidence is."""
 
     CLAIM = "claim"
+    """What a text says."""
     OBSERVATION = "observation"
+    """Something measured of the market."""
     FACT = "fact"
+    """A figure on record: a believed text stated it, mostly before those of the pack."""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,7 +46,8 @@ from finllm.narrative.repeats.copies import (
 from finllm.narrative.repeats.meanings import Meaning
 from finllm.narrative.repeats.origins import Origins
 from finllm.narrative.text.canonical import Canonical, Changes, canonicalise
-from finllm.narrative.trust.checker import Checked, Checker, Limits, Weighed
+from finllm.narrative.trust.checker import DENIAL, Checked, Checker, Limits, Weighed
+from finllm.narrative.trust.facts import Fact
 from finllm.narrative.trust.instructions import gives_orders
 from finllm.narrative.trust.opinion import SecondReader
 from finllm.runtime.tally import Tally
@@ -66,6 +67,10 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """How far back a pack reaches."""
     pack_size: int = 12
     """Most claims in a pack."""
+    fact_look_back_ns: Annotated[int, Meta(ge=0)] = 5 * NS_PER_DAY
+    """How far back the figures on record reach, which a pack holds beside its claims."""
+    most_facts: Annotated[int, Meta(ge=0)] = 4
+    """Most of them in a pack."""
     burst_window_ns: int = NS_PER_HOUR
     """The window whose count of documents is held against the usual rate."""
     burst_windows: int = 24
@@ -119,12 +124,17 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         Raises:
             SettingsError: If they do not fit.
         """
-        reach = max(self.look_back_ns, (self.burst_windows + 2) * self.burst_window_ns)
+        reach = max(
+            self.look_back_ns,
+            self.fact_look_back_ns,
+            (self.burst_windows + 2) * self.burst_window_ns,
+        )
         if self.retention_ns < reach:
             raise SettingsError(
                 f"{self.retention_ns} is shorter than what a pack looks back on ({reach})",
                 place="narrative.retention_ns",
-                mend="Raise it, or lower look_back_ns, burst_window_ns or burst_windows.",
+                mend="Raise it, or lower look_back_ns, fact_look_back_ns, burst_window_ns or "
+                "burst_windows.",
             )
         _at_least_one(self, "pack_size", "burst_window_ns", "burst_windows", "originals", "recent")
         _at_least_one(self, "look_back_ns", "longest_text", "read_chars", "keep", "most_chars")
@@ -165,6 +175,13 @@ class _Read(msgspec.Struct, frozen=True, kw_only=True):
     """Its embedding, for whoever asks first."""
 
 
+class _Known(msgspec.Struct, frozen=True):
+    """A figure on record, and the claim that stated it."""
+
+    fact: Fact
+    claim: Evidence
+
+
 class _First(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of a first appearance."""
 
@@ -188,6 +205,7 @@ class _Watched:
             quantum_ns=max(1, settings.burst_window_ns // 256), retain_ns=retain
         )
         self.recent = Recent(settings.recent)
+        self.known: Timeline[_Known] = Timeline(visible=keep, retain_ns=retain)
         self.standing: Timeline[Quarantine] = Timeline(visible=8 * keep, retain_ns=retain)
 
 
@@ -439,6 +457,10 @@ class Narrative:
         for one in checked:
             watched = self._watched[one.claim.instrument]
             self._retire("claims", watched.claims.append(one.claim.ts_recv, one.claim))
+            for fact in () if one.claim.event_type == DENIAL else one.facts:
+                self._retire(
+                    "facts", watched.known.append(one.claim.ts_recv, _Known(fact, one.claim))
+                )
             if one.is_visible:
                 watched.recent.add(read.signature)
                 watched.arrivals.add(one.claim.ts_recv)
@@ -527,10 +549,13 @@ class Narrative:
         n_copies = watched.copies.count(since, as_of)
         repeats = self._repeats.between(since, as_of)
         chosen = _counted(_choose(claims, self._settings.pack_size), repeats)
+        known = self._on_record(watched, as_of, {claim.document_id for claim in chosen})
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
         if len(seen) < len(observations):
             self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
-        evidence = tuple(sorted([*chosen, *seen], key=lambda e: (-e.relevance, e.evidence_id)))
+        evidence = tuple(
+            sorted([*chosen, *known, *seen], key=lambda e: (-e.relevance, e.evidence_id))
+        )
         burst = self._burst(watched, as_of)
         ids = tuple(e.evidence_id for e in evidence)
         return EvidencePack(
@@ -552,6 +577,29 @@ class Narrative:
             burst=burst,
             n_quarantined=len(made) - len(claims),
         )
+
+    def _on_record(self, watched: _Watched, as_of: int, cited: set[str]) -> list[Evidence]:
+        """Return the figures on record as of an instant that no text of the pack states, best believed first.
+
+        Of each metric and period the statement that is believed most, then the newest.
+        """
+        since = as_of - self._settings.fact_look_back_ns
+        known = watched.known.between(since, as_of)
+        if not known:
+            return []
+        changes = watched.standing.between(since, as_of)
+        stand = {e.evidence_id: e for e in _as_they_stand([k.claim for k in known], changes)}
+        best: dict[str, Evidence] = {}
+        for one in known:
+            claim = stand.get(one.claim.evidence_id)
+            if claim is None or claim.credibility < 0.5 or claim.document_id in cited:
+                continue
+            fact = _as_evidence(one.fact, claim)
+            had = best.get(fact.feature)
+            if had is None or fact.credibility >= had.credibility:
+                best[fact.feature] = fact
+        ranked = sorted(best.values(), key=lambda e: (-e.credibility, -e.ts_recv, e.evidence_id))
+        return ranked[: self._settings.most_facts]
 
     def _burst(self, watched: _Watched, as_of: int) -> float:
         """Return (documents in the last window + 1) / (usual number + 1); copies do not count.
@@ -614,6 +662,26 @@ def _as_they_stand(claims: list[Evidence], changes: list[Quarantine]) -> list[Ev
         for claim in claims
         if not is_hidden.get(claim.evidence_id, False)
     ]
+
+
+def _as_evidence(fact: Fact, claim: Evidence) -> Evidence:
+    """Return a figure on record as evidence. It is known already, so that nothing of it is new."""
+    return Evidence(
+        evidence_id=content_id("fact", claim.evidence_id, fact.metric, fact.value, fact.period),
+        kind=EvidenceKind.FACT,
+        instrument=claim.instrument,
+        ts_recv=claim.ts_recv,
+        origin=claim.origin,
+        document_id=claim.document_id,
+        span=claim.span,
+        quote=claim.quote,
+        feature=f"{fact.metric} {fact.period}".strip(),
+        value=fact.value,
+        unit=fact.unit,
+        credibility=claim.credibility,
+        reasons=claim.reasons,
+        relevance=claim.relevance,
+    )
 
 
 def _counted(claims: list[Evidence], repeats: list[str]) -> list[Evidence]:

@@ -286,6 +286,49 @@ def test_a_pack_is_bounded_ordered_and_looks_back_so_far() -> None:
     assert order == sorted(order)
 
 
+def test_a_figure_on_record_is_a_fact_until_it_is_denied_and_moves_nothing() -> None:
+    narrative = room()
+    first = document("Bitcoin miner Quarrystone reports Q3 EPS of $1.25 in its filing")
+    narrative.admit(first, first.ts_recv)
+    later = T0 + NS_PER_DAY + NS_PER_HOUR
+    news = document("Bitcoin slides as funds sell ahead of the holiday", ts=later)
+    narrative.admit(news, later)
+    pack = narrative.gather(BTC, later)
+    facts = [e for e in pack.evidence if e.kind is EvidenceKind.FACT]
+    assert [(e.feature, e.value, e.unit) for e in facts] == [("eps q3", 1.25, "usd")]
+    assert narrative.text(first.document_id)[slice(*facts[0].span)] == facts[0].quote
+    assert pack.n_documents == 1
+    assert facts[0].novelty == 0.0  # so that no reasoner takes it for news
+    same_day = narrative.gather(BTC, T0 + NS_PER_HOUR)
+    assert [e.kind for e in same_day.evidence] == [EvidenceKind.CLAIM]  # its own text says it
+    denial = document(
+        "Bitcoin miner Quarrystone denies report of Q3 EPS of $1.25 in its filing",
+        ts=later + NS_PER_HOUR,
+        source="company",
+        is_verified=True,
+    )
+    narrative.admit(denial, denial.ts_recv)
+    after = narrative.gather(BTC, denial.ts_recv)
+    assert not [e for e in after.evidence if e.kind is EvidenceKind.FACT]
+    assert narrative.gather(BTC, later) == pack
+
+
+def test_facts_beyond_their_look_back_or_number_are_not_in_a_pack() -> None:
+    narrative = room(most_facts=2, fact_look_back_ns=3 * NS_PER_DAY)
+    said = (
+        "Q3 EPS of $1.25",
+        "revenue of $3.1 billion",
+        "a dividend of $0.40",
+        "a deal worth $9 billion",
+    )
+    for i, one in enumerate(said):
+        made = document(f"Bitcoin miner number {i} tells of {one}", ts=T0 + i * NS_PER_S)
+        narrative.admit(made, made.ts_recv)
+    two_days = narrative.gather(BTC, T0 + 2 * NS_PER_DAY)
+    assert [e.kind for e in two_days.evidence] == [EvidenceKind.FACT] * 2
+    assert narrative.gather(BTC, T0 + 4 * NS_PER_DAY).evidence == ()
+
+
 def test_what_memory_no_longer_holds_is_refused_not_guessed() -> None:
     made = room(keep=20)
     packs = {}

@@ -35,7 +35,7 @@ from finllm.narrative.trust.credibility import (
     is_unknown,
     said_against,
 )
-from finllm.narrative.trust.facts import Facts, Stated, facts_of
+from finllm.narrative.trust.facts import Fact, Facts, Stated, facts_of
 from finllm.narrative.trust.opinion import SecondReader, log_odds_of, question_of
 from finllm.narrative.trust.reputation import Reputation, log_odds
 from finllm.narrative.trust.standing import Held, Standings, changed
@@ -87,6 +87,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     is_visible: bool
     quarantines: tuple[Quarantine, ...]
     """Of itself first, then of earlier claims in their order."""
+    facts: tuple[Fact, ...] = ()
+    """Figures that it states."""
 
 
 class _Subject:
@@ -250,13 +252,16 @@ class Checker:
         origins |= {h.claim.origin for h in agreeing if h.state is QuarantineState.RELEASED}
         if origins:
             reasons.append(Reason(name="corroboration", log_odds=corroboration(len(origins))))
-        contradicted, more = self._weigh_facts(claim, weighed, base, document)
+        facts = facts_of(claim.quote)
+        contradicted, more = self._weigh_facts(facts, claim, weighed, base, document)
         found += more
         if contradicted != 0.0:
             reasons.append(Reason(name="contradicted", log_odds=contradicted))
         reasons += self._opinion(claim, agreeing)
         checked = self._settle(claim, weighed, reasons, sample)
-        return msgspec.structs.replace(checked, quarantines=(*checked.quarantines, *found))
+        return msgspec.structs.replace(
+            checked, quarantines=(*checked.quarantines, *found), facts=facts
+        )
 
     def _settle(
         self, claim: Evidence, weighed: Weighed, reasons: list[Reason], sample: Codes
@@ -333,11 +338,16 @@ class Checker:
         return found
 
     def _weigh_facts(
-        self, claim: Evidence, weighed: Weighed, base: float, document: Document
+        self,
+        facts: tuple[Fact, ...],
+        claim: Evidence,
+        weighed: Weighed,
+        base: float,
+        document: Document,
     ) -> tuple[float, list[Quarantine]]:
         """Hold a claim's figures against those known; return its log-odds for that, and what changed."""
         subject, worst, found = self._subject(claim.instrument), 0.0, []
-        for fact in facts_of(claim.quote):
+        for fact in facts:
             agreeing, against = subject.facts.about(fact, claim.ts_recv, weighed.sender)
             if against and not agreeing:
                 heavier = said_against(max(stated.trust for stated in against), base)

@@ -23,10 +23,9 @@ from finllm.runtime.crew import Member
 
 MODULE: Final = "finllm.reasoning.llm.llama"
 LIBRARY: Final = "xllamacpp"
-BYTES_PER_TOKEN: Final = 3
-"""Of a prompt, fewest, about: mostly English in JSON. A longer one is refused, and fallen back from."""
-AROUND_BYTES: Final = 10_000
-"""Of a prompt beside its evidence: the system's text, the forecasts, an answer that is repaired."""
+AROUND_TOKENS: Final = 3_400
+"""Of a prompt beside its evidence: the system's text, the forecasts, an answer that is repaired. A longer one
+is refused, and fallen back from."""
 PATIENCE_S: Final = 60.0
 """A batch of `llama.BATCH` tokens of a large model on few cores takes half of it."""
 _LOOK_S: Final = 0.5
@@ -99,12 +98,11 @@ class Local:
 
     def _begun(self) -> Member:
         settings = self._settings
-        prompt_bytes = (settings.max_prompt_kb << 10) + AROUND_BYTES
         load = Load(
             gguf=settings.gguf,
             name=settings.name,
             slots=settings.concurrency,
-            context=prompt_bytes // BYTES_PER_TOKEN + settings.max_tokens,
+            context=settings.pack_tokens + AROUND_TOKENS + settings.max_tokens,
         )
         return Member(MODULE, [self.socket, msgspec.json.encode(load).decode()], ())
 

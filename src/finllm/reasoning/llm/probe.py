@@ -18,6 +18,7 @@ from finllm.domain.instrument import Horizon
 from finllm.domain.protocol import Escalate
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.reasoning.llm.answer import AnswerError, read_answer
+from finllm.reasoning.llm.budget import Valued
 from finllm.reasoning.llm.client import connected
 from finllm.reasoning.llm.prompt import Prompt, render
 from finllm.reasoning.llm.settings import LlmSettings
@@ -131,7 +132,11 @@ def sample_prompt() -> Prompt:
         expected_gain=0.0,
         reason="sample",
     )
-    return render(question, (), pack, ((claim, 0.6), (book, 0.0)), 4_096)
+    told = (
+        Valued(evidence=claim, weight=0.6, worth=0.6),
+        Valued(evidence=book, weight=0.0, worth=0.3),
+    )
+    return render(question, (), pack, told, 1_000)
 
 
 def probe(

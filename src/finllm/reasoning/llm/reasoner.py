@@ -15,6 +15,7 @@ from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.answer import Answer, AnswerError, read_answer
 from finllm.reasoning.llm.answerer import Answerer, Ask
 from finllm.reasoning.llm.bounds import moved
+from finllm.reasoning.llm.budget import valued
 from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.prompt import Prompt, render
 from finllm.reasoning.llm.prose import checked
@@ -112,9 +113,9 @@ class LlmReasoner:
     ) -> Prompt:
         """Return what a question is asked as. Pure."""
         reach_ns = max((f.horizon_ns for f in forecasts), default=question.deadline - question.ts)
-        reading = self._embedded.read(pack, self._embedded.band(reach_ns))
-        weighed = tuple(zip(reading.evidence, reading.trust, strict=True))
-        return render(question, forecasts, pack, weighed, self._settings.max_prompt_kb << 10)
+        band = self._embedded.band(reach_ns)
+        reading = self._embedded.read(pack, band)
+        return render(question, forecasts, pack, valued(reading, band), self._settings.pack_tokens)
 
     def conclude(
         self,

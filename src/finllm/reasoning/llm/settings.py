@@ -32,8 +32,8 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: Annotated[int, Meta(ge=16, le=100_000)] = 700
     max_answer_kb: Annotated[int, Meta(ge=1, le=10_000)] = 64
     """Kilobytes of an answer; a longer one is hung up on."""
-    max_prompt_kb: Annotated[int, Meta(ge=2, le=10_000)] = 24
-    """Kilobytes of evidence; what is least relevant is left out."""
+    pack_tokens: Annotated[int, Meta(ge=200, le=2_000_000)] = 6_000
+    """Tokens of evidence in a prompt, three bytes each; what is worth least for its tokens is left out."""
     tries: Annotated[int, Meta(ge=1, le=20)] = 4
     """Most requests for one answer; another is made only while no byte of an answer has come."""
     retry_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.25

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finllm.domain.evidence import EvidenceKind
 from finllm.reasoning.llm.answerer import Scripted
+from finllm.reasoning.llm.budget import spend
 from finllm.reasoning.llm.prompt import SYSTEM, _string, words_read
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
@@ -75,12 +77,64 @@ def test_words_are_read_only_of_texts_that_weigh_half_of_the_heaviest(
 def test_what_does_not_fit_is_left_out_and_cannot_be_cited(
     make: Callable[..., Any], case_of: Any
 ) -> None:
-    case = case_of(make("pack", *(make("claim", f"c{i}", quote="w" * 500) for i in range(40))))
-    settings = LlmSettings(model="tiny", max_prompt_kb=4)
+    case = case_of(make("pack", *(make("claim", f"c{i:02}", quote="w" * 500) for i in range(40))))
+    settings = LlmSettings(model="tiny", pack_tokens=1_300)
     prompt = LlmReasoner(settings, Scripted(lambda _: "")).prompt(
         case.question, case.forecasts, case.pack
     )
     assert 2 <= len(prompt.ids) < 8
-    assert prompt.ids == tuple(f"c{i}" for i in range(len(prompt.ids)))
+    assert prompt.ids == tuple(f"c{i:02}" for i in range(len(prompt.ids)))
     asked = LlmReasoner(settings, Scripted(lambda _: answer(["c39"])))
     assert {v.fallback for v in case.judged_by(asked).verdicts} == {"invalid"}
+
+
+def test_the_budget_goes_to_what_an_answer_can_hang_on(
+    make: Callable[..., Any], case_of: Any
+) -> None:
+    dull = [make("observation", f"o{i}", "sigma", 0.1) for i in range(9)]
+    odd = make("observation", "odd", "obi_1", 5.0)
+    hardly = make("claim", "hardly", credibility=0.05, quote="w" * 500)
+    said = make("claim", "said", credibility=0.9)
+    case = case_of(make("pack", *dull, hardly, odd, said))
+    tight = LlmReasoner(LlmSettings(model="tiny", pack_tokens=200), Scripted(lambda _: ""))
+    assert tight.prompt(case.question, case.forecasts, case.pack).ids == ("odd", "said")
+    assert set(prompt_of(case).ids) == {e.evidence_id for e in case.pack.evidence}
+
+
+costs = st.lists(st.tuples(st.integers(1, 400), st.floats(0.0, 3.0)), max_size=30)
+
+
+@given(costs, st.integers(0, 2_000))
+def test_no_budget_is_overspent_nor_left_to_something_worth_less_for_its_tokens(
+    lines: list[tuple[int, float]], budget: int
+) -> None:
+    cost, worth = [c for c, _ in lines], [w for _, w in lines]
+    taken = spend(cost, worth, budget)
+    left = budget - sum(cost[i] for i in taken)
+    assert left >= 0
+    assert taken == sorted(set(taken))
+    for i in set(range(len(lines))) - set(taken):
+        better = [j for j in taken if (-worth[j] / cost[j], j) < (-worth[i] / cost[i], i)]
+        assert cost[i] > budget - sum(cost[j] for j in better)
+
+
+def test_an_observation_is_told_in_words_and_a_fact_as_a_figure(
+    make: Callable[..., Any], case_of: Any
+) -> None:
+    fact = make(
+        "claim",
+        "known",
+        kind=EvidenceKind.FACT,
+        feature="eps q3",
+        value=1.25,
+        unit="usd",
+        novelty=0.0,
+    )
+    case = case_of(make("pack", make("observation", "o", "obi_1", -3.2, value=-0.4), fact))
+    user = prompt_of(case).messages[1].content
+    told = {
+        one["id"]: one for line in user.split("\n") if '"id"' in line for one in [json.loads(line)]
+    }
+    assert told["o"]["in_words"] == "asks outweigh bids at the touch, very unusually so"
+    assert (told["known"]["metric"], told["known"]["value"]) == ("eps q3", "1.25")
+    assert "words" not in told["known"]
