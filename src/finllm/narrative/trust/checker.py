@@ -49,7 +49,7 @@ SAME_STORY: Final = 0.15
 LEANS: Final = 0.25
 """A stance within this of nought is neither way."""
 VOUCHES: Final = 0.75
-"""Record from which on a sender that repeats a text vouches for it."""
+"""Record from which on a sender that repeats a text vouches for it; an unknown account never does."""
 CONFIRMS: Final = 0.5
 """Credibility from which on an independent claim confirms another."""
 MOST_CLUSTERS: Final = 16_384
@@ -162,8 +162,9 @@ class Checker:
             is_stale=self._is_stale(text, name, now),
         )
         mean = self.reputation.mean(sender, "", self._prior(document), now)
-        is_good = is_verified or mean >= VOUCHES
-        planted = self._is_planted(document, sender, cluster) and not is_good
+        unknown = is_unknown(document, self._senders.written(sender))
+        is_good = is_verified or (mean >= VOUCHES and not unknown)
+        planted = self._is_planted(document, sender, cluster, is_unknown=unknown) and not is_good
         self._senders.count(sender, is_copy=is_copy)
         if planted:
             self._tally.note("campaign_document")
@@ -192,11 +193,12 @@ class Checker:
         self._tally.note("stale")
         return True
 
-    def _is_planted(self, document: Document, sender: str, cluster: int) -> bool:
+    def _is_planted(
+        self, document: Document, sender: str, cluster: int, *, is_unknown: bool
+    ) -> bool:
         if document.is_repost:
             return False
-        unknown = is_unknown(document, self._senders.written(sender))
-        crowd = self._campaigns.count(cluster, sender, document.ts_recv, is_unknown=unknown)
+        crowd = self._campaigns.count(cluster, sender, document.ts_recv, is_unknown=is_unknown)
         return is_campaign(crowd)
 
     def repeated(self, weighed: Weighed, document: Document) -> list[Quarantine]:
