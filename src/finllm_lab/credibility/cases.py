@@ -55,33 +55,43 @@ def served(prior: float, weights: Path | None = None) -> NarrativeSettings:
     return NarrativeSettings(encoder="hashing", prior=prior, credibility=file)
 
 
+class _Listener:
+    """Keeps each claim that a room makes of a wire, and every change of its standing."""
+
+    def __init__(self, room: Narrative) -> None:
+        self._room = room
+        self.made: dict[str, tuple[Told, Evidence | Quarantine, str]] = {}
+        """By evidence id: what was told, the claim as it was made, and why it was held back, if it was."""
+        self.changed: dict[str, list[Quarantine]] = {}
+
+    def tell(self, told: Told) -> None:
+        """Let the room take in one document."""
+        document = told.document
+        admission = self._room.admit(document, document.ts_recv)
+        for change in admission.quarantines:
+            self.changed.setdefault(change.evidence_id, []).append(change)
+            if change.document_id == change.because == document.document_id:
+                self.made.setdefault(change.evidence_id, (told, change, change.reason))
+        for notice in admission.notices:
+            if notice.evidence_id not in self.made:
+                pack = self._room.gather(notice.instrument, document.ts_recv)
+                found = next(e for e in pack.evidence if e.evidence_id == notice.evidence_id)
+                self.made[found.evidence_id] = (told, found, "")
+
+
 def cases(wire: Wire, settings: NarrativeSettings) -> Iterator[Case]:
     """Yield a case for each claim that a room makes of a wire's documents, chatter left out."""
     room = open_room(settings)
     for instrument in wire.instruments:
         room.watch(instrument)
     weights = load_weights(Path(settings.credibility) if settings.credibility else SHIPPED)
-    made: dict[str, tuple[Told, Evidence | Quarantine, str]] = {}
-    changed: dict[str, list[Quarantine]] = {}
+    listener = _Listener(room)
     for told in wire.told:
-        document = told.document
-        admission = room.admit(document, document.ts_recv)
-        for change in admission.quarantines:
-            changed.setdefault(change.evidence_id, []).append(change)
-            if (
-                change.document_id == document.document_id
-                and change.because == document.document_id
-            ):
-                made.setdefault(change.evidence_id, (told, change, change.reason))
-        for notice in admission.notices:
-            if notice.evidence_id not in made and notice.ts_recv == document.ts_recv:
-                found = _claim(room, notice.instrument, document.ts_recv, notice.evidence_id)
-                if found.document_id == document.document_id:
-                    made[notice.evidence_id] = (told, found, "")
-    for name, (told, first, held_back) in made.items():
+        listener.tell(told)
+    for name, (told, first, held_back) in listener.made.items():
+        until = told.document.ts_recv + LATER_NS
+        later = [c for c in listener.changed.get(name, []) if c.ts <= until]
         if told.kind:
-            later = [c for c in changed.get(name, []) if c.ts <= told.document.ts_recv + LATER_NS]
-            last = later[-1] if later else first
             yield Case(
                 tape=wire.seed,
                 story=told.story,
@@ -89,16 +99,10 @@ def cases(wire: Wire, settings: NarrativeSettings) -> Iterator[Case]:
                 is_true=told.is_true,
                 is_denial=told.is_denial,
                 made=_standing(first, weights),
-                later=_standing(last, weights),
+                later=_standing(later[-1] if later else first, weights),
                 held_back=held_back,
                 is_held_back_later=_is_held_back(later),
             )
-
-
-def _claim(room: Narrative, instrument: str, ts: int, evidence_id: str) -> Evidence:
-    """Return a claim of which notice was just given: it is among its pack's newest."""
-    pack = room.gather(instrument, ts)
-    return next(e for e in pack.evidence if e.evidence_id == evidence_id)
 
 
 def _is_held_back(changes: Sequence[Quarantine]) -> bool:

@@ -28,7 +28,7 @@ def gather(
     out: Annotated[Path, typer.Option("--out", help="File to write, JSON lines.")],
     prior: Annotated[float, typer.Option(help="Of a source of which nothing is known.")] = 0.6,
     first: Annotated[int, typer.Option(help="Seed of the first wire.")] = 3001,
-    wires: Annotated[int, typer.Option(help="How many wires, of 12 days each.", min=1)] = 24,
+    wires: Annotated[int, typer.Option(help="How many wires, of 20 days each.", min=1)] = 16,
     shift: Annotated[
         float, typer.Option(help="Log-odds by which senders are more truthful than usual.")
     ] = 0.0,
@@ -36,9 +36,9 @@ def gather(
 ) -> None:
     """Gather the claims that the room makes of wires of known truth, with the terms of each.
 
-    Seeds 3001 to 3024 are fitted on, 7001 to 7016 scored on.
+    Seeds 3001 to 3016 are fitted on, 7001 to 7012 scored on.
 
-    Example: finllm_lab credibility gather --first 7001 --wires 16 --out /tmp/unseen.jsonl
+    Example: finllm_lab credibility gather --first 7001 --wires 12 --out /tmp/unseen.jsonl
     """
     from finllm_lab.credibility.cases import served, write_cases
     from finllm_lab.credibility.planted import Wire
@@ -60,3 +60,52 @@ def fit(
 
     card = build(read_cases(cases), out or SHIPPED.parent)
     typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())
+
+
+@credibility.command("score")
+def score(
+    cases: Cases,
+    by_hand: Annotated[
+        Path,
+        typer.Option("--by-hand", help="The same wires, gathered with the weights set by hand."),
+    ],
+    plot: Annotated[Path, typer.Option("--plot", help="Picture to write.")] = Path(
+        "docs/pictures/credibility.png"
+    ),
+) -> None:
+    """Score gathered claims of unseen seeds, on record; draw how reliable credibility is."""
+    from finllm.narrative.trust.credibility import SHIPPED
+    from finllm_lab.credibility.cases import read_cases
+    from finllm_lab.credibility.fit import CARD, Card
+    from finllm_lab.credibility.picture import draw
+    from finllm_lab.credibility.score import score as score_cases
+    from finllm_lab.experiments import record
+
+    card = msgspec.json.decode((SHIPPED.parent / CARD).read_bytes(), type=Card)
+    files = {"fitted": cases, "by hand": by_hand}
+    gathered = {name: read_cases(file) for name, file in files.items()}
+    reports = {name: score_cases(found, card.share_true) for name, found in gathered.items()}
+    tapes = [case.tape for case in gathered["fitted"]]
+    seeds = f"{min(tapes)} to {max(tapes)}"
+    draw({name: (gathered[name], reports[name]) for name in files}, seeds, plot)
+    figures = {k: v for name, one in reports.items() for k, v in one.figures(name).items()}
+    record(
+        "trial", "credibility", f"claims of known truth, {card.name}, seeds {seeds}", scores=figures
+    )
+    typer.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
+
+
+@credibility.command("recorded")
+def recorded(
+    data: Annotated[Path, typer.Option("--data", help="Folder that holds misinformation/.")] = Path(
+        "../shared/data"
+    ),
+) -> None:
+    """Show how far credibility tells recorded true claims from false ones before anybody replies.
+
+    Training part only. Nothing but the text is known of them, so hardly at all.
+    """
+    from finllm_lab.credibility.recorded import separation
+
+    found = separation(data)
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())

@@ -196,7 +196,9 @@ class Wire:
     # --- senders --------------------------------------------------------------------------------
 
     def _people(self) -> dict[str, list[Sender]]:
-        law, found = LAW, {"press": [], "loose": [], "account": [], "parrot": []}  # type: dict[str, list[Sender]]
+        law = LAW
+        groups = ("press", "loose", "account", "parrot")
+        found: dict[str, list[Sender]] = {group: [] for group in groups}
         for i in range(law.n_press):
             found["press"].append(
                 self._sender("press", f"press-{i}", "staff", law.press, (5.0, 6.5))
