@@ -65,15 +65,21 @@ def fit(
 @credibility.command("score")
 def score(
     cases: Cases,
-    by_hand: Annotated[
-        Path,
-        typer.Option("--by-hand", help="The same wires, gathered with the weights set by hand."),
+    against: Annotated[
+        list[Path],
+        typer.Option(
+            "--against",
+            help="The same wires, gathered otherwise; named by its file. Repeatable.",
+        ),
     ],
     plot: Annotated[Path, typer.Option("--plot", help="Picture to write.")] = Path(
         "docs/pictures/credibility.png"
     ),
 ) -> None:
-    """Score gathered claims of unseen seeds, on record; draw how reliable credibility is."""
+    """Score gathered claims of unseen seeds, on record; draw how reliable the first two are.
+
+    Example: finllm_lab credibility score --cases /tmp/fitted.jsonl --against "/tmp/by hand.jsonl"
+    """
     from finllm.narrative.trust.credibility import SHIPPED
     from finllm_lab.credibility.cases import read_cases
     from finllm_lab.credibility.fit import CARD, Card
@@ -82,12 +88,12 @@ def score(
     from finllm_lab.experiments import record
 
     card = msgspec.json.decode((SHIPPED.parent / CARD).read_bytes(), type=Card)
-    files = {"fitted": cases, "by hand": by_hand}
-    gathered = {name: read_cases(file) for name, file in files.items()}
+    gathered = {file.stem: read_cases(file) for file in (cases, *against)}
     reports = {name: score_cases(found, card.share_true) for name, found in gathered.items()}
-    tapes = [case.tape for case in gathered["fitted"]]
+    tapes = [case.tape for case in gathered[cases.stem]]
     seeds = f"{min(tapes)} to {max(tapes)}"
-    draw({name: (gathered[name], reports[name]) for name in files}, seeds, plot)
+    shown = list(gathered)[:2]
+    draw({name: (gathered[name], reports[name]) for name in shown}, seeds, plot)
     figures = {k: v for name, one in reports.items() for k, v in one.figures(name).items()}
     record(
         "trial", "credibility", f"claims of known truth, {card.name}, seeds {seeds}", scores=figures

@@ -34,7 +34,7 @@ from finllm.narrative.trust.credibility import (
     record_reasons,
     said_against,
 )
-from finllm.narrative.trust.facts import Facts, Stated, facts_of
+from finllm.narrative.trust.facts import Fact, Facts, Stated, are_contrary, facts_of
 from finllm.narrative.trust.opinion import SecondReader, log_odds_of, question_of
 from finllm.narrative.trust.reputation import Reputation
 from finllm.narrative.trust.standing import Held, Standings, changed
@@ -245,7 +245,8 @@ class Checker:
         base = credibility(reasons)
         earlier = subject.standings.since(now - self._limits.same_story_ns)
         shared = subject.standings.overlaps(sample, earlier, self._frequencies)
-        agreeing = self._agreeing(claim, earlier, shared)
+        facts = facts_of(claim.quote)
+        agreeing = self._agreeing(claim, facts, earlier, shared)
         found: list[Quarantine] = []
         if not weighed.held_back:
             if claim.event_type == DENIAL:
@@ -256,21 +257,31 @@ class Checker:
         origins |= {h.claim.origin for h in agreeing if h.state is QuarantineState.RELEASED}
         if origins:
             reasons.append(self._corroborated("corroboration", len(origins)))
-        heaviest, more = self._weigh_facts(claim, weighed, base, document)
+        heaviest, more = self._weigh_facts(claim, facts, weighed, base, document)
         found += more
         if heaviest != 0.0:
             reasons.append(self._contradiction(heaviest))
         reasons += self._opinion(claim, agreeing)
-        checked = self._settle(claim, weighed, reasons, sample)
+        checked = self._settle(claim, facts, weighed, reasons, sample)
         return msgspec.structs.replace(checked, quarantines=(*checked.quarantines, *found))
 
     def _settle(
-        self, claim: Evidence, weighed: Weighed, reasons: list[Reason], sample: Codes
+        self,
+        claim: Evidence,
+        facts: tuple[Fact, ...],
+        weighed: Weighed,
+        reasons: list[Reason],
+        sample: Codes,
     ) -> Checked:
         belief = credibility(reasons)
         claim = msgspec.structs.replace(claim, credibility=belief, reasons=tuple(reasons))
         held = Held(
-            claim=claim, sender=weighed.sender, cluster=weighed.cluster, reasons=reasons, state=None
+            claim=claim,
+            sender=weighed.sender,
+            cluster=weighed.cluster,
+            facts=facts,
+            reasons=reasons,
+            state=None,
         )
         self._subject(claim.instrument).standings.hold(held, sample)
         of_cluster = self._claims_in.setdefault(weighed.cluster, [])
@@ -289,14 +300,20 @@ class Checker:
         )
         return Checked(claim=claim, is_visible=False, quarantines=(record,))
 
-    def _agreeing(self, claim: Evidence, earlier: list[Held], shared: Overlaps) -> list[Held]:
-        """Return the earlier claims of other origins that tell of the same event the same way."""
+    def _agreeing(
+        self, claim: Evidence, facts: tuple[Fact, ...], earlier: list[Held], shared: Overlaps
+    ) -> list[Held]:
+        """Return the earlier claims of other origins that tell of the same event the same way.
+
+        Whoever states another figure for it does not bear a claim out.
+        """
         return [
             held
             for held in _where(shared.jaccard >= SAME_STORY, earlier)
             if held.claim.origin != claim.origin
             and _same_event(held.claim, claim)
             and not _are_opposed(held.claim.stance, claim.stance)
+            and not are_contrary(held.facts, facts)
             and held.state is not QuarantineState.CONDEMNED
         ]
 
@@ -337,11 +354,16 @@ class Checker:
         return found
 
     def _weigh_facts(
-        self, claim: Evidence, weighed: Weighed, base: float, document: Document
+        self,
+        claim: Evidence,
+        facts: tuple[Fact, ...],
+        weighed: Weighed,
+        base: float,
+        document: Document,
     ) -> tuple[float, list[Quarantine]]:
         """Hold a claim's figures against those known; return the heaviest voice against, and what changed."""
         subject, heaviest, found = self._subject(claim.instrument), 0.0, []
-        for fact in facts_of(claim.quote):
+        for fact in facts:
             agreeing, against = subject.facts.about(fact, claim.ts_recv, weighed.sender)
             if against and not agreeing:
                 voice = said_against(max(stated.trust for stated in against), base)

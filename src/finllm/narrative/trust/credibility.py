@@ -31,6 +31,8 @@ UNKNOWN_CROWD: Final = 4.0
 """Accounts of next to no record behind one text within the window, from which on it is a campaign.
 
 Chosen on recorded posts (docs/decisions/0013-copies-and-credibility.md)."""
+FREE_ORIGINALITY: Final = 0.5
+"""A sender that passes on no more than it says of its own is none the worse for it."""
 FEW_FOLLOWERS: Final = 1_000
 FEW_DOCUMENTS: Final = 5
 
@@ -46,7 +48,7 @@ class CredibilityWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     reach: Weight
     """Against: an author whom nobody follows; nothing where a million and more do."""
     originality: Weight
-    """Against: per unit of -ln(share of what a sender wrote that had not been said before)."""
+    """Against: per unit of -ln(share of what a sender wrote that had not been said before), below a half."""
     repost: Weight
     disguised: Weight
     instructions: Weight
@@ -152,7 +154,7 @@ def document_reasons(
     reach = min(1.0, max(0, document.followers).bit_length() / 20)
     found = {
         "reach": -weights.reach * (1.0 - reach) if document.author else 0.0,
-        "originality": weights.originality * math.log(originality),
+        "originality": weights.originality * min(0.0, math.log(originality / FREE_ORIGINALITY)),
         "repost": -weights.repost if document.is_repost else 0.0,
         "disguised": -weights.disguised if 20 * changes.disguises > len(text) else 0.0,
         "instructions": -weights.instructions if gives_orders(text) else 0.0,
