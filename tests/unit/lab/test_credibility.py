@@ -93,8 +93,8 @@ def test_a_fit_finds_the_weights_that_made_the_outcomes_and_keeps_its_bounds() -
     at = {term: i for i, term in enumerate(TERMS)}
     x[:, at["record"]] = chance.normal(0.0, 1.0, len(x))
     x[:, at["corroboration"]] = chance.integers(0, 4, len(x))
-    x[:, at["denied"]] = -(chance.random(len(x)) < 0.2)
-    x[:, at["stale"]] = -(chance.random(len(x)) < 0.01)
+    x[:, at["denied"]] = -1.0 * (chance.random(len(x)) < 0.2)
+    x[:, at["stale"]] = -1.0 * (chance.random(len(x)) < 0.01)
     truly = {"record": 0.9, "corroboration": 0.5, "denied": 4.0, "stale": -0.5}
     eta = 0.4 + sum(weight * x[:, at[term]] for term, weight in truly.items())
     y = (chance.random(len(x)) < 1.0 / (1.0 + np.exp(-eta))).astype(np.float64)
