@@ -72,7 +72,7 @@ def _dress(top: Any, bottom: Any, title: str) -> None:
     top.set_title(title, fontsize=10, color=INK)
     top.set_ylabel("share that was so", color=SOFT)
     top.set_ylim(-0.02, 1.02)
-    top.legend(fontsize=8, frameon=False, loc="upper left", labelcolor=INK)
+    top.legend(fontsize=8, frameon=False, loc="lower right", labelcolor=INK)
     bottom.set_xlabel("credibility", color=SOFT)
     bottom.set_ylabel("claims", color=SOFT)
     for axes in (top, bottom):
