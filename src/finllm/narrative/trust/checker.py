@@ -44,7 +44,7 @@ DENIAL: Final = "denial"
 RUMOUR: Final = "rumour"
 TAKES_UP: Final = 0.4
 """Share of a claim's weighted words that a denial of it repeats, at least."""
-SAME_STORY: Final = 0.15
+SAME_STORY: Final = 0.25
 """Weighted Jaccard similarity of two reports of one event, at least."""
 LEANS: Final = 0.25
 """A stance within this of nought is neither way."""
