@@ -9,6 +9,7 @@ import typer
 from finllm.domain.errors import FinllmError
 from finllm_lab.alignment.cli import alignment
 from finllm_lab.conflicts.cli import conflicts
+from finllm_lab.credibility.cli import credibility
 from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
 from finllm_lab.reasoner import reasoner
@@ -27,6 +28,7 @@ train = typer.Typer(help="Fit a shipped model and write it.", no_args_is_help=Tr
 app.add_typer(train, name="train")
 app.add_typer(regimes, name="regimes")
 app.add_typer(conflicts, name="conflicts")
+app.add_typer(credibility, name="credibility")
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
 app.command("narrative")(narrative)

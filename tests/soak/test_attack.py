@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 def test_a_planted_campaign_is_caught_and_moves_no_forecast() -> None:
     field = read_field(None, settings=NarrativeSettings(), seed=3, size=25, most=200)
     for share in (0.0, 0.15):
-        caught, left, moved = campaigns(field, share, least_recall=0.95, tick=lambda: None)
+        caught, left, moved, _ = campaigns(field, share, least_recall=0.95, tick=lambda: None)
         assert caught.recall >= 0.95
         assert left.recall >= (0.95 if share == 0.0 else 0.6)
         assert caught.false_positives <= 0.01

@@ -9,6 +9,7 @@ instant is the same bytes whatever was admitted later.
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -47,6 +48,7 @@ from finllm.narrative.repeats.meanings import Meaning
 from finllm.narrative.repeats.origins import Origins
 from finllm.narrative.text.canonical import Canonical, Changes, canonicalise
 from finllm.narrative.trust.checker import DENIAL, Checked, Checker, Limits, Weighed
+from finllm.narrative.trust.credibility import load_weights
 from finllm.narrative.trust.facts import Fact
 from finllm.narrative.trust.instructions import gives_orders
 from finllm.narrative.trust.opinion import SecondReader
@@ -63,6 +65,8 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     alone; or a folder of its weights."""
     heads: str = ""
     """Folder of heads that `finllm_lab narrative` wrote; empty = the ones that ship."""
+    credibility: str = ""
+    """File of weights that `finllm_lab credibility fit` wrote; empty = the ones that ship."""
     look_back_ns: int = NS_PER_DAY
     """How far back a pack reaches."""
     pack_size: int = 12
@@ -220,7 +224,7 @@ class Narrative:
         memory: Where all that is admitted is kept beyond this process, if anywhere.
 
     Raises:
-        ArtifactError: If the shipped heads cannot be loaded.
+        ArtifactError: If the heads that ship, or the weights of credibility, cannot be loaded.
     """
 
     def __init__(
@@ -260,7 +264,12 @@ class Narrative:
         self._published: tuple[int, int] | None = None
         """When the oldest and the newest document were."""
         self.tally = Tally()
-        self._checker = Checker(_limits(settings), self._copies.frequencies, self.tally, second)
+        weights = (
+            load_weights(Path(settings.credibility)) if settings.credibility else load_weights()
+        )
+        self._checker = Checker(
+            _limits(settings), weights, self._copies.frequencies, self.tally, second
+        )
 
     def watch(
         self, instrument: str, *, aliases: tuple[str, ...] = (), now: int | None = None

@@ -1,12 +1,14 @@
 """Laws of the sanity checker: what a claim is believed on, what changes it, and from when on."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from finllm.domain.evidence import Document, Evidence, EvidencePack, QuarantineState
+from finllm.domain.errors import ArtifactError
+from finllm.domain.evidence import Document, Evidence, EvidencePack, QuarantineState, Reason
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S
 from finllm.ledger.kinds import BY_NAME
@@ -17,10 +19,11 @@ from finllm.narrative.repeats.stale import written_date_ns
 from finllm.narrative.room import Admission, Narrative, NarrativeSettings
 from finllm.narrative.text.canonical import canonical_text
 from finllm.narrative.trust.campaigns import Campaigns
+from finllm.narrative.trust.credibility import load_weights
 from finllm.narrative.trust.facts import Fact, agree, facts_of
 from finllm.narrative.trust.instructions import gives_orders
 from finllm.narrative.trust.opinion import ScriptedReader
-from finllm.narrative.trust.reputation import Reputation, chance
+from finllm.narrative.trust.reputation import Reputation, chance, log_odds
 
 AAPL = "us-equity:AAPL"
 T0 = 1_723_118_400 * NS_PER_S
@@ -351,6 +354,67 @@ def test_a_second_reader_moves_a_claim_a_little_and_sees_it_only_between_marks()
         assert question.claim.startswith(question.opening)
         assert question.claim.endswith(question.closing)
         assert question.claim.count(question.closing) == 1
+
+
+@pytest.mark.parametrize("prior", [0.2, 0.5, 0.9])
+def test_the_prior_is_where_the_sum_of_the_reasons_starts(prior: float) -> None:
+    usual, known = room(), room(source_priors={"social": prior})
+    for made in (usual, known):
+        tell(made, f"RT @desk: {TAKEOVER}", source="social", author="x", is_repost=True)
+    apart = log_odds(only(known, T0).credibility) - log_odds(only(usual, T0).credibility)
+    assert apart == pytest.approx(log_odds(prior) - log_odds(0.6))
+    assert only(known, T0).reasons[0] == Reason(name="prior", log_odds=log_odds(prior))
+
+
+def test_more_independent_origins_never_lower_a_claim() -> None:
+    ways = (
+        TAKEOVER,
+        "Shareholders of Quarrystone told of Apple offer for whole firm, takeover by spring",
+        "Lenders ready to fund a cash takeover: Quarrystone Holdings goes to Apple, banker says",
+        "Union fears for jobs should the Apple acquisition of Quarrystone Holdings go through",
+    )
+    made, last = room(), 0.0
+    for i, text in enumerate(ways):
+        tell(made, text, T0 + i, source=f"desk-{i}")
+        (newest,) = [e for e in pack_of(made, T0 + i).evidence if e.ts_recv == T0 + i]
+        assert newest.credibility >= last
+        last = newest.credibility
+    assert last > 0.6
+
+
+def test_whoever_states_another_figure_bears_nothing_out() -> None:
+    told = {}
+    for figure in ("1.52", "2.90"):
+        made = room()
+        tell(made, "Apple reports Q3 EPS of $1.52 on Quarrystone orders", source="a")
+        text = (
+            f"Quarrystone lifts its maker, whose quarterly results hold an EPS of ${figure} for Q3"
+        )
+        tell(made, text, T0 + 1, source="b")
+        (newest,) = [e for e in pack_of(made, T0 + 1).evidence if e.ts_recv == T0 + 1]
+        told[figure] = {r.name for r in newest.reasons}
+    assert "corroboration" in told["1.52"]
+    assert "contradicted" in told["2.90"]
+    assert "corroboration" not in told["2.90"]
+
+
+def test_a_crowd_of_unknown_accounts_vouches_for_nothing_however_high_the_prior() -> None:
+    made = room(prior=0.9)
+    campaign(made, TAKEOVER)
+    assert pack_of(made, T0 + NS_PER_MIN).n_quarantined == 1
+
+
+def test_weights_are_a_file_and_none_can_turn_its_term_round(tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+    shipped = load_weights()
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(shipped, verified=0.0)))
+    made = room(credibility=str(file))
+    tell(made, TAKEOVER, is_verified=True)
+    assert only(made, T0).credibility == pytest.approx(0.6)
+    for broken in (msgspec.structs.replace(shipped, denied=-0.1), {"name": "x"}):
+        file.write_bytes(msgspec.json.encode(broken))
+        with pytest.raises(ArtifactError):
+            load_weights(file)
 
 
 def test_a_quarantine_comes_back_from_the_ledger_as_it_was() -> None:

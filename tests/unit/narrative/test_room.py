@@ -235,7 +235,7 @@ def test_a_known_source_is_believed_more_and_a_copier_less() -> None:
     newcomer = document("Apple opens a shop in Lima", author="fresh", source="social")
     assert (
         made.admit(parrot, T0).notices[0].credibility
-        < 0.3 * made.admit(newcomer, T0).notices[0].credibility
+        < 0.5 * made.admit(newcomer, T0).notices[0].credibility
     )
 
 

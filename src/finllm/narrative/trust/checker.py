@@ -24,20 +24,19 @@ from finllm.narrative.repeats.words import Codes, Frequencies
 from finllm.narrative.text.canonical import Changes
 from finllm.narrative.trust.campaigns import Campaigns
 from finllm.narrative.trust.credibility import (
-    CAMPAIGN,
-    CONTRADICTED,
-    DENIED,
+    CredibilityWeights,
     Senders,
     corroboration,
     credibility,
     document_reasons,
     is_campaign,
     is_unknown,
+    record_reasons,
     said_against,
 )
-from finllm.narrative.trust.facts import Fact, Facts, Stated, facts_of
+from finllm.narrative.trust.facts import Fact, Facts, Stated, are_contrary, facts_of
 from finllm.narrative.trust.opinion import SecondReader, log_odds_of, question_of
-from finllm.narrative.trust.reputation import Reputation, log_odds
+from finllm.narrative.trust.reputation import Reputation
 from finllm.narrative.trust.standing import Held, Standings, changed
 from finllm.runtime.tally import Tally
 
@@ -45,12 +44,12 @@ DENIAL: Final = "denial"
 RUMOUR: Final = "rumour"
 TAKES_UP: Final = 0.4
 """Share of a claim's weighted words that a denial of it repeats, at least."""
-SAME_STORY: Final = 0.15
+SAME_STORY: Final = 0.25
 """Weighted Jaccard similarity of two reports of one event, at least."""
 LEANS: Final = 0.25
 """A stance within this of nought is neither way."""
 VOUCHES: Final = 0.75
-"""Record from which on a sender that repeats a text vouches for it."""
+"""Record from which on a sender that repeats a text vouches for it; an unknown account never does."""
 CONFIRMS: Final = 0.5
 """Credibility from which on an independent claim confirms another."""
 MOST_CLUSTERS: Final = 16_384
@@ -104,6 +103,7 @@ class Checker:
 
     Args:
         limits: What it is set to.
+        weights: Of the terms of a claim's credibility.
         frequencies: How common each word is so far, as the room counts it.
         tally: Where what it does is counted.
         second: Another agent whose opinion is asked of each claim, if any.
@@ -112,11 +112,13 @@ class Checker:
     def __init__(
         self,
         limits: Limits,
+        weights: CredibilityWeights,
         frequencies: Frequencies,
         tally: Tally,
         second: SecondReader | None = None,
     ) -> None:
         self._limits = limits
+        self._weights = weights
         self._frequencies = frequencies
         self._tally = tally
         self._second = second
@@ -156,19 +158,21 @@ class Checker:
             document,
             text,
             changes,
+            self._weights,
             originality=self._senders.originality(sender),
             is_verified=is_verified,
             is_stale=self._is_stale(text, name, now),
         )
         mean = self.reputation.mean(sender, "", self._prior(document), now)
-        is_good = is_verified or mean >= VOUCHES
-        planted = self._is_planted(document, sender, cluster) and not is_good
+        unknown = is_unknown(document, self._senders.written(sender))
+        is_good = is_verified or (mean >= VOUCHES and not unknown)
+        planted = self._is_planted(document, sender, cluster, is_unknown=unknown) and not is_good
         self._senders.count(sender, is_copy=is_copy)
         if planted:
             self._tally.note("campaign_document")
         held_back = "instructions" if any(r.name == "instructions" for r in reasons) else ""
         if planted:
-            reasons.append(Reason(name="campaign", log_odds=CAMPAIGN))
+            reasons.append(self._campaign())
             held_back = held_back or "campaign"
         return Weighed(
             sender=sender,
@@ -191,11 +195,12 @@ class Checker:
         self._tally.note("stale")
         return True
 
-    def _is_planted(self, document: Document, sender: str, cluster: int) -> bool:
+    def _is_planted(
+        self, document: Document, sender: str, cluster: int, *, is_unknown: bool
+    ) -> bool:
         if document.is_repost:
             return False
-        unknown = is_unknown(document, self._senders.written(sender))
-        crowd = self._campaigns.count(cluster, sender, document.ts_recv, is_unknown=unknown)
+        crowd = self._campaigns.count(cluster, sender, document.ts_recv, is_unknown=is_unknown)
         return is_campaign(crowd)
 
     def repeated(self, weighed: Weighed, document: Document) -> list[Quarantine]:
@@ -209,7 +214,7 @@ class Checker:
             if held is None:
                 continue
             if weighed.held_back == "campaign" and held.why != "campaign" and held.is_visible:
-                held.reasons.append(Reason(name="campaign", log_odds=CAMPAIGN))
+                held.reasons.append(self._campaign())
                 found.append(self._change(held, QuarantineState.QUARANTINED, "campaign", document))
             elif weighed.vouches and weighed.sender != held.sender:
                 found += self._vouched(held, document)
@@ -219,7 +224,7 @@ class Checker:
         if held.is_visible or held.why == "instructions":
             return []
         self._without(held, "campaign")
-        held.reasons.append(Reason(name="vouched", log_odds=corroboration(1)))
+        held.reasons.append(self._corroborated("vouched", 1))
         return [self._change(held, QuarantineState.RELEASED, "vouched", document)]
 
     # --- a claim --------------------------------------------------------------------------------
@@ -236,12 +241,14 @@ class Checker:
             sample: The words of its document.
         """
         subject, now = self._subject(claim.instrument), claim.ts_recv
-        mean = self.reputation.mean(weighed.sender, claim.event_type, self._prior(document), now)
-        reasons = [Reason(name="record", log_odds=log_odds(mean)), *weighed.reasons]
+        prior = self._prior(document)
+        mean = self.reputation.mean(weighed.sender, claim.event_type, prior, now)
+        reasons = [*record_reasons(prior, mean, self._weights), *weighed.reasons]
         base = credibility(reasons)
         earlier = subject.standings.since(now - self._limits.same_story_ns)
         shared = subject.standings.overlaps(sample, earlier, self._frequencies)
-        agreeing = self._agreeing(claim, earlier, shared)
+        facts = facts_of(claim.quote)
+        agreeing = self._agreeing(claim, facts, earlier, shared)
         found: list[Quarantine] = []
         if not weighed.held_back:
             if claim.event_type == DENIAL:
@@ -251,25 +258,34 @@ class Checker:
         origins = {h.claim.origin for h in agreeing if h.is_visible and h.state is None}
         origins |= {h.claim.origin for h in agreeing if h.state is QuarantineState.RELEASED}
         if origins:
-            reasons.append(Reason(name="corroboration", log_odds=corroboration(len(origins))))
-        facts = facts_of(claim.quote)
-        contradicted, more = self._weigh_facts(facts, claim, weighed, base, document)
+            reasons.append(self._corroborated("corroboration", len(origins)))
+        heaviest, more = self._weigh_facts(claim, facts, weighed, base, document)
         found += more
-        if contradicted != 0.0:
-            reasons.append(Reason(name="contradicted", log_odds=contradicted))
+        if heaviest != 0.0:
+            reasons.append(self._contradiction(heaviest))
         reasons += self._opinion(claim, agreeing)
-        checked = self._settle(claim, weighed, reasons, sample)
+        checked = self._settle(claim, facts, weighed, reasons, sample)
         return msgspec.structs.replace(
             checked, quarantines=(*checked.quarantines, *found), facts=facts
         )
 
     def _settle(
-        self, claim: Evidence, weighed: Weighed, reasons: list[Reason], sample: Codes
+        self,
+        claim: Evidence,
+        facts: tuple[Fact, ...],
+        weighed: Weighed,
+        reasons: list[Reason],
+        sample: Codes,
     ) -> Checked:
         belief = credibility(reasons)
         claim = msgspec.structs.replace(claim, credibility=belief, reasons=tuple(reasons))
         held = Held(
-            claim=claim, sender=weighed.sender, cluster=weighed.cluster, reasons=reasons, state=None
+            claim=claim,
+            sender=weighed.sender,
+            cluster=weighed.cluster,
+            facts=facts,
+            reasons=reasons,
+            state=None,
         )
         self._subject(claim.instrument).standings.hold(held, sample)
         of_cluster = self._claims_in.setdefault(weighed.cluster, [])
@@ -288,14 +304,20 @@ class Checker:
         )
         return Checked(claim=claim, is_visible=False, quarantines=(record,))
 
-    def _agreeing(self, claim: Evidence, earlier: list[Held], shared: Overlaps) -> list[Held]:
-        """Return the earlier claims of other origins that tell of the same event the same way."""
+    def _agreeing(
+        self, claim: Evidence, facts: tuple[Fact, ...], earlier: list[Held], shared: Overlaps
+    ) -> list[Held]:
+        """Return the earlier claims of other origins that tell of the same event the same way.
+
+        Whoever states another figure for it does not bear a claim out.
+        """
         return [
             held
             for held in _where(shared.jaccard >= SAME_STORY, earlier)
             if held.claim.origin != claim.origin
             and _same_event(held.claim, claim)
             and not _are_opposed(held.claim.stance, claim.stance)
+            and not are_contrary(held.facts, facts)
             and held.state is not QuarantineState.CONDEMNED
         ]
 
@@ -309,9 +331,7 @@ class Checker:
             needed = 2 if held.why == "instructions" else 1
             if not held.is_visible and held.n_confirmed >= needed:
                 self._without(held, "campaign")
-                held.reasons.append(
-                    Reason(name="confirmed", log_odds=corroboration(held.n_confirmed))
-                )
+                held.reasons.append(self._corroborated("confirmed", held.n_confirmed))
                 found.append(self._change(held, QuarantineState.RELEASED, "confirmed", document))
         return found
 
@@ -333,25 +353,25 @@ class Checker:
             if against < 0.5 or held.state is QuarantineState.CONDEMNED:
                 continue
             self._outcome(held, document.ts_recv, not_so=against)
-            held.reasons.append(Reason(name="denied", log_odds=DENIED * against))
+            held.reasons.append(Reason(name="denied", log_odds=-self._weights.denied * against))
             found.append(self._change(held, QuarantineState.CONDEMNED, "denied", document))
         return found
 
     def _weigh_facts(
         self,
-        facts: tuple[Fact, ...],
         claim: Evidence,
+        facts: tuple[Fact, ...],
         weighed: Weighed,
         base: float,
         document: Document,
     ) -> tuple[float, list[Quarantine]]:
-        """Hold a claim's figures against those known; return its log-odds for that, and what changed."""
-        subject, worst, found = self._subject(claim.instrument), 0.0, []
+        """Hold a claim's figures against those known; return the heaviest voice against, and what changed."""
+        subject, heaviest, found = self._subject(claim.instrument), 0.0, []
         for fact in facts:
             agreeing, against = subject.facts.about(fact, claim.ts_recv, weighed.sender)
             if against and not agreeing:
-                heavier = said_against(max(stated.trust for stated in against), base)
-                worst = min(worst, 2.0 * CONTRADICTED * heavier)
+                voice = said_against(max(stated.trust for stated in against), base)
+                heaviest = max(heaviest, voice)
                 for stated in against:
                     held = subject.standings.of(stated.evidence_id)
                     weight = said_against(base, stated.trust)
@@ -366,17 +386,17 @@ class Checker:
                     trust=base,
                 )
             )
-        if worst != 0.0:
+        if heaviest != 0.0:
             self._tally.note("contradicted")
-        if worst <= 1.5 * CONTRADICTED:
+        if heaviest >= 0.75:
             self.reputation.learn(weighed.sender, claim.event_type, claim.ts_recv, not_so=0.5)
-        return worst, found
+        return heaviest, found
 
     def _contradicted(self, held: Held, weight: float, document: Document) -> list[Quarantine]:
         if held.state is QuarantineState.CONDEMNED:
             return []
         self._outcome(held, document.ts_recv, not_so=0.5 * weight)
-        held.reasons.append(Reason(name="contradicted", log_odds=2.0 * CONTRADICTED * weight))
+        held.reasons.append(self._contradiction(weight))
         return [self._change(held, QuarantineState.CONDEMNED, "contradicted", document)]
 
     def _opinion(self, claim: Evidence, agreeing: list[Held]) -> list[Reason]:
@@ -388,6 +408,17 @@ class Checker:
             self._tally.note("no_opinion")
             return []
         return [Reason(name=f"opinion:{self._second.name}", log_odds=said)]
+
+    # --- reasons -------------------------------------------------------------------------------
+
+    def _campaign(self) -> Reason:
+        return Reason(name="campaign", log_odds=-self._weights.campaign)
+
+    def _corroborated(self, name: str, n_origins: int) -> Reason:
+        return Reason(name=name, log_odds=self._weights.corroboration * corroboration(n_origins))
+
+    def _contradiction(self, weight: float) -> Reason:
+        return Reason(name="contradicted", log_odds=-2.0 * self._weights.contradicted * weight)
 
     # --- standing -------------------------------------------------------------------------------
 

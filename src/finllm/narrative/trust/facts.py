@@ -179,6 +179,11 @@ def agree(a: Fact, b: Fact) -> bool:
     return apart <= a.rounding + b.rounding + ROUNDING * max(abs(a.value), abs(b.value))
 
 
+def are_contrary(some: tuple[Fact, ...], others: tuple[Fact, ...]) -> bool:
+    """Return whether two texts state another figure for one metric, unit and period."""
+    return any(_comparable(a, b) and not agree(a, b) for a in some for b in others)
+
+
 class Stated(msgspec.Struct, frozen=True, kw_only=True):
     """A fact with who stated it when."""
 

@@ -16,6 +16,7 @@ from finllm.domain.identity import content_id
 from finllm.narrative.repeats.nearness import Overlaps, overlaps
 from finllm.narrative.repeats.words import MOST_WORDS, Codes, Frequencies
 from finllm.narrative.trust.credibility import credibility
+from finllm.narrative.trust.facts import Fact
 
 MOST_HELD: Final = 128
 """Claims per instrument whose standing can still change."""
@@ -27,6 +28,8 @@ class Held(msgspec.Struct):
     claim: Evidence
     sender: str
     cluster: int
+    facts: tuple[Fact, ...]
+    """Figures that it states."""
     reasons: list[Reason]
     state: QuarantineState | None
     """None = nothing has changed it."""
