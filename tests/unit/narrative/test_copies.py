@@ -214,7 +214,7 @@ def test_a_name_whose_text_has_left_the_ring_is_forgotten() -> None:
     for text in words:
         made.ask(text, keep=True)
     assert not made.ask(first).is_copy
-    assert len(made.copies._number_of) <= 8
+    assert len(made.copies.names) <= 8
 
 
 def test_a_reworded_text_is_found_by_its_embedding_where_an_encoder_is_at_hand() -> None:

@@ -12,7 +12,6 @@ Source:
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
@@ -35,6 +34,7 @@ from finllm.narrative.repeats.words import (
 )
 from finllm.narrative.text.confusables import skeleton
 from finllm.runtime.kernels import kernel
+from finllm.runtime.lru import LastUsed
 
 Signature = npt.NDArray[np.uint32]
 """[N_HASHES], the least hash of the text's 5-grams under each permutation."""
@@ -349,7 +349,7 @@ class Copies:
         self._buckets = np.empty(N_BANDS, dtype=np.int64)
         self._words = Nearness(capacity)
         self._meanings = Meanings(capacity, dim) if dim else None
-        self._number_of: OrderedDict[bytes, int] = OrderedDict()
+        self.names: LastUsed[bytes, int] = LastUsed(2 * capacity)
         """By exact hash, the number of the first appearance that it is, or is a near copy of."""
         self._reading_in: list[Reading | None] = [None] * capacity
         self._ts_in = [0] * capacity
@@ -360,6 +360,15 @@ class Copies:
         """How common each word is so far, over first appearances."""
         return self._words.frequencies
 
+    def __len__(self) -> int:
+        """Return how many first appearances are kept."""
+        return self._n - self.n_let_go
+
+    @property
+    def n_let_go(self) -> int:
+        """How many first appearances have given way to later ones."""
+        return max(0, self._n - self._capacity)
+
     def sign(self, reading: Reading) -> Signature:
         """Return a text's signature."""
         codes = np.frombuffer(skeleton(reading.key).encode("utf-32-le"), dtype=np.uint32)
@@ -369,9 +378,11 @@ class Copies:
 
     def exact(self, name: bytes, now: int) -> Match:
         """Return the first appearance of exactly this normalised text, if it is recent."""
-        number = self._number_of.get(name, -1)
+        number = self.names.get(name)
+        if number is None or number < self.n_let_go:
+            return Match(slot=-1)
         slot = number % self._capacity
-        if number < max(0, self._n - self._capacity) or self._ts_in[slot] < now - self._window_ns:
+        if self._ts_in[slot] < now - self._window_ns:
             return Match(slot=-1)
         return Match(slot=slot, similarity=1.0, is_copy=True)
 
@@ -460,7 +471,7 @@ class Copies:
     ) -> int:
         """Keep a first appearance and return its slot; the oldest one gives way."""
         slot = self._n % self._capacity
-        self._name(name, self._n)
+        self.names.put(name, self._n)
         self._n += 1
         self._reading_in[slot] = msgspec.structs.replace(
             reading,
@@ -481,13 +492,7 @@ class Copies:
 
     def also(self, name: bytes, slot: int) -> None:
         """Let a near copy's exact text stand for its original from now on."""
-        self._name(name, self._n - 1 - (self._n - 1 - slot) % self._capacity)
-
-    def _name(self, name: bytes, number: int) -> None:
-        self._number_of.pop(name, None)
-        self._number_of[name] = number
-        if len(self._number_of) > 2 * self._capacity:
-            self._number_of.popitem(last=False)
+        self.names.put(name, self._n - 1 - (self._n - 1 - slot) % self._capacity)
 
     def signature_in(self, slot: int) -> Signature:
         """Return the signature kept in a slot."""
