@@ -75,7 +75,7 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Earlier windows that say what is usual."""
     copy_window_ns: Annotated[int, Meta(ge=0)] = 2 * NS_PER_DAY
     """An older text is history: what repeats it is new again."""
-    near_copy: Share = 0.5
+    near_copy: Share = 0.55
     """Least similarity (Jaccard, character 5-grams) of a near copy; or else"""
     near_words: Share = 0.45
     """least similarity of its words in order (Jaccard, weighted by rarity); or else, with an encoder,"""
@@ -425,7 +425,9 @@ class Narrative:
         slot = read.match.slot
         if read.match.is_copy:
             if read.match.similarity < 1.0:
-                self._copies.also(read.name, slot)
+                self._copies.also(
+                    read.name, read.reading, read.signature, read.document.ts_recv, slot
+                )
         else:
             slot = self._copies.add(
                 read.name, read.reading, read.signature, read.document.ts_recv, read.meaning
@@ -552,6 +554,10 @@ class Narrative:
                 n=len(self._copies), most=settings.originals, let_go=self._copies.n_let_go
             ),
         }
+        n_near, most_near = self._copies.n_near, self._copies.most_near
+        found["near_copies"] = Table(
+            n=min(n_near, most_near), most=most_near, let_go=max(0, n_near - most_near)
+        )
         checker = self._checker
         for name, table in (
             ("names_of_originals", self._copies.names),
