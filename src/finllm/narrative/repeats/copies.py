@@ -558,27 +558,33 @@ def _is_another_claim(new: Reading, original: Reading) -> bool:
     """Return whether a text is another's with other names, or with another claim in the same frame.
 
     Names: three words at least, of one side and the other, where one is put in the place of the other, and
-    most of what differs. A claim: `OTHER_RUN` words in a row put in the place of nearly as many; edits of
-    single words lie apart. Words are told by their beginnings: an ending makes no other word.
+    most of what differs. A claim: `OTHER_RUN` words in a row put in the place of nearly as many, and two
+    thirds of what differs; edits of single words lie apart. Words are told by their beginnings: an ending
+    makes no other word.
     """
     if max(len(original.shown), len(new.shown)) >= LONGEST_KEPT:
         return False
     mine, others = _beginnings(new.key.split()), _beginnings(original.key.split())
-    places = [
+    changes = [
         (others[i:h], mine[j:k])
         for how, i, h, j, k in SequenceMatcher(None, others, mine, autojunk=False).get_opcodes()
-        if how == "replace"
+        if how != "equal"
     ]
-    if any(len(a) + len(b) >= 2 * OTHER_RUN - 1 and min(len(a), len(b)) > 2 for a, b in places):
+    n_changed = sum(len(a) + len(b) for a, b in changes)
+    if any(_is_other_run(a, b) and 3 * (len(a) + len(b)) >= 2 * n_changed for a, b in changes):
         return True
     added, lost = set(mine).difference(others), set(others).difference(mine)
     named = (
         added.intersection(_beginnings(new.names)),
         lost.intersection(_beginnings(original.names)),
     )
-    if 5 * (len(named[0]) + len(named[1])) < 2 * (len(added) + len(lost)):
+    if 2 * (len(named[0]) + len(named[1])) < len(added) + len(lost):
         return False
-    return any(_exchanged(named[0].intersection(b), named[1].intersection(a)) for a, b in places)
+    return any(_exchanged(named[0].intersection(b), named[1].intersection(a)) for a, b in changes)
+
+
+def _is_other_run(a: list[str], b: list[str]) -> bool:
+    return len(a) + len(b) >= 2 * OTHER_RUN - 1 and min(len(a), len(b)) >= OTHER_RUN - 1
 
 
 def _exchanged(added: set[str], lost: set[str]) -> bool:
