@@ -41,6 +41,8 @@ def test_headlines_are_no_copies_and_every_document_is_accounted_for() -> None:
     assert figures.flood is not None
     assert (figures.flood.documents, len(figures.flood.rss_mb)) == (60, LOOKS + 1)
     assert 0 < figures.flood.copies < figures.flood.documents
+    assert figures.flood.full_after == 0
+    assert 0 < figures.flood.tables["text_bytes"].n < figures.flood.tables["text_bytes"].most
 
 
 def test_a_room_beside_the_edge_reads_until_it_is_to_stand_still(field: Field) -> None:

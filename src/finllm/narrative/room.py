@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -56,6 +56,9 @@ from finllm.runtime.tally import Tally
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
+CHANGES: Final = 8
+"""Changes of standing that are kept for each claim that can be seen."""
+
 
 class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the room reads, remembers and gathers."""
@@ -81,7 +84,7 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Earlier windows that say what is usual."""
     copy_window_ns: Annotated[int, Meta(ge=0)] = 2 * NS_PER_DAY
     """An older text is history: what repeats it is new again."""
-    near_copy: Share = 0.5
+    near_copy: Share = 0.55
     """Least similarity (Jaccard, character 5-grams) of a near copy; or else"""
     near_words: Share = 0.45
     """least similarity of its words in order (Jaccard, weighted by rarity); or else, with an encoder,"""
@@ -103,8 +106,8 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Most claims per instrument that can be seen from any instant."""
     retention_ns: int = 7 * NS_PER_DAY
     """How long claims are kept."""
-    most_chars: int = 64_000_000
-    """Characters of text kept for quotes, over all documents."""
+    most_text_bytes: int = 32_000_000
+    """Bytes of text kept for quotes, over all documents: some 70,000 of 200 letters, 1,600 of 20,000."""
     prior: Share = 0.6
     """Credibility of a source that nothing is known of."""
     source_priors: dict[str, Share] = {}
@@ -141,7 +144,8 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                 "burst_windows.",
             )
         _at_least_one(self, "pack_size", "burst_window_ns", "burst_windows", "originals", "recent")
-        _at_least_one(self, "look_back_ns", "longest_text", "read_chars", "keep", "most_chars")
+        _at_least_one(self, "look_back_ns", "longest_text", "read_chars", "keep")
+        _at_least_one(self, "most_text_bytes")
 
 
 def _at_least_one(settings: NarrativeSettings, *names: str) -> None:
@@ -163,6 +167,16 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """The first document that said this; empty if this one did."""
     changed: Changes = Changes()
     """What canonical form took away."""
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """How full one of the room's tables is. Each is bounded, so memory is."""
+
+    n: int
+    """What it holds: entries, or bytes where its name says so."""
+    most: int
+    let_go: int
+    """Entries that have given way since the start; a table that has let one go is full."""
 
 
 class _Read(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,7 +224,7 @@ class _Watched:
         )
         self.recent = Recent(settings.recent)
         self.known: Timeline[_Known] = Timeline(visible=keep, retain_ns=retain)
-        self.standing: Timeline[Quarantine] = Timeline(visible=8 * keep, retain_ns=retain)
+        self.standing: Timeline[Quarantine] = Timeline(visible=CHANGES * keep, retain_ns=retain)
 
 
 class Narrative:
@@ -254,7 +268,7 @@ class Narrative:
         self._n_clusters = 0
         self._origins = Origins(settings.owners)
         self._watched: dict[str, _Watched] = {}
-        self._texts = Texts(settings.most_chars)
+        self._texts = Texts(settings.most_text_bytes)
         self._repeats: Timeline[str] = Timeline(
             visible=settings.keep, retain_ns=settings.retention_ns
         )
@@ -382,7 +396,7 @@ class Narrative:
         is_copy = match.is_copy and first is self._first[match.slot]
         if is_copy:
             self.tally.note("exact_copy" if match.similarity == 1.0 else "near_copy")
-            self._repeats.append(document.ts_recv, first.document_id)
+            self._retire("repeats", self._repeats.append(document.ts_recv, first.document_id))
         for link in links:
             if link.instrument in first.told:
                 self._count_copy(link.instrument, document.ts_recv)
@@ -438,7 +452,9 @@ class Narrative:
         slot = read.match.slot
         if read.match.is_copy:
             if read.match.similarity < 1.0:
-                self._copies.also(read.name, slot)
+                self._copies.also(
+                    read.name, read.reading, read.signature, read.document.ts_recv, slot
+                )
         else:
             slot = self._copies.add(
                 read.name, read.reading, read.signature, read.document.ts_recv, read.meaning
@@ -534,6 +550,59 @@ class Narrative:
     def _retire(self, what: str, n: int) -> None:
         if n:
             self.tally.noted[f"retired_{what}"] += n
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """How full each table is that grows with what is admitted, by name.
+
+        What else the room holds is of a fixed size from the start.
+        """
+        noted, settings = self.tally.noted, self._settings
+        watched, n = self._watched.values(), max(1, len(self._watched))
+        found = {
+            "text_bytes": Table(
+                n=self._texts.n_bytes, most=self._texts.most_bytes, let_go=noted["retired_texts"]
+            ),
+            "claims": Table(
+                n=sum(len(one.claims) for one in watched),
+                most=2 * n * settings.keep,
+                let_go=noted["retired_claims"],
+            ),
+            "facts": Table(
+                n=sum(len(one.known) for one in watched),
+                most=2 * n * settings.keep,
+                let_go=noted["retired_facts"],
+            ),
+            "copies": Table(
+                n=sum(len(one.copies) for one in watched),
+                most=2 * n * settings.keep,
+                let_go=noted["retired_copies"],
+            ),
+            "standing": Table(
+                n=sum(len(one.standing) for one in watched),
+                most=2 * n * CHANGES * settings.keep,
+                let_go=noted["retired_standing"],
+            ),
+            "repeats": Table(
+                n=len(self._repeats), most=2 * settings.keep, let_go=noted["retired_repeats"]
+            ),
+            "originals": Table(
+                n=len(self._copies), most=settings.originals, let_go=self._copies.n_let_go
+            ),
+        }
+        n_near, most_near = self._copies.n_near, self._copies.most_near
+        found["near_copies"] = Table(
+            n=min(n_near, most_near), most=most_near, let_go=max(0, n_near - most_near)
+        )
+        checker = self._checker
+        for name, table in (
+            ("names_of_originals", self._copies.names),
+            ("senders", checker.senders.counts),
+            ("records_of_senders", checker.reputation.records),
+            ("texts_first_seen", checker.first_seen.ts),
+        ):
+            found[name] = Table(n=len(table), most=table.most, let_go=table.n_let_go)
+        return found
 
     # --- gathering -----------------------------------------------------------------------------
 

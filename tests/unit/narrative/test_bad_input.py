@@ -8,6 +8,7 @@ from finllm.domain.evidence import Document
 from finllm.narrative.reading.claims import LONGEST_QUOTE
 from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.narrative.room import Narrative, NarrativeSettings
+from finllm.narrative.trust.standing import MOST_HELD
 
 T0 = 1_723_118_400_000_000_000
 BTC = "binance-usdm:BTCUSDT"
@@ -47,7 +48,7 @@ def test_an_endless_run_of_any_piece_passes_the_whole_room_in_bounded_time(piece
 
 
 def test_a_flood_of_near_copies_is_counted_one_by_one_and_fills_no_more_than_its_tables() -> None:
-    made = room(originals=64, keep=32, most_chars=4_000)
+    made = room(originals=64, keep=32, most_text_bytes=4_000)
     text = "Kestrel halts Bitcoin withdrawals citing unusual activity in its wallets"
     for i in range(400):
         words = text.split()
@@ -55,6 +56,32 @@ def test_a_flood_of_near_copies_is_counted_one_by_one_and_fills_no_more_than_its
         made.admit(document(" ".join(words), i), T0 + i)
     assert made.tally.read == made.tally.used == 400
     assert made.tally.noted["near_copy"] > 390
-    assert len(made._copies._number_of) <= 128
-    assert made._texts._n_chars <= 4_000
+    assert len(made._copies.names) <= 128
+    assert made._texts.n_bytes <= 4_000
     assert len(made._watched[BTC].claims) + len(made._watched[BTC].copies) <= 4 * 32
+
+
+def test_no_table_outgrows_its_bound_and_what_gives_way_is_counted() -> None:
+    made = room(originals=16, keep=8, most_text_bytes=2_000, recent=4)
+    for i in range(200):
+        number, copy = divmod(i, 2)
+        text = f"Bitcoin desk {number} reports q{number}x w{number * 7}z k{number * 13}p and closes"
+        made.admit(document(f"BREAKING: {text}" if copy else text, i), T0 + i)
+    tables = made.tables
+    assert all(0 <= table.n <= table.most for table in tables.values())
+    for name in ("claims", "copies", "repeats", "originals", "names_of_originals"):
+        assert tables[name].let_go > 0
+    assert tables["originals"].n + tables["originals"].let_go == 100
+    assert tables["claims"].n + tables["claims"].let_go == 100
+    assert tables["senders"].n == 200
+
+
+def test_a_story_told_without_end_holds_no_more_claims_than_can_still_change() -> None:
+    made = room()
+    made.watch("binance-usdm:ETHUSDT")
+    for i in range(400):
+        text = f"Bitcoin and Ethereum funds see record weekly inflows of ${i} million, says desk"
+        made.admit(document(text, i), T0 + i)
+    held = made._checker._held_in
+    assert max(map(len, held.values())) > MOST_HELD
+    assert sum(map(len, held.values())) <= 2 * MOST_HELD

@@ -58,6 +58,8 @@ class Shelf:
         match = self.copies.near(reading, signature, 0, meaning)
         if keep and not match.is_copy:
             return Match(slot=self.copies.add(name, reading, signature, 0, meaning))
+        if keep:
+            self.copies.also(name, reading, signature, 0, match.slot)
         return match
 
 
@@ -132,6 +134,14 @@ def test_another_figure_date_or_direction_is_another_claim_of_the_same_origin(
             "Shares with high targets this week: $ABC $DEF $GHI",
             "Shares with high targets this week: $JKL $MNO $PQR",
         ),
+        (
+            "Headline: Watchdog sues Penrose Ether Fund over unregistered ETH products",
+            "Watchdog sues Orrery Rollup over unregistered ETH products",
+        ),
+        (
+            "Penrose Ether Fund halts Ether withdrawals citing unusual activity",
+            "Lattice vyhxtu halts Ethereum withdrawals citing unusual activity",
+        ),
     ],
 )  # fmt: skip
 def test_other_names_in_the_place_of_its_own_make_another_claim(one: str, other: str) -> None:
@@ -199,11 +209,45 @@ def test_accents_and_scripts_of_their_own_are_read_as_they_are() -> None:
 def test_a_near_copy_seen_twice_is_exact_the_second_time() -> None:
     made = shelf()
     text = HEADLINES[0].replace("unusual", "odd")
-    reading = read_for_copies(canonical_text(text))
-    match = made.ask(text)
+    match = made.ask(text, keep=True)
     assert match.is_copy
-    made.copies.also(exact_hash(reading), match.slot)
-    assert made.copies.exact(exact_hash(reading), 0).slot == match.slot
+    assert made.ask(text) == Match(slot=match.slot, similarity=1.0, is_copy=True)
+
+
+def test_an_edited_near_copy_is_known_by_the_wording_that_was_edited() -> None:
+    reworded = "Harbourline Custody halts Bitcoin payouts citing odd activity on its machines"
+    again = "Harbourline Custody halts coin payouts citing odd dealings on its machines"
+    assert not shelf().ask(again).is_copy
+    made = shelf()
+    assert made.ask(reworded, keep=True).is_copy
+    match = made.ask(again)
+    assert (match.slot, match.is_copy) == (0, True)
+
+
+def test_copies_of_copies_do_not_drift_into_another_text() -> None:
+    made, words = shelf(), HEADLINES[3].lower().split()
+    for i in range(len(words)):
+        words[i] = f"other{i}"
+        made.ask(" ".join(words), keep=True)
+    assert made.ask(" ".join(words)).slot != 3
+
+
+def test_near_copies_without_end_push_out_no_first_appearance() -> None:
+    made = Shelf(capacity=len(HEADLINES))
+    for text in HEADLINES:
+        made.ask(text, keep=True)
+    for i in range(40):
+        assert made.ask(HEADLINES[0].replace("unusual", "q" * (i + 2)), keep=True).is_copy
+    for slot, text in enumerate(HEADLINES):
+        assert made.ask(text).slot == slot
+        assert made.ask(text.replace(" on ", " at ").replace(" to ", " for ")).slot == slot
+
+
+def test_a_copy_may_leave_out_a_figure_only_if_it_is_much_like_its_original() -> None:
+    made = Shelf()
+    made.ask("Recap: how Northgate Mining won approval for its fund 15 months ago", keep=True)
+    assert not made.ask("Sources say Northgate Mining has won approval for its fund, wait").is_copy
+    assert made.ask("Recap: how Northgate Mining won approval for its fund months ago").is_copy
 
 
 def test_a_name_whose_text_has_left_the_ring_is_forgotten() -> None:
@@ -214,7 +258,7 @@ def test_a_name_whose_text_has_left_the_ring_is_forgotten() -> None:
     for text in words:
         made.ask(text, keep=True)
     assert not made.ask(first).is_copy
-    assert len(made.copies._number_of) <= 8
+    assert len(made.copies.names) <= 8
 
 
 def test_a_reworded_text_is_found_by_its_embedding_where_an_encoder_is_at_hand() -> None:

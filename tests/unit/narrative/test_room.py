@@ -348,7 +348,7 @@ def test_what_memory_no_longer_holds_is_refused_not_guessed() -> None:
 
 
 def test_a_flood_of_copies_keeps_memory_bounded_and_the_newest_answerable() -> None:
-    made = room(keep=50, most_chars=2_000, originals=64)
+    made = room(keep=50, most_text_bytes=2_000, originals=64)
     text = "Kestrel halts Bitcoin withdrawals citing unusual activity"
     for i, noise in enumerate(distinct(500)):
         made.admit(document(text, T0 + i, source=f"s{i}"), T0 + i)
@@ -358,8 +358,20 @@ def test_a_flood_of_copies_keeps_memory_bounded_and_the_newest_answerable() -> N
     assert 0 < pack.n_copies <= 50
     assert len(made._watched[BTC].claims) <= 100
     assert len(made._watched[BTC].copies) <= 100
-    assert made._texts._n_chars <= 2_000
-    assert len(made._copies._number_of) <= 128
+    assert made._texts.n_bytes <= 2_000
+    assert len(made._copies.names) <= 128
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00fc", "\u4e2d", "\U0001f680"], ids=ascii)
+def test_texts_are_bounded_in_bytes_whatever_their_letters(letter: str) -> None:
+    made = room(most_text_bytes=8_000)
+    for i, text in enumerate(distinct(60)):
+        made.admit(document(f"{text} {letter * 40}", T0 + i), T0 + i)
+    assert made._texts.n_bytes <= 8_000
+    assert made.tally.noted["retired_texts"] > 20
+    newest = max(made.gather(BTC, T0 + 60).evidence, key=lambda claim: claim.ts_recv)
+    start, end = newest.span
+    assert made.text(newest.document_id)[start:end] == newest.quote
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:

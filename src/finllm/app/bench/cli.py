@@ -210,7 +210,10 @@ def _show_narrative(figures: "NarrativeFigures", console: Console) -> None:
         flood = figures.flood
         console.print(
             f"flood of {flood.documents:,} in {flood.seconds:,.0f} s: {flood.rss_mb[0]:,.0f} MB before, "
-            f"{max(flood.rss_mb):,.0f} at most, {flood.grown_mb:+,.1f} over its second half",
+            f"{max(flood.rss_mb):,.0f} at most, {flood.grown_since_full:+.1%} since every table that "
+            f"fills was full, at {flood.full_after:,}",
             highlight=False,
         )
+        filled = (f"{name} {one.n:,} of {one.most:,}" for name, one in flood.tables.items())
+        console.print(f"held at the end: {', '.join(filled)}", highlight=False)
     _show_quiet(figures.quiet, console)

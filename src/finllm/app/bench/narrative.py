@@ -34,7 +34,7 @@ from finllm.app.fastpath import quiet_collector
 from finllm.app.reader import AUTO, load_encoder, load_reader
 from finllm.domain.errors import InputError
 from finllm.narrative.reading.encoder import HashingEncoder
-from finllm.narrative.room import NarrativeSettings
+from finllm.narrative.room import NarrativeSettings, Table
 from finllm.runtime.clock import stopwatch_ns
 
 ROUNDS: Final = 5
@@ -75,7 +75,10 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Flood(msgspec.Struct, frozen=True, kw_only=True):
-    """What a flood of documents does to this process's memory."""
+    """What a flood of documents does to this process's memory.
+
+    It is bounded by the room's tables: once each that fills has let go of its oldest, nothing may grow.
+    """
 
     documents: int
     copies: int
@@ -83,8 +86,12 @@ class Flood(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     rss_mb: list[float]
     """Resident memory before, then after each tenth."""
-    grown_mb: float
-    """Over the second half, in which every table is full."""
+    full_after: int
+    """Documents at the first look at which every table that has filled by the end was full."""
+    grown_since_full: float
+    """Resident memory at the end over that at this look, less 1."""
+    tables: dict[str, Table]
+    """What bounds memory, by name, at the end."""
 
 
 class NarrativeFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,21 +216,30 @@ def _through(fed: FedRoom, lines: Sequence[Sent]) -> Nanoseconds:
 
 
 def _flood(fed: FedRoom, lines: Iterable[Sent], n: int) -> Flood:
-    looks = [_rss_mb()]
+    looks, full = [_rss_mb()], [_full(fed)]
     started, due = stopwatch_ns(), 1
     for i, sent in enumerate(lines, start=1):
         fed.push(sent)
         if i * LOOKS >= due * n:
             looks.append(_rss_mb())
+            full.append(_full(fed))
             due += 1
+    at = full.index(full[-1])
     return Flood(
         documents=n,
         copies=fed.n_copies,
         refused=fed.n_refused,
         seconds=round((stopwatch_ns() - started) / 1e9, 1),
         rss_mb=looks,
-        grown_mb=round(looks[-1] - looks[len(looks) // 2], 1),
+        full_after=at * n // LOOKS,
+        grown_since_full=round(looks[-1] / looks[at] - 1.0, 3),
+        tables=fed.room.tables,
     )
+
+
+def _full(fed: FedRoom) -> set[str]:
+    """Return the names of the tables that have let go of something."""
+    return {name for name, table in fed.room.tables.items() if table.let_go}
 
 
 def _rss_mb() -> float:

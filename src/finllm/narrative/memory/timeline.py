@@ -4,13 +4,17 @@ Bounded: old entries are retired by age and by count. A question whose answer wo
 retired entry is refused, never answered differently from before.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from finllm.domain.errors import InputError
 
 T = TypeVar("T")
+
+ENTRY_BYTES: Final = 256
+"""What a kept text takes besides its own bytes: its id, its place, what the interpreter adds."""
 
 
 class Timeline(Generic[T]):
@@ -90,11 +94,15 @@ class Arrivals:
     def __init__(self, *, quantum_ns: int, retain_ns: int) -> None:
         self._quantum_ns = quantum_ns
         self._retain = retain_ns // quantum_ns + 1
-        self._quanta: list[int] = []
-        self._total: list[int] = []
+        self._quanta = array("q")
+        self._total = array("q")
         """Arrivals up to and including each quantum."""
         self._floor = -1
         self._n_before_floor = 0
+
+    def __len__(self) -> int:
+        """Return how many quanta are kept."""
+        return len(self._quanta)
 
     def add(self, ts: int) -> None:
         """Count one arrival, no earlier than the last one."""
@@ -104,7 +112,8 @@ class Arrivals:
             return
         self._total.append(self._total[-1] + 1 if self._total else self._n_before_floor + 1)
         self._quanta.append(quantum)
-        if self._quanta[0] < quantum - 2 * self._retain:
+        # In bulk, so that each arrival costs a constant on average.
+        if self._quanta[0] < quantum - self._retain - self._retain // 8:
             n = bisect_left(self._quanta, quantum - self._retain)
             self._floor, self._n_before_floor = self._quanta[n - 1], self._total[n - 1]
             del self._quanta[:n], self._total[:n]
@@ -127,22 +136,28 @@ class Arrivals:
 
 
 class Texts:
-    """Canonical texts by document, the last ones up to a number of characters."""
+    """Canonical texts by document, the last ones up to a number of bytes.
 
-    def __init__(self, most_chars: int) -> None:
-        self._most_chars = most_chars
-        self._texts: OrderedDict[str, str] = OrderedDict()
-        self._n_chars = 0
+    Kept as UTF-8: in memory one character outside of Latin makes each of a text's characters wider.
+
+    Args:
+        most_bytes: Of UTF-8, with `ENTRY_BYTES` for each text.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.n_bytes = 0
+        self._texts: OrderedDict[str, bytes] = OrderedDict()
 
     def keep(self, document_id: str, text: str) -> int:
         """Keep a text; return how many older ones were retired for it."""
         if document_id in self._texts:
             return 0
-        self._texts[document_id] = text
-        self._n_chars += len(text)
+        kept = self._texts[document_id] = text.encode()
+        self.n_bytes += len(kept) + ENTRY_BYTES
         retired = 0
-        while self._n_chars > self._most_chars and len(self._texts) > 1:
-            self._n_chars -= len(self._texts.popitem(last=False)[1])
+        while self.n_bytes > self.most_bytes and len(self._texts) > 1:
+            self.n_bytes -= len(self._texts.popitem(last=False)[1]) + ENTRY_BYTES
             retired += 1
         return retired
 
@@ -156,6 +171,6 @@ class Texts:
             raise InputError(
                 "no text is held under this id",
                 place=f"document {document_id}",
-                mend="Only documents that made evidence are kept, the newest up to narrative.most_chars.",
+                mend="Only documents that made evidence are kept, up to narrative.most_text_bytes.",
             )
-        return self._texts[document_id]
+        return self._texts[document_id].decode()

@@ -12,8 +12,8 @@ Source:
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 from hashlib import blake2b
 from typing import Final
 
@@ -35,6 +35,7 @@ from finllm.narrative.repeats.words import (
 )
 from finllm.narrative.text.confusables import skeleton
 from finllm.runtime.kernels import kernel
+from finllm.runtime.lru import LastUsed
 
 Signature = npt.NDArray[np.uint32]
 """[N_HASHES], the least hash of the text's 5-grams under each permutation."""
@@ -113,8 +114,15 @@ _DENIAL: Final = "<denial>"
 
 
 _NONE: Final = np.zeros(0, dtype=np.uint32)
-OTHER_NAMES: Final = 2
-"""Words of names that another claim has in the place of as many: a firm's name is two words or more."""
+OTHER_NAMES: Final = 3
+"""Words of names, of one text and the other, that are exchanged in one place where another claim is made: a
+firm's name is two words or more."""
+OF_ORIGINAL: Final = 0.3
+"""Least similarity to the original itself of what copies its near copy: copies of copies drift."""
+OTHER_RUN: Final = 4
+"""Words in a row that differ where another claim stands in the same frame."""
+LEAST_WITHOUT: Final = 0.6
+"""Least similarity of a copy that leaves out a figure: texts of one subject differ in figures most often."""
 LONGEST_KEPT: Final = 400
 """Characters of an original's normalised text that are kept, to read disguised letters by."""
 
@@ -200,17 +208,14 @@ def _takes_back(text: str) -> frozenset[str]:
 def _names(text: str) -> frozenset[str]:
     """Return the cashtags and capitalised words of a text, in lower case; of one in capitals the cashtags.
 
-    A sentence's first word is a name if the next word is.
+    A text is in capitals if nearly all of its words are; those of three letters and fewer say nothing. A
+    letter that is not known may be one.
     """
     found = list(_WORD.finditer(foreign_letters_hidden(text)))
-    is_high = [match["word"][0].isupper() for match in found]
-    tags = {match["word"] for match in found if match["before"] == "$"}
-    names = {
-        match["word"]
-        for match, high, next_high in zip(found, is_high, [*is_high, False][1:], strict=True)
-        if high and (next_high or match["before"] is None)
-    }
-    return frozenset(map(str.casefold, tags if 2 * sum(is_high) > len(found) else names | tags))
+    high = {m["word"] for m in found if m["word"][0].isupper() or m["word"][0] == UNKNOWN}
+    low = {match["word"] for match in found if len(match["word"]) > 3}.difference(high)
+    tags = {m["word"] for m in found if m["before"] == "$" and m["word"].isalpha()}
+    return frozenset(map(str.casefold, tags if len(high) > 3 * len(low) else high | tags))
 
 
 def _framed(body: str) -> str:
@@ -321,7 +326,8 @@ class Copies:
     """First appearances of the last texts, and what each new text is a copy of.
 
     Args:
-        capacity: First appearances kept.
+        capacity: First appearances kept; and a quarter as many near copies, so that an edited copy is known
+            by the wording that was edited.
         near: Least similarity of the characters of a near copy.
         near_words: Least similarity of its words in order, each weighted by its rarity.
         near_meaning: Least cosine of its embedding.
@@ -343,22 +349,38 @@ class Copies:
         self._near, self._near_words, self._near_meaning = near, near_words, near_meaning
         self._window_ns = window_ns
         self._by = _permutations()
-        self._kept = np.zeros((capacity, N_HASHES), dtype=np.uint32)
+        self.most_near = max(1, capacity // 4)
+        self._n_slots = capacity + self.most_near
+        """First appearances stand in the first `capacity` slots, near copies in the rest."""
+        self._kept = np.zeros((self._n_slots, N_HASHES), dtype=np.uint32)
         self._n_buckets = 2 * capacity
         self._table = np.full((N_BANDS, self._n_buckets), -1, dtype=np.int32)
         self._buckets = np.empty(N_BANDS, dtype=np.int64)
-        self._words = Nearness(capacity)
+        self._words = Nearness(self._n_slots)
         self._meanings = Meanings(capacity, dim) if dim else None
-        self._number_of: OrderedDict[bytes, int] = OrderedDict()
+        self.names: LastUsed[bytes, int] = LastUsed(2 * capacity)
         """By exact hash, the number of the first appearance that it is, or is a near copy of."""
-        self._reading_in: list[Reading | None] = [None] * capacity
-        self._ts_in = [0] * capacity
+        self._reading_in: list[Reading | None] = [None] * self._n_slots
+        self._ts_in = [0] * self._n_slots
+        self._number_in = [0] * self._n_slots
+        """The number of the first appearance that a slot's text is, or is a near copy of."""
         self._n = 0
+        self.n_near = 0
+        """Near copies put into slots since the start."""
 
     @property
     def frequencies(self) -> Frequencies:
         """How common each word is so far, over first appearances."""
         return self._words.frequencies
+
+    def __len__(self) -> int:
+        """Return how many first appearances are kept."""
+        return self._n - self.n_let_go
+
+    @property
+    def n_let_go(self) -> int:
+        """How many first appearances have given way to later ones."""
+        return max(0, self._n - self._capacity)
 
     def sign(self, reading: Reading) -> Signature:
         """Return a text's signature."""
@@ -369,9 +391,11 @@ class Copies:
 
     def exact(self, name: bytes, now: int) -> Match:
         """Return the first appearance of exactly this normalised text, if it is recent."""
-        number = self._number_of.get(name, -1)
+        number = self.names.get(name)
+        if number is None or number < self.n_let_go:
+            return Match(slot=-1)
         slot = number % self._capacity
-        if number < max(0, self._n - self._capacity) or self._ts_in[slot] < now - self._window_ns:
+        if self._ts_in[slot] < now - self._window_ns:
             return Match(slot=-1)
         return Match(slot=slot, similarity=1.0, is_copy=True)
 
@@ -398,27 +422,45 @@ class Copies:
             else self._words.similarities(reading.sample, reading.order, slots, self._near_words)
         )
         is_near = (characters >= self._near) | (words >= self._near_words)
-        best = Match(
-            slot=-1, similarity=float(max(characters.max(initial=0.0), words.max(initial=0.0)))
+        similarity_of = dict(
+            zip(slots.tolist(), np.maximum(characters, words).tolist(), strict=True)
         )
-        for i in np.flatnonzero(is_near).tolist():
-            slot, similarity = int(slots[i]), float(max(characters[i], words[i]))
-            one = Match(slot=slot, similarity=similarity, is_copy=self._repeats(reading, slot))
+        best = Match(slot=-1, similarity=max(similarity_of.values(), default=0.0))
+        for slot in slots[is_near].tolist():
+            original = self._original_of(slot)
+            repeats = self._repeats(reading, slot, similarity_of[slot]) and (
+                slot == original
+                or (
+                    similarity_of[original] >= OF_ORIGINAL
+                    and self._repeats(reading, original, similarity_of[original])
+                )
+            )
+            one = Match(slot=original, similarity=similarity_of[slot], is_copy=repeats)
             best = max(best, one, key=_closeness)
         return best
+
+    def _original_of(self, slot: int) -> int:
+        return self._number_in[slot] % self._capacity
 
     def _candidates(
         self, reading: Reading, signature: Signature, now: int
     ) -> npt.NDArray[np.int64]:
-        """Return the recent slots that share a band, and those that share the most words."""
+        """Return the recent slots that share a band, and those that share the most words.
+
+        A near copy's comes with its original's.
+        """
         _buckets(signature, self._n_buckets, self._buckets)
         slots = self._table[_BANDS, self._buckets].tolist()
         slots += self._words.candidates(
             reading.codes, reading.lengths, is_disguised=reading.is_disguised
         )
-        since = now - self._window_ns
-        recent = [s for s in dict.fromkeys(slots) if s >= 0 and self._ts_in[s] >= since]
-        return np.array(recent, dtype=np.int64)
+        since, oldest = now - self._window_ns, self.n_let_go
+        recent: dict[int, None] = {}
+        for slot in dict.fromkeys(slots):
+            original = self._original_of(slot)
+            if slot >= 0 and self._number_in[slot] >= oldest and self._ts_in[original] >= since:
+                recent[slot] = recent[original] = None
+        return np.array(list(recent), dtype=np.int64)
 
     def _undisguised_similarity(self, reading: Reading, slot: int) -> float:
         original = self._reading_in[slot]
@@ -429,9 +471,11 @@ class Copies:
             self._words.similarities(plain.sample, plain.order, slots, self._near_words)[0]
         )
 
-    def _repeats(self, reading: Reading, slot: int) -> bool:
+    def _repeats(self, reading: Reading, slot: int, similarity: float) -> bool:
         original = self._reading_in[slot]
-        if original is None:
+        if original is None or (
+            similarity < LEAST_WITHOUT and _leaves_numbers_out(reading, original)
+        ):
             return False
         if reading.is_disguised:
             reading = _undisguised(reading, original)
@@ -448,7 +492,9 @@ class Copies:
             or self._ts_in[slot] < now - self._window_ns
         ):
             return None
-        return Match(slot=slot, similarity=min(1.0, cosine), is_copy=self._repeats(reading, slot))
+        return Match(
+            slot=slot, similarity=min(1.0, cosine), is_copy=self._repeats(reading, slot, cosine)
+        )
 
     def add(
         self,
@@ -460,8 +506,16 @@ class Copies:
     ) -> int:
         """Keep a first appearance and return its slot; the oldest one gives way."""
         slot = self._n % self._capacity
-        self._name(name, self._n)
+        self.names.put(name, self._n)
+        self._number_in[slot] = self._n
         self._n += 1
+        self._keep(slot, reading, signature, now)
+        self.frequencies.add(reading.sample)
+        if self._meanings is not None and meaning is not None:
+            self._meanings.add(slot, meaning.vector())
+        return slot
+
+    def _keep(self, slot: int, reading: Reading, signature: Signature, now: int) -> None:
         self._reading_in[slot] = msgspec.structs.replace(
             reading,
             key=reading.key[:LONGEST_KEPT],
@@ -474,20 +528,20 @@ class Copies:
         self._kept[slot] = signature
         _buckets(signature, self._n_buckets, self._buckets)
         self._table[_BANDS, self._buckets] = slot
-        self._words.add(slot, reading.codes, reading.lengths, reading.sample, reading.order)
-        if self._meanings is not None and meaning is not None:
-            self._meanings.add(slot, meaning.vector())
-        return slot
+        self._words.keep(slot, reading.codes, reading.lengths, reading.sample, reading.order)
 
-    def also(self, name: bytes, slot: int) -> None:
-        """Let a near copy's exact text stand for its original from now on."""
-        self._name(name, self._n - 1 - (self._n - 1 - slot) % self._capacity)
-
-    def _name(self, name: bytes, number: int) -> None:
-        self._number_of.pop(name, None)
-        self._number_of[name] = number
-        if len(self._number_of) > 2 * self._capacity:
-            self._number_of.popitem(last=False)
+    def also(
+        self, name: bytes, reading: Reading, signature: Signature, now: int, original: int
+    ) -> None:
+        """Let a near copy's text stand for its original, in a slot, from now on; the oldest gives way."""
+        number = self._number_in[original]
+        self.names.put(name, number)
+        if reading.is_disguised:
+            return
+        slot = self._capacity + self.n_near % self.most_near
+        self.n_near += 1
+        self._number_in[slot] = number
+        self._keep(slot, reading, signature, now)
 
     def signature_in(self, slot: int) -> Signature:
         """Return the signature kept in a slot."""
@@ -497,31 +551,48 @@ class Copies:
 
 def _says_nothing_new(new: Reading, original: Reading) -> bool:
     turns = new.turning <= original.turning if new.is_cut else new.turning == original.turning
-    return turns and not _adds_numbers(new, original) and not _is_of_others(new, original)
+    return turns and not _adds_numbers(new, original) and not _is_another_claim(new, original)
 
 
-def _is_of_others(new: Reading, original: Reading) -> bool:
-    """Return whether a text is another's with other names: two at least for two, and most of what differs.
+def _is_another_claim(new: Reading, original: Reading) -> bool:
+    """Return whether a text is another's with other names, or with another claim in the same frame.
 
-    Names are told by their beginnings: an ending makes no other name.
+    Names: three words at least, of one side and the other, where one is put in the place of the other, and
+    most of what differs. A claim: `OTHER_RUN` words in a row put in the place of nearly as many, and two
+    thirds of what differs; edits of single words lie apart. Words are told by their beginnings: an ending
+    makes no other word.
     """
     if max(len(original.shown), len(new.shown)) >= LONGEST_KEPT:
         return False
     mine, others = _beginnings(new.key.split()), _beginnings(original.key.split())
-    added, lost = mine - others, others - mine
-    if min(len(added), len(lost)) < OTHER_NAMES:
-        return False
-    added_names = _beginnings(new.names) & added
-    lost_names = _beginnings(original.names) & lost
-    return (
-        min(len(added_names), len(lost_names)) >= OTHER_NAMES
-        and 2 * len(added_names) >= len(added)
-        and 2 * len(lost_names) >= len(lost)
+    changes = [
+        (others[i:h], mine[j:k])
+        for how, i, h, j, k in SequenceMatcher(None, others, mine, autojunk=False).get_opcodes()
+        if how != "equal"
+    ]
+    n_changed = sum(len(a) + len(b) for a, b in changes)
+    if any(_is_other_run(a, b) and 3 * (len(a) + len(b)) >= 2 * n_changed for a, b in changes):
+        return True
+    added, lost = set(mine).difference(others), set(others).difference(mine)
+    named = (
+        added.intersection(_beginnings(new.names)),
+        lost.intersection(_beginnings(original.names)),
     )
+    if 2 * (len(named[0]) + len(named[1])) < len(added) + len(lost):
+        return False
+    return any(_exchanged(named[0].intersection(b), named[1].intersection(a)) for a, b in changes)
 
 
-def _beginnings(words: Iterable[str]) -> set[str]:
-    return {skeleton(word)[:4] for word in words}
+def _is_other_run(a: list[str], b: list[str]) -> bool:
+    return len(a) + len(b) >= 2 * OTHER_RUN - 1 and min(len(a), len(b)) >= OTHER_RUN - 1
+
+
+def _exchanged(added: set[str], lost: set[str]) -> bool:
+    return bool(added and lost) and len(added) + len(lost) >= OTHER_NAMES
+
+
+def _beginnings(words: Iterable[str]) -> list[str]:
+    return [skeleton(word)[:4] for word in words]
 
 
 def _adds_numbers(new: Reading, original: Reading) -> bool:
@@ -540,6 +611,10 @@ def _adds_numbers(new: Reading, original: Reading) -> bool:
         for number in _NUMBER.findall(word)
     }
     return not added <= posing.difference(words)
+
+
+def _leaves_numbers_out(new: Reading, original: Reading) -> bool:
+    return not (new.is_cut or original.numbers <= new.numbers)
 
 
 def _closeness(match: Match) -> tuple[bool, bool, float]:

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from finllm.narrative.repeats.words import MOST_WORDS, Codes, Frequencies, weight_of
 from finllm.runtime.kernels import kernel
 
-DEPTH: Final = 8
+DEPTH: Final = 16
 """Kept texts remembered per word or pair."""
-MOST_FOUND: Final = 8
+MOST_FOUND: Final = 16
 """Candidates that are scored."""
 RUN: Final = 5
 """Word lengths in a run: a disguised letter changes no word's length."""
@@ -319,14 +319,13 @@ class Nearness:
         )  # fmt: skip
         return out
 
-    def add(self, slot: int, codes: Codes, lengths: Codes, sample: Codes, order: Codes) -> None:
-        """Keep a text in a slot, and count its words."""
+    def keep(self, slot: int, codes: Codes, lengths: Codes, sample: Codes, order: Codes) -> None:
+        """Keep a text in a slot."""
         n = self._look(codes, lengths, with_runs=True)
         _post(self._terms, n, slot, self._table, self._at)
         self._kept[slot, : len(sample)] = sample
         self._order[slot, : len(order)] = order
         self._n_kept[slot] = len(sample)
-        self.frequencies.add(sample)
 
     def _look(self, codes: Codes, lengths: Codes, *, with_runs: bool) -> int:
         f = self.frequencies

@@ -5,10 +5,10 @@ texts speak of many days. What was first seen long ago is known from `copies` an
 """
 
 import re
-from collections import OrderedDict
 from typing import Final
 
 from finllm.domain.units import NS_PER_DAY, parse_instant
+from finllm.runtime.lru import LastUsed
 
 _MONTHS: Final = {
     name: number
@@ -52,13 +52,11 @@ class FirstSeen:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._ts: OrderedDict[bytes, int] = OrderedDict()
+        self.ts: LastUsed[bytes, int] = LastUsed(capacity)
 
     def seen(self, name: bytes, now: int) -> int:
         """Return when a text was first seen, now if it is new; the one longest unseen is forgotten first."""
-        ts = self._ts.pop(name, now)
-        self._ts[name] = ts
-        if len(self._ts) > self._capacity:
-            self._ts.popitem(last=False)
+        known = self.ts.get(name)
+        ts = now if known is None else known
+        self.ts.put(name, ts)
         return ts

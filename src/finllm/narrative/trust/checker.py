@@ -8,7 +8,6 @@ its standing from then on by a dated `Quarantine` record.
 It knows only what has been received, and is asked in order of receipt.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -123,12 +122,12 @@ class Checker:
         self._tally = tally
         self._second = second
         self.reputation = Reputation()
-        self._senders = Senders()
+        self.senders = Senders()
         self._campaigns = Campaigns(capacity=MOST_CLUSTERS, window_ns=limits.campaign_window_ns)
-        self._first_seen = FirstSeen(4 * MOST_CLUSTERS)
+        self.first_seen = FirstSeen(4 * MOST_CLUSTERS)
         self._subjects: dict[str, _Subject] = {}
-        self._claims_in: OrderedDict[int, list[tuple[str, str]]] = OrderedDict()
-        """By cluster, its claims as (instrument, evidence id)."""
+        self._held_in: dict[int, list[Held]] = {}
+        """By cluster, its claims whose standing can still change, in order of receipt."""
 
     # --- a document, whatever it claims ---------------------------------------------------------
 
@@ -159,15 +158,15 @@ class Checker:
             text,
             changes,
             self._weights,
-            originality=self._senders.originality(sender),
+            originality=self.senders.originality(sender),
             is_verified=is_verified,
             is_stale=self._is_stale(text, name, now),
         )
         mean = self.reputation.mean(sender, "", self._prior(document), now)
-        unknown = is_unknown(document, self._senders.written(sender))
+        unknown = is_unknown(document, self.senders.written(sender))
         is_good = is_verified or (mean >= VOUCHES and not unknown)
         planted = self._is_planted(document, sender, cluster, is_unknown=unknown) and not is_good
-        self._senders.count(sender, is_copy=is_copy)
+        self.senders.count(sender, is_copy=is_copy)
         if planted:
             self._tally.note("campaign_document")
         held_back = "instructions" if any(r.name == "instructions" for r in reasons) else ""
@@ -187,7 +186,7 @@ class Checker:
         return min(0.995, max(0.005, p))
 
     def _is_stale(self, text: str, name: bytes, now: int) -> bool:
-        seen = self._first_seen.seen(name, now)
+        seen = self.first_seen.seen(name, now)
         written = written_date_ns(text)
         oldest = seen if written is None else min(seen, written)
         if oldest >= now - self._limits.stale_ns:
@@ -209,10 +208,7 @@ class Checker:
         A campaign takes them out of sight; a sender who stands for its word brings them back.
         """
         found = []
-        for instrument, evidence_id in self._claims_in.get(weighed.cluster, []):
-            held = self._subject(instrument).standings.of(evidence_id)
-            if held is None:
-                continue
+        for held in self._held_in.get(weighed.cluster, []):
             if weighed.held_back == "campaign" and held.why != "campaign" and held.is_visible:
                 held.reasons.append(self._campaign())
                 found.append(self._change(held, QuarantineState.QUARANTINED, "campaign", document))
@@ -287,11 +283,7 @@ class Checker:
             reasons=reasons,
             state=None,
         )
-        self._subject(claim.instrument).standings.hold(held, sample)
-        of_cluster = self._claims_in.setdefault(weighed.cluster, [])
-        of_cluster.append((claim.instrument, claim.evidence_id))
-        if len(self._claims_in) > MOST_CLUSTERS:
-            self._claims_in.popitem(last=False)
+        self._hold(held, sample)
         why = weighed.held_back or (
             "little_credible" if belief < self._limits.quarantine_below else ""
         )
@@ -303,6 +295,16 @@ class Checker:
             held, QuarantineState.QUARANTINED, why, ts=claim.ts_recv, because=claim.document_id
         )
         return Checked(claim=claim, is_visible=False, quarantines=(record,))
+
+    def _hold(self, held: Held, sample: Codes) -> None:
+        """Hold a claim as one of its cluster's, and let go of what its instrument holds no more."""
+        self._held_in.setdefault(held.cluster, []).append(held)
+        gone = self._subject(held.claim.instrument).standings.hold(held, sample)
+        if gone is not None:
+            of_cluster = self._held_in[gone.cluster]
+            of_cluster.remove(gone)
+            if not of_cluster:
+                del self._held_in[gone.cluster]
 
     def _agreeing(
         self, claim: Evidence, facts: tuple[Fact, ...], earlier: list[Held], shared: Overlaps

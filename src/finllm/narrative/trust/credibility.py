@@ -8,7 +8,6 @@ against. The prior is a setting: how much of a wire is true, only its user can k
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,6 +21,7 @@ from finllm.narrative.text.canonical import Changes
 from finllm.narrative.trust.campaigns import Crowd
 from finllm.narrative.trust.instructions import gives_orders
 from finllm.narrative.trust.reputation import chance, log_odds
+from finllm.runtime.lru import LastUsed
 
 SHIPPED: Final = Path(__file__).parent.parent / "weights" / "credibility.json"
 """The weights that come with the package; `credibility.card.json` beside it says where they are from."""
@@ -81,23 +81,22 @@ class Senders:
     """How often each sender wrote, and how often what it wrote had been said before."""
 
     def __init__(self) -> None:
-        self._record: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self.counts: LastUsed[str, tuple[int, int]] = LastUsed(MOST_SENDERS)
+        """By sender, its documents and the copies among them."""
 
     def originality(self, sender: str) -> float:
         """Return (originals + 2) / (documents + 2): 1 for a newcomer, towards 0 for a copier."""
-        n, copies = self._record.get(sender, (0, 0))
+        n, copies = self.counts.get(sender) or (0, 0)
         return (n - copies + 2) / (n + 2)
 
     def written(self, sender: str) -> int:
         """Return how many documents of a sender have been counted."""
-        return self._record.get(sender, (0, 0))[0]
+        return (self.counts.get(sender) or (0, 0))[0]
 
     def count(self, sender: str, *, is_copy: bool) -> None:
         """Count one more document of a sender; the sender longest silent is forgotten first."""
-        n, copies = self._record.pop(sender, (0, 0))
-        self._record[sender] = (n + 1, copies + is_copy)
-        if len(self._record) > MOST_SENDERS:
-            self._record.popitem(last=False)
+        n, copies = self.counts.get(sender) or (0, 0)
+        self.counts.put(sender, (n + 1, copies + is_copy))
 
 
 def is_unknown(document: Document, n_written: int) -> bool:

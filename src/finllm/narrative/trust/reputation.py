@@ -9,12 +9,12 @@ Source:
 """
 
 import math
-from collections import OrderedDict
 from typing import Final
 
 import msgspec
 
 from finllm.domain.units import NS_PER_DAY
+from finllm.runtime.lru import LastUsed
 
 HALF_LIFE_NS: Final = 60 * NS_PER_DAY
 STRENGTH: Final = 4.0
@@ -49,16 +49,12 @@ class Reputation:
     """The records of all senders; the sender longest without an outcome is forgotten first."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[tuple[str, str], _Record] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Return how many records are kept."""
-        return len(self._of)
+        self.records: LastUsed[tuple[str, str], _Record] = LastUsed(MOST_SENDERS)
 
     def mean(self, sender: str, topic: str, prior: float, now: int) -> float:
         """Return the chance that what a sender says on a topic is so, `LEAST` to 1 - `LEAST`."""
         for key in ((sender, ""), (sender, topic)):
-            record = self._of.get(key)
+            record = self.records.get(key)
             if record is not None:
                 prior = record.mean(now, prior)
         return min(1.0 - LEAST, max(LEAST, prior))
@@ -68,11 +64,9 @@ class Reputation:
     ) -> None:
         """Count an outcome of something that a sender said, by how sure it is, 0 to 1."""
         for key in ((sender, ""), (sender, topic)):
-            record = self._of.pop(key, None) or _Record(ts=now)
+            record = self.records.get(key) or _Record(ts=now)
             record.count(now, so, not_so)
-            self._of[key] = record
-            if len(self._of) > MOST_SENDERS:
-                self._of.popitem(last=False)
+            self.records.put(key, record)
 
 
 def log_odds(p: float) -> float:

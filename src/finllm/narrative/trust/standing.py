@@ -22,7 +22,7 @@ MOST_HELD: Final = 128
 """Claims per instrument whose standing can still change."""
 
 
-class Held(msgspec.Struct):
+class Held(msgspec.Struct, eq=False):
     """A claim with what its standing rests on."""
 
     claim: Evidence
@@ -60,15 +60,15 @@ class Standings:
         """Return how many claims are held."""
         return len(self._held)
 
-    def hold(self, held: Held, sample: Codes) -> None:
-        """Hold one more claim, by the words of its text; the oldest goes."""
+    def hold(self, held: Held, sample: Codes) -> Held | None:
+        """Hold one more claim, by the words of its text; return the one that gave way."""
+        before = self._held.pop(held.claim.evidence_id, None)
         held.row = self._n % MOST_HELD
         self._n += 1
         self._samples[held.row, : len(sample)] = sample
         self._lengths[held.row] = len(sample)
         self._held[held.claim.evidence_id] = held
-        if len(self._held) > MOST_HELD:
-            self._held.popitem(last=False)
+        return self._held.popitem(last=False)[1] if len(self._held) > MOST_HELD else before
 
     def since(self, ts: int) -> list[Held]:
         """Return the claims received after an instant, oldest first."""
