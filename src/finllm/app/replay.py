@@ -182,6 +182,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether traces were to be written."""
     memory: MemoryCounts | None = None
     """What became of what memory was given; None = none was kept."""
+    members: dict[str, dict[str, int]] = {}
+    """Of an ensemble of language models: by member, how its questions ended."""
     notes: tuple[str, ...] = ()
     """What is to be known before any of this is trusted."""
     run: str
@@ -335,9 +337,14 @@ def _answers(inputs: Inputs, settings: Settings) -> tuple[Settings, dict[str, Co
     folders = [path for path in inputs.tapes if path.is_dir()]
     for folder in [inputs.answers, *folders] if inputs.answers else folders:
         start = read_start(folder)
-        if start is None or (start.llm is None and not start.served_by):
+        if start is None or not (start.asked or start.served_by):
             continue
-        reasoning = msgspec.structs.replace(settings.reasoning, llm=start.llm or LlmSettings())
+        reasoning = msgspec.structs.replace(
+            settings.reasoning,
+            llm=start.llm or LlmSettings(),
+            member=start.members,
+            ensemble=start.ensemble,
+        )
         asked = msgspec.structs.replace(settings, reasoning=reasoning)
         return asked, read_completions(folder)
     return settings, None
@@ -546,6 +553,7 @@ def summarise(
         incidents=_incidents(wired),
         explained=wired.parts.explain,
         memory=None if wired.parts.memory is None else wired.parts.memory.counts,
+        members=wired.members,
         notes=wired.notes,
         run=str(run),
         live=live,
@@ -563,7 +571,7 @@ def _incidents(wired: Wired) -> Incidents:
         outcomes_not_learnt=sum(lane.session.n_unmatched for lane in pipeline.lanes),
         cancelled_questions=pipeline.counts["cancelled"],
         worker_restarts=sum(pool.n_restarts for pool in pools if isinstance(pool, WorkerPool)),
-        llm_restarts=0 if wired.local is None else wired.local.n_restarts,
+        llm_restarts=sum(local.n_restarts for local in wired.locals),
         feature_restarts=pipeline.feature_restarts,
         clock_steps_back=pipeline.clock_steps_back,
     )

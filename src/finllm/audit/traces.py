@@ -15,7 +15,16 @@ import msgspec
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Applied, Figure, Revision, Verdict, standing_of, transition
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Figure,
+    Pool,
+    Revision,
+    Verdict,
+    standing_of,
+    transition,
+)
 from finllm.domain.revise import revised
 from finllm.domain.trace import Statement, Trace
 
@@ -92,6 +101,7 @@ def check_trace(
         *_check_identity(trace, verdict, before, pack),
         *_check_citations(verdict, found),
         *_check_hypotheses(verdict, found),
+        *_check_pool(verdict),
         *_check_evidence(_used(trace, verdict, found), pack, texts),
     ]
     names = _names(trace, verdict, before, pack)
@@ -208,6 +218,31 @@ def _check_figure(test: str, figure: Figure, found: Mapping[str, Evidence]) -> I
         total += term.weight * value
     if not _same(figure.value, total):
         yield f"{figure.name!r} of {test!r} is {figure.value:g}, its terms add up to {total:g}"
+
+
+def _check_pool(verdict: Verdict) -> Iterator[str]:
+    """Yield where a verdict is not the weighted mean of its members, or their disagreement is another."""
+    pool = verdict.pool
+    if not isinstance(pool, Pool):
+        return
+    weights = [member.weight for member in pool.members]
+    if min(weights, default=0.0) < 0.0 or not _same(sum(weights), 1.0):
+        yield f"the weights of the pool are {', '.join(format(w, 'g') for w in weights)}"
+    said = {
+        "shift": ([m.shift for m in pool.members], verdict.shift, pool.shift_sd),
+        "ln k": (
+            [math.log(m.vol_scale) for m in pool.members],
+            math.log(verdict.vol_scale),
+            pool.log_scale_sd,
+        ),
+    }
+    for name, (values, pooled, deviation) in said.items():
+        mean = sum(w * x for w, x in zip(weights, values, strict=True))
+        apart = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, values, strict=True)))
+        if verdict.action is not Action.RETRACT and not _same(pooled, mean):
+            yield f"the {name} is {pooled:g}, the members' weighted mean {mean:g}"
+        if not _same(deviation, apart):
+            yield f"the disagreement about {name} is {deviation:g}, recomputed {apart:g}"
 
 
 def _used(trace: Trace, verdict: Verdict, found: Mapping[str, Evidence]) -> list[Evidence]:
@@ -369,6 +404,8 @@ def _names(
         names |= {item.event_type, item.encoder, item.instrument}
     if before is not None:
         names |= {before.horizon, before.regime, before.model_version}
+    if isinstance(verdict.pool, Pool):
+        names |= {member.name for member in verdict.pool.members}
     return sorted((name for name in names if name), key=lambda name: (-len(name), name))
 
 

@@ -1,0 +1,111 @@
+"""The track record: what each member's own refinements would have gained, from the ledger's records alone.
+
+A member is scored by its own answer, whatever was pooled: the log score of the forecast tilted by it, less
+that of the forecast as it stood when the question was asked, once the outcome is known. Gains fade with the
+outcomes scored since, are shrunk towards none, and move a weight within a floor and a cap, so that nobody
+rules alone and nobody is past redemption. Only outcomes known before a question count in its weights.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Self
+
+import msgspec
+
+from finllm.domain.forecast import Forecast, Outcome, Triple
+from finllm.domain.protocol import Applied, Pool, Revision, Verdict
+from finllm.domain.revise import tilted
+from finllm.domain.tilt import P_FLOOR
+from finllm.reasoning.reasoner import left_sum
+
+HALF_LIFE: Final = 200.0
+"""Outcomes scored later after which a gain counts half."""
+PRIOR_N: Final = 50.0
+"""Outcomes without a gain that every member is taken to have had: overlapping outcomes tell little each."""
+SCALE: Final = 0.02
+"""Mean gain, nats, that multiplies a weight by e: what a refinement that is right near an event gains."""
+MOST: Final = 4.0
+"""A record multiplies a weight by at most this, and divides it by no more."""
+_KEPT: Final = 2_000
+"""Outcomes kept: ten half-lives."""
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """One outcome, and what each member that had answered would have gained on it."""
+
+    ts: int
+    """When the outcome was known."""
+    gains: dict[str, float]
+    """Nats over the forecast as it stood."""
+
+
+class TrackRecord:
+    """What became of what each member said."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, list[tuple[Forecast, Pool]]] = {}
+        self._scored: deque[Scored] = deque(maxlen=_KEPT)
+
+    @classmethod
+    def of(
+        cls,
+        forecasts: Iterable[Forecast],
+        verdicts: Iterable[Verdict],
+        revisions: Iterable[Revision],
+        outcomes: Iterable[Outcome],
+    ) -> Self:
+        """Return the track record that a ledger's records amount to, each kind in its order."""
+        record = cls()
+        said = {verdict.verdict_id: verdict for verdict in verdicts}
+        versions = {(f.forecast_id, f.version): f for f in forecasts}
+        for revision in revisions:
+            if revision.applied is not Applied.LATE:
+                asked_about = versions[revision.forecast_id, revision.base_version]
+                record.follow(asked_about, said[revision.verdict_id])
+            if revision.forecast is not None:
+                versions[revision.forecast_id, revision.version] = revision.forecast
+        for outcome in outcomes:
+            record.learn(outcome)
+        return record
+
+    def follow(self, before: Forecast, verdict: Verdict) -> None:
+        """Take in a verdict that came in time on a forecast, as it stood when it was asked about."""
+        if isinstance(verdict.pool, Pool):
+            self._open.setdefault(before.forecast_id, []).append((before, verdict.pool))
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in what became of a forecast."""
+        for before, pool in self._open.pop(outcome.forecast_id, ()):
+            if outcome.label >= 0:
+                self._scored.append(_scored(before, pool, outcome))
+
+    def factors(self, names: Iterable[str], now: int) -> dict[str, float]:
+        """Return by how much each member's record multiplies its weight, from outcomes known before now."""
+        known = [one for one in reversed(self._scored) if one.ts < now]
+        return {name: _factor(name, known) for name in names}
+
+
+def _scored(before: Forecast, pool: Pool, outcome: Outcome) -> Scored:
+    stood = _log(before.emitted, outcome.label)
+    return Scored(
+        ts=outcome.ts_resolved,
+        gains={
+            said.name: _log(tilted(before, said.shift, said.vol_scale)[0], outcome.label) - stood
+            for said in pool.members
+            if said.outcome == "answer"
+        },
+    )
+
+
+def _log(p: Triple, label: int) -> float:
+    return math.log(max(p[label], P_FLOOR))
+
+
+def _factor(name: str, known: list[Scored]) -> float:
+    """Return a member's factor from what was scored, newest first."""
+    fades = [math.exp(-math.log(2.0) * age / HALF_LIFE) for age in range(len(known))]
+    own = [(fade, s.gains[name]) for fade, s in zip(fades, known, strict=True) if name in s.gains]
+    gain = left_sum(fade * gain for fade, gain in own)
+    mean = gain / (left_sum(fade for fade, _ in own) + PRIOR_N)
+    return min(MOST, max(1.0 / MOST, math.exp(mean / SCALE)))
