@@ -252,11 +252,10 @@ class EnsembleReasoner:
 
     def _shares(self, question: Escalate, ended: Round, heard: dict[str, Heard]) -> Shares:
         """Return the weights of those that have a say, from what was known before the question."""
-        own = self._embedded.name
-        factors = self._track.factors([own, *ended.parts], question.ts)
+        factors = self._track.factors(ended.parts, self._embedded.name, question.ts)
         asked = {name: self._members[name].settings.weight * factors[name] for name in ended.parts}
         said = {name: words_of(one.answer) for name, one in heard.items()}
-        return shares_of(asked, said, self._settings.embedded_weight * factors[own])
+        return shares_of(asked, said, self._settings.embedded_weight)
 
     def _voice(
         self,

@@ -1,9 +1,11 @@
 """The track record: what each member's own refinements would have gained, from the ledger's records alone.
 
 A member is scored by its own answer, whatever was pooled: the log score of the forecast tilted by it, less
-that of the forecast as it stood when the question was asked, once the outcome is known. Gains fade with the
-outcomes scored since, are shrunk towards none, and move a weight within a floor and a cap, so that nobody
-rules alone and nobody is past redemption. Only outcomes known before a question count in its weights.
+that of the forecast as it stood when the question was asked, once the outcome is known. What it gained beyond
+the embedded reasoner on the same outcomes moves its weight: most of what either says is the same, and
+cancels. Gains fade with the outcomes scored since, are shrunk towards none, and move a weight within a floor
+and a cap, so that nobody rules alone and nobody is past redemption. Only outcomes known before a question
+count in its weights.
 """
 
 import math
@@ -21,8 +23,8 @@ from finllm.reasoning.reasoner import left_sum
 
 HALF_LIFE: Final = 200.0
 """Outcomes scored later after which a gain counts half."""
-PRIOR_N: Final = 50.0
-"""Outcomes without a gain that every member is taken to have had: overlapping outcomes tell little each."""
+PRIOR_N: Final = 200.0
+"""Outcomes without a gain that every member is taken to have had: those of one moment tell little each."""
 SCALE: Final = 0.02
 """Mean gain, nats, that multiplies a weight by e: what a refinement that is right near an event gains."""
 MOST: Final = 4.0
@@ -80,10 +82,16 @@ class TrackRecord:
             if outcome.label >= 0:
                 self._scored.append(_scored(before, pool, outcome))
 
-    def factors(self, names: Iterable[str], now: int) -> dict[str, float]:
-        """Return by how much each member's record multiplies its weight, from outcomes known before now."""
-        known = [one for one in reversed(self._scored) if one.ts < now]
-        return {name: _factor(name, known) for name in names}
+    def factors(self, names: Iterable[str], own: str, now: int) -> dict[str, float]:
+        """Return by how much each member's record multiplies its weight, from outcomes known before now.
+
+        Args:
+            names: The members.
+            own: The embedded reasoner's name; its factor is one.
+            now: Instant of the question, ns UTC.
+        """
+        known = [one.gains for one in reversed(self._scored) if one.ts < now]
+        return {name: _factor(name, own, known) for name in names}
 
 
 def _scored(before: Forecast, pool: Pool, outcome: Outcome) -> Scored:
@@ -102,10 +110,14 @@ def _log(p: Triple, label: int) -> float:
     return math.log(max(p[label], P_FLOOR))
 
 
-def _factor(name: str, known: list[Scored]) -> float:
-    """Return a member's factor from what was scored, newest first."""
-    fades = [math.exp(-math.log(2.0) * age / HALF_LIFE) for age in range(len(known))]
-    own = [(fade, s.gains[name]) for fade, s in zip(fades, known, strict=True) if name in s.gains]
-    gain = left_sum(fade * gain for fade, gain in own)
-    mean = gain / (left_sum(fade for fade, _ in own) + PRIOR_N)
+def _factor(name: str, own: str, known: list[dict[str, float]]) -> float:
+    """Return a member's factor from the gains on each outcome, newest first."""
+    beyond = [
+        (math.exp(-math.log(2.0) * age / HALF_LIFE), gains[name] - gains[own])
+        for age, gains in enumerate(known)
+        if name in gains
+    ]
+    mean = left_sum(fade * gain for fade, gain in beyond) / (
+        left_sum(fade for fade, _ in beyond) + PRIOR_N
+    )
     return min(MOST, max(1.0 / MOST, math.exp(mean / SCALE)))
