@@ -29,6 +29,8 @@ from finllm.domain.revise import revised
 from finllm.domain.trace import Statement, Trace
 
 _NUMBER: Final = re.compile(r"[-+\u2212]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_FORMULA: Final = re.compile(r"\D.*\d")
+"""A unit that holds a digit which is no figure, such as `log(1 + 1/s)`."""
 _QUOTED: Final = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
 _UNIT: Final = re.compile(r"\s*(%|percent|per cent|ns|us|ms|s|min|h|d)\b|\s*(%)")
 _SCALES: Final = {
@@ -402,6 +404,7 @@ def _names(
     for item in pack.evidence:
         names |= {item.evidence_id, item.document_id, item.feature, item.origin}
         names |= {item.event_type, item.encoder, item.instrument}
+        names |= {item.unit} if _FORMULA.search(item.unit) else set()
     if before is not None:
         names |= {before.horizon, before.regime, before.model_version}
     if isinstance(verdict.pool, Pool):

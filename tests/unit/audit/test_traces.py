@@ -118,6 +118,18 @@ def test_what_the_writer_writes_holds_for_any_figures(
     assert check_trace(trace, verdict, before, pack, texts) == []
 
 
+def test_a_digit_of_a_unit_is_no_figure(make) -> None:
+    _, verdict, before, pack, texts = make_case(make)
+    first, second, third = pack.evidence
+    pack = replace(pack, evidence=(first, replace(second, unit="log(1 + 1/s)"), third))
+    trace = explain(verdict, before, revised(before, verdict, NOW + S), pack)
+    assert any("log(1 + 1/s)" in statement.text for statement in trace.statements)
+    assert check_trace(trace, verdict, before, pack, texts) == []
+    place = next(i for i, s in enumerate(trace.statements) if "log(1 + 1/s)" in s.text)
+    text = trace.statements[place].text
+    assert check_trace(with_statement(trace, place, text=f"{text} 1"), verdict, before, pack, texts)
+
+
 def make_tested(make, **changes):
     """Return a case whose verdict has tested two hypotheses and named a driver."""
     depth = Term(evidence_id="o1", field="z_score", weight=0.5)
