@@ -139,7 +139,7 @@ class MemberAnswer(msgspec.Struct, frozen=True, kw_only=True):
     shift: float = 0.0
     vol_scale: float = 1.0
     outcome: str = "answer"
-    """Else why it has no say: how its exchange ended, or `broken` or `repeating`."""
+    """Else why it has no say: how its exchange ended, `repeating`, or why it was dropped and not asked."""
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):

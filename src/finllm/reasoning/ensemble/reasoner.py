@@ -43,7 +43,7 @@ class Round(Completion, frozen=True, kw_only=True):
     parts: dict[str, Completion]
     """By member."""
     spared: dict[str, str]
-    """Members that would have fitted but are dropped, each with why."""
+    """Members that would have fitted but were not asked, each with its outcome."""
 
 
 class _Asked(msgspec.Struct, kw_only=True):
@@ -132,8 +132,8 @@ class EnsembleReasoner:
         }
         asked = _Asked(
             question=question,
-            names=tuple(name for name, why in turns.items() if not why),
-            spared={name: why for name, why in turns.items() if why},
+            names=tuple(name for name, spared in turns.items() if not spared),
+            spared={name: spared for name, spared in turns.items() if spared},
             parts={},
         )
         self._asked[question.question_id] = asked

@@ -21,6 +21,8 @@ PROBE: Final = 16
 """Of a dropped member's questions, the one that it is asked."""
 BROKEN: Final = "broken"
 REPEATING: Final = "repeating"
+SPARED: Final = ", not asked"
+"""After either, where the member was spared the question."""
 ANSWER: Final = str(End.ANSWER)
 _OURS: Final = frozenset({str(End.SHED), str(End.CANCELLED)})
 """Ends that say nothing of a member."""
@@ -56,14 +58,15 @@ class Standing:
         return REPEATING if self._repeats >= REPEATS else ""
 
     def turn(self) -> str:
-        """Return why the member is spared the question at hand; empty if it is to be asked."""
+        """Return the outcome if the member is spared the question at hand; empty if it is to be asked."""
         if not self.dropped:
             return ""
         self._spared += 1
         if self._spared % PROBE == 0:
             return ""
-        self.counts[f"spared: {self.dropped}"] += 1
-        return self.dropped
+        outcome = self.dropped + SPARED
+        self.counts[outcome] += 1
+        return outcome
 
     def failed(self, end: End) -> str:
         """Take in an exchange without an answer that holds; return its outcome."""

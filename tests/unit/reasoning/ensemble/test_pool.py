@@ -197,17 +197,17 @@ def test_a_broken_member_is_asked_by_a_rare_probe_alone_until_it_answers(
     n = FAILURES + PROBE
     questions = rounds(case, make, n + 2 * PROBE)
     found = [outcomes(one.judged_by(reasoner).verdicts[0])["baker"] for one in questions[:n]]
-    assert found == ["invalid"] * FAILURES + ["broken"] * (PROBE - 1) + ["invalid"]
+    assert found == ["invalid"] * FAILURES + ["broken, not asked"] * (PROBE - 1) + ["invalid"]
     assert len(asks) == FAILURES + 1
     assert reasoner.notes == ("reasoner baker is dropped: broken",)
     is_well = True
     found = [outcomes(one.judged_by(reasoner).verdicts[0])["baker"] for one in questions[n:]]
-    assert found == ["broken"] * (PROBE - 1) + ["answer"] * (PROBE + 1)
+    assert found == ["broken, not asked"] * (PROBE - 1) + ["answer"] * (PROBE + 1)
     assert reasoner.notes == ()
     assert reasoner.counts["baker"] == {
         "answer": PROBE + 1,
         "invalid": FAILURES + 1,
-        "spared: broken": 2 * (PROBE - 1),
+        "broken, not asked": 2 * (PROBE - 1),
     }
 
 
@@ -234,7 +234,9 @@ def test_a_member_that_repeats_itself_on_other_texts_has_no_say_until_it_says_so
     assert weights(found[-1])["baker"] == 0.0
     is_stuck = False
     later = [one.judged_by(reasoner).verdicts[0] for one in questions[REPEATS + 1 :]]
-    assert [outcomes(v)["baker"] for v in later] == ["repeating"] * (PROBE - 1) + ["answer"]
+    assert [outcomes(v)["baker"] for v in later] == ["repeating, not asked"] * (PROBE - 1) + [
+        "answer"
+    ]
 
 
 def test_members_of_one_family_are_told_of() -> None:
