@@ -228,21 +228,23 @@ def _check_pool(verdict: Verdict) -> Iterator[str]:
     if not isinstance(pool, Pool):
         return
     weights = [member.weight for member in pool.members]
+    scales = [verdict.vol_scale, *(member.vol_scale for member in pool.members)]
     if min(weights, default=0.0) < 0.0 or not _same(sum(weights), 1.0):
         yield f"the weights of the pool are {', '.join(format(w, 'g') for w in weights)}"
-    said = {
-        "shift": ([m.shift for m in pool.members], verdict.shift, pool.shift_sd),
-        "ln k": (
-            [math.log(m.vol_scale) for m in pool.members],
-            math.log(verdict.vol_scale),
-            pool.log_scale_sd,
-        ),
-    }
-    for name, (values, pooled, deviation) in said.items():
+        return
+    if not all(scale > 0.0 and math.isfinite(scale) for scale in scales):
+        yield "a volatility scale of the pool is not usable"
+        return
+    pooled, *logs = map(math.log, scales)
+    shifts = [member.shift for member in pool.members]
+    for name, values, is_, deviation in (
+        ("shift", shifts, verdict.shift, pool.shift_sd),
+        ("ln k", logs, pooled, pool.log_scale_sd),
+    ):
         mean = sum(w * x for w, x in zip(weights, values, strict=True))
         apart = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, values, strict=True)))
-        if verdict.action is not Action.RETRACT and not _same(pooled, mean):
-            yield f"the {name} is {pooled:g}, the members' weighted mean {mean:g}"
+        if verdict.action is not Action.RETRACT and not _same(is_, mean):
+            yield f"the {name} is {is_:g}, the members' weighted mean {mean:g}"
         if not _same(deviation, apart):
             yield f"the disagreement about {name} is {deviation:g}, recomputed {apart:g}"
 
