@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from finllm.app.cli import app
 from finllm.app.exchange import Exchange
 from finllm.app.recording import read_completions, read_start
-from finllm.app.records import verify_traces
+from finllm.app.records import track_record, verify_traces
 from finllm.app.replay import Inputs, Summary, replay
 from finllm.app.run import Options, run_live
 from finllm.app.settings import (
@@ -24,9 +24,10 @@ from finllm.app.settings import (
 )
 from finllm.app.status import Status
 from finllm.domain.completion import End
-from finllm.domain.errors import SettingsError
+from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.protocol import Escalate, Pool, Revision, Verdict
+from finllm.domain.units import NS_PER_S
 from finllm.ledger.reader import LedgerReader
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.reasoning.embedded import EmbeddedReasoner
@@ -69,7 +70,7 @@ def asking(stack: ExitStack) -> Settings:
     )
     return Settings(
         reasoning=ReasoningSettings(
-            member=(*members, regional), ensemble=EnsembleSettings(deadline_s=2.0)
+            member=(*members, regional), ensemble=EnsembleSettings(deadline_s=1.0)
         )
     )
 
@@ -82,7 +83,7 @@ class Asked:
     """
 
     def __init__(self, folder: Path) -> None:
-        generate(SyntheticMarket(seed=3, duration_s=100.0)).write(folder / "tape")
+        generate(SyntheticMarket(seed=3, duration_s=80.0)).write(folder / "tape")
         self.inputs, self.run = inputs_of(folder / "tape"), folder / "run"
         with ExitStack() as stack:
             self.settings = asking(stack)
@@ -154,6 +155,43 @@ def test_every_weight_follows_from_the_ledger_alone(asked: Asked) -> None:
             assert weights[name] == pytest.approx(factors[name] / total)
         seen.add(factors["able"])
     assert len(seen) > 1  # the record has moved weights
+
+
+def test_a_track_record_goes_on_from_an_earlier_run_and_is_replayed_without_it(
+    asked: Asked, tmp_path: Path
+) -> None:
+    held = track_record(asked.run).scored
+    assert len(held) > 10
+    later = SyntheticMarket(seed=4, duration_s=36.0)
+    later = msgspec.structs.replace(later, start=later.start + 3_600 * NS_PER_S)
+    generate(later).write(tmp_path / "tape")
+    inputs = inputs_of(tmp_path / "tape")
+    with ExitStack() as stack:
+        settings = asking(stack)
+        goes_on = msgspec.structs.replace(settings.reasoning.ensemble, after=str(asked.run))
+        reasoning = msgspec.structs.replace(settings.reasoning, ensemble=goes_on)
+        first = replay(inputs, Settings(reasoning=reasoning), tmp_path / "first")
+    start = read_start(tmp_path / "first")
+    assert start is not None
+    assert start.scored == held
+    with LedgerReader(tmp_path / "first" / "ledger") as ledger:
+        verdict = next(iter(ledger.records(Verdict)))
+        question = ledger.find(Escalate, verdict.question_id)
+    factors = TrackRecord(held).factors(["able", "baker"], EmbeddedReasoner().name, question.ts)
+    weights = {one.name: one.weight for one in pool_of(verdict).members}
+    assert factors["able"] != factors["baker"]
+    assert weights["able"] / weights["baker"] == pytest.approx(factors["able"] / factors["baker"])
+    again = replay(
+        msgspec.structs.replace(inputs, answers=tmp_path / "first"),
+        Settings(),
+        tmp_path / "again",
+    )
+    assert again.digest == first.digest
+    gone = msgspec.structs.replace(goes_on, after=str(tmp_path / "nowhere"))
+    reasoning = msgspec.structs.replace(reasoning, ensemble=gone)
+    with pytest.raises(InputError, match="holds no run"):
+        replay(inputs, Settings(reasoning=reasoning), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 def test_a_live_run_replays_to_its_own_digest(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _said(ask: Ask) -> str:
 
 
 class _Ensemble:
-    """An ensemble that has seen nothing yet, for each question: whom it asks follows from what it has seen."""
+    """An ensemble that has seen nothing yet, new for each question: it learns from what it sees."""
 
     name = ensemble(scripted("able"), scripted("baker"), scripted("mute")).name
 

@@ -29,6 +29,7 @@ from finllm.domain.market import Bar, Frame
 from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.sources.reading import Message
 from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
+from finllm.reasoning.ensemble.track import Scored
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.files import Bounds, SegmentedFile, segments
 from finllm.runtime.journal import Journal, LineJournal, read_journal
@@ -84,6 +85,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[MemberSettings, ...] = ()
     """The members of the ensemble that was asked instead."""
     ensemble: EnsembleSettings = EnsembleSettings()
+    scored: tuple[Scored, ...] = ()
+    """What the members' track record began with."""
 
     @property
     def asked(self) -> bool:

@@ -38,6 +38,7 @@ from finllm.market.markets import venue_of
 from finllm.market.tape import Places, Tape
 from finllm.narrative.memory.writer import MemoryCounts
 from finllm.narrative.sources.documents import read_documents
+from finllm.reasoning.ensemble.track import Scored
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
@@ -220,7 +221,7 @@ def replay(
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
     tallies = new_tallies()
-    settings, answers = _answers(inputs, settings)
+    settings, answers, scored = _answers(inputs, settings)
     source = _open(inputs, settings, tallies)
     wired = wire(
         settings,
@@ -231,6 +232,7 @@ def replay(
         emit_from=inputs.since,
         context=_context(inputs),
         answers=answers,
+        scored=scored,
         defer=isinstance(source, Schedule),
         serve_by=source.serve_by,
         place_of=source.places.of,
@@ -329,8 +331,10 @@ def _context(inputs: Inputs) -> frozenset[str]:
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
 
 
-def _answers(inputs: Inputs, settings: Settings) -> tuple[Settings, dict[str, Completion] | None]:
-    """Return the settings and answers of the language model that the run to be replayed asked.
+def _answers(
+    inputs: Inputs, settings: Settings
+) -> tuple[Settings, dict[str, Completion] | None, tuple[Scored, ...]]:
+    """Return the settings and answers of whom the run to be replayed asked, and the track record before it.
 
     One that asked none and is replayed by its schedule asks none now.
     """
@@ -346,8 +350,8 @@ def _answers(inputs: Inputs, settings: Settings) -> tuple[Settings, dict[str, Co
             ensemble=start.ensemble,
         )
         asked = msgspec.structs.replace(settings, reasoning=reasoning)
-        return asked, read_completions(folder)
-    return settings, None
+        return asked, read_completions(folder), start.scored
+    return settings, None, ()
 
 
 def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":

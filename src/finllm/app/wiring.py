@@ -1,6 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import msgspec
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
+from finllm.app.records import track_record
 from finllm.app.settings import EdgeSettings, ReasoningSettings, Settings, secret
 from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
@@ -30,7 +31,7 @@ from finllm.narrative.reading.encoder import HashingEncoder
 from finllm.narrative.text.languages import language_of
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.ensemble.reasoner import EnsembleReasoner, Member
-from finllm.reasoning.ensemble.track import TrackRecord
+from finllm.reasoning.ensemble.track import Scored, TrackRecord
 from finllm.reasoning.llm.answerer import Answerer, Journalled
 from finllm.reasoning.llm.client import Client
 from finllm.reasoning.llm.local import Local
@@ -63,8 +64,6 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     reasoner: DeferredReasoner | None = None
     ensemble: EnsembleReasoner | None = None
     """The same, if it is one."""
-    track: TrackRecord | None = None
-    """The ensemble's."""
     locals: tuple[Local, ...] = ()
     """The models that we serve ourselves."""
 
@@ -145,6 +144,7 @@ def wire(
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
     answers: Mapping[str, Completion] | None = None,
+    scored: Iterable[Scored] = (),
     defer: bool = False,
     serve_by: Callable[[Bank], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
@@ -166,6 +166,7 @@ def wire(
             embedded one.
         answers: What the language model answered in the run that is replayed, by question id; it is not
             asked again.
+        scored: What the track record of its ensemble began with.
         defer: Ask the language model without waiting, and hear it at each tick.
         serve_by: Makes what serves the rows of books from their bank; they are served in the
             pipeline, each at once, when None.
@@ -177,7 +178,7 @@ def wire(
     Raises:
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
-        InputError: If it holds a recording or a memory already.
+        InputError: If it holds a recording or a memory already, or there is no run to go on from.
         SettingsError: If the variable that holds the language model's key is not set, or its file cannot be
             served.
     """
@@ -186,6 +187,9 @@ def wire(
     alarm = _Alarm(on_failure)
     who = settings.reasoning if reasoner is None else ReasoningSettings()
     keys = {one: secret(one.api_key_env) for one in _endpoints(who)} if answers is None else {}
+    if who.member and who.ensemble.after and answers is None:
+        scored = track_record(Path(who.ensemble.after)).scored
+    track = TrackRecord(scored)
     with ExitStack() as undo:
         book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
         undo.callback(book.inference.close)
@@ -210,7 +214,7 @@ def wire(
         if memory is not None:
             undo.callback(memory.close)
         models = _Models(keys, recorder, answers, undo)
-        asked = _asked(who, models)
+        asked = _asked(who, models, track)
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
@@ -221,6 +225,7 @@ def wire(
             llm=who.llm if who.llm.is_on else None,
             members=who.member,
             ensemble=who.ensemble,
+            scored=track.scored,
         )
     )
     parts = Parts(
@@ -242,7 +247,7 @@ def wire(
         memory=memory,
         server=server,
         deferred=asked.reasoner if defer else None,
-        track=asked.track,
+        track=None if asked.ensemble is None else track,
     )
     return Wired(pipeline=Pipeline(parts), parts=parts, asked=asked)
 
@@ -290,19 +295,18 @@ class _Models:
         return self._undo.enter_context(Client(settings, key=self._keys[settings], socket=socket))
 
 
-def _asked(settings: ReasoningSettings, models: _Models) -> _Asked:
+def _asked(settings: ReasoningSettings, models: _Models, track: TrackRecord) -> _Asked:
     """Return the language models of the settings: an ensemble, a single one, or none."""
     if not settings.member:
         reasoner = models.open(settings.llm) if settings.llm.is_on else None
         return _Asked(reasoner=reasoner, locals=tuple(models.locals))
-    track = TrackRecord()
     ensemble = EnsembleReasoner(
         settings.ensemble,
         [Member(settings=one, reasoner=models.open(one)) for one in settings.member],
         track,
         language_of=language_of,
     )
-    return _Asked(reasoner=ensemble, ensemble=ensemble, track=track, locals=tuple(models.locals))
+    return _Asked(reasoner=ensemble, ensemble=ensemble, locals=tuple(models.locals))
 
 
 def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:

@@ -63,6 +63,9 @@ class EnsembleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     embedded_weight: Weight = 1.0
     """Of the embedded reasoner, before there is a record of it."""
 
+    after: Annotated[str, Meta(max_length=4_096)] = ""
+    """Folder of an earlier run, from whose ledger the track record goes on; empty = there is none yet."""
+
     def budget_s(self, left_s: float) -> float:
         """Return how long members may take, of what is left to the gate's deadline: a little less."""
         most = max(0.0, min(left_s, self.deadline_s))

@@ -43,11 +43,15 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrackRecord:
-    """What became of what each member said."""
+    """What became of what each member said.
 
-    def __init__(self) -> None:
+    Args:
+        scored: What an earlier record ended with, oldest first.
+    """
+
+    def __init__(self, scored: Iterable[Scored] = ()) -> None:
         self._open: dict[str, list[tuple[Forecast, Pool]]] = {}
-        self._scored: deque[Scored] = deque(maxlen=_KEPT)
+        self._scored: deque[Scored] = deque(scored, maxlen=_KEPT)
 
     @classmethod
     def of(
@@ -56,11 +60,22 @@ class TrackRecord:
         verdicts: Iterable[Verdict],
         revisions: Iterable[Revision],
         outcomes: Iterable[Outcome],
+        *,
+        scored: Iterable[Scored] = (),
     ) -> Self:
-        """Return the track record that a ledger's records amount to, each kind in its order."""
-        record = cls()
+        """Return the track record that a ledger's records amount to, each kind in its order.
+
+        Args:
+            forecasts: As they were opened.
+            verdicts: All of them; those without a pool teach nothing.
+            revisions: What became of them.
+            outcomes: What became of the forecasts.
+            scored: What the record began with.
+        """
+        record = cls(scored)
         said = {verdict.verdict_id: verdict for verdict in verdicts}
-        versions = {(f.forecast_id, f.version): f for f in forecasts}
+        asked = {verdict.forecast_id for verdict in said.values()}
+        versions = {(f.forecast_id, f.version): f for f in forecasts if f.forecast_id in asked}
         for revision in revisions:
             if revision.applied is not Applied.LATE:
                 asked_about = versions[revision.forecast_id, revision.base_version]
@@ -70,6 +85,11 @@ class TrackRecord:
         for outcome in outcomes:
             record.learn(outcome)
         return record
+
+    @property
+    def scored(self) -> tuple[Scored, ...]:
+        """Return what is remembered, oldest first."""
+        return tuple(self._scored)
 
     def follow(self, before: Forecast, verdict: Verdict) -> None:
         """Take in a verdict that came in time on a forecast, as it stood when it was asked about."""
