@@ -21,16 +21,19 @@ from finllm.domain.revise import tilted
 from finllm.domain.tilt import P_FLOOR
 from finllm.reasoning.reasoner import left_sum
 
-HALF_LIFE: Final = 200.0
-"""Outcomes scored later after which a gain counts half."""
-PRIOR_N: Final = 200.0
-"""Outcomes without a gain that every member is taken to have had: those of one moment tell little each."""
-SCALE: Final = 0.02
-"""Mean gain, nats, that multiplies a weight by e: what a refinement that is right near an event gains."""
+HALF_LIFE: Final = 1_000.0
+"""Outcomes scored later after which a gain counts half: some 150 questions about seven horizons each."""
+PRIOR_N: Final = 500.0
+"""Outcomes without a gain that every member is taken to have had: the seven of one question, all along one
+move of the market, cannot double a weight."""
+SCALE: Final = 0.01
+"""Mean gain, nats, that multiplies a weight by e: as if the likelihood of a full record were that of some
+hundred independent outcomes. Outcomes overlap, and few of a thousand are independent."""
 MOST: Final = 4.0
 """A record multiplies a weight by at most this, and divides it by no more."""
-_KEPT: Final = 2_000
-"""Outcomes kept: ten half-lives."""
+_RATE: Final = math.log(2.0) / HALF_LIFE
+_KEPT: Final = 5_000
+"""Outcomes kept: five half-lives."""
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,8 +113,9 @@ class TrackRecord:
             own: The embedded reasoner's name; its factor is one.
             now: Instant of the question, ns UTC.
         """
-        known = [one.gains for one in reversed(self._scored) if one.ts < now]
-        return {name: _factor(name, own, known) for name in names}
+        known = (one.gains for one in reversed(self._scored) if one.ts < now)
+        faded = [(math.exp(-_RATE * age), gains) for age, gains in enumerate(known)]
+        return {name: _factor(name, own, faded) for name in names}
 
 
 def _scored(before: Forecast, pool: Pool, outcome: Outcome) -> Scored:
@@ -130,14 +134,9 @@ def _log(p: Triple, label: int) -> float:
     return math.log(max(p[label], P_FLOOR))
 
 
-def _factor(name: str, own: str, known: list[dict[str, float]]) -> float:
-    """Return a member's factor from the gains on each outcome, newest first."""
-    beyond = [
-        (math.exp(-math.log(2.0) * age / HALF_LIFE), gains[name] - gains[own])
-        for age, gains in enumerate(known)
-        if name in gains
-    ]
-    mean = left_sum(fade * gain for fade, gain in beyond) / (
-        left_sum(fade for fade, _ in beyond) + PRIOR_N
-    )
+def _factor(name: str, own: str, faded: list[tuple[float, dict[str, float]]]) -> float:
+    """Return a member's factor from the gains on each outcome, each with what it still counts."""
+    beyond = [(fade, gains[name] - gains[own]) for fade, gains in faded if name in gains]
+    gain = left_sum(fade * one for fade, one in beyond)
+    mean = gain / (left_sum(fade for fade, _ in beyond) + PRIOR_N)
     return min(MOST, max(1.0 / MOST, math.exp(mean / SCALE)))
