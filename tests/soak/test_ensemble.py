@@ -14,8 +14,8 @@ from support.opinions import at_endpoints, ensemble, opining
 from support.questions import Lag, S, question
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1_800)]
-N = 300
-AT_ONCE = 16
+N = 200
+AT_ONCE = 4
 DEADLINE_S = 1.0
 MOST_OVER_MS = 50.0
 

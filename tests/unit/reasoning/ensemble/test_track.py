@@ -154,7 +154,7 @@ def test_a_member_without_a_say_has_no_record(
     assert factors["mute"] == 1.0
 
 
-def planted(make: Callable[..., Any], members: dict[str, str], seed: int, n: int = 900) -> float:
+def planted(make: Callable[..., Any], members: dict[str, str], seed: int, n: int = 600) -> float:
     """Return by how many expected nats an outcome weights from the record beat equal ones.
 
     The truth is a tilt that lasts ten outcomes; `skill` knows it as far as its bound allows, `wrong` says
