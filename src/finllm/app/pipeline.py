@@ -30,7 +30,7 @@ from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refus
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
-from finllm.domain.protocol import Applied, Escalate, Outlook, Revision, Verdict
+from finllm.domain.protocol import Escalate, Outlook, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.spec import FeatureSpec
 from finllm.domain.units import iso
@@ -47,7 +47,7 @@ from finllm.ledger.store import Ledger
 from finllm.market.markets import Books
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
-from finllm.reasoning.ensemble.track import TrackRecord
+from finllm.reasoning.ensemble.track import COUNTED, TrackRecord
 from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
 from finllm.runtime.tally import Tally
@@ -581,7 +581,7 @@ class Pipeline:
         revisions = [parts.ledger.revise(verdict, self.now, revised) for verdict in verdicts]
         parts.ledger.commit()  # a revision is published only once it is synced
         for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
-            if parts.track is not None and revision.applied is not Applied.LATE:
+            if parts.track is not None and revision.applied in COUNTED:
                 parts.track.follow(before, verdict)
             self._publish(lane, before, verdict, revision, reply.pack)
         if reply.judgement.outlook is not None and not is_late:

@@ -32,6 +32,8 @@ hundred independent outcomes. Outcomes overlap, and few of a thousand are indepe
 MOST: Final = 4.0
 """A record multiplies a weight by at most this, and divides it by no more."""
 _RATE: Final = math.log(2.0) / HALF_LIFE
+COUNTED: Final = frozenset({Applied.APPLIED, Applied.SUPERSEDED})
+"""Verdicts that came in time on a forecast that was open: their members are held to its outcome."""
 _KEPT: Final = 5_000
 """Outcomes kept: five half-lives."""
 
@@ -80,7 +82,7 @@ class TrackRecord:
         asked = {verdict.forecast_id for verdict in said.values()}
         versions = {(f.forecast_id, f.version): f for f in forecasts if f.forecast_id in asked}
         for revision in revisions:
-            if revision.applied is not Applied.LATE:
+            if revision.applied in COUNTED:
                 asked_about = versions[revision.forecast_id, revision.base_version]
                 record.follow(asked_about, said[revision.verdict_id])
             if revision.forecast is not None:
@@ -95,7 +97,7 @@ class TrackRecord:
         return tuple(self._scored)
 
     def follow(self, before: Forecast, verdict: Verdict) -> None:
-        """Take in a verdict that came in time on a forecast, as it stood when it was asked about."""
+        """Take in a verdict that counts on a forecast, as it stood when it was asked about."""
         if isinstance(verdict.pool, Pool):
             self._open.setdefault(before.forecast_id, []).append((before, verdict.pool))
 
