@@ -16,9 +16,10 @@ from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.answerer import Ask, Scripted
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
-from finllm.reasoning.reasoner import Reasoner
+from finllm.reasoning.reasoner import Judgement, Reasoner
 from finllm.reasoning.scripted import ScriptedReasoner
 from support.endpoint import answer
+from support.opinions import ensemble, scripted
 
 S = 1_000_000_000
 NOW = 1_500_000_000 * S
@@ -30,10 +31,21 @@ def _said(ask: Ask) -> str:
     return answer(cited, citations=cited[:8], vol_scale=1.7)
 
 
+class _Ensemble:
+    """An ensemble that has seen nothing yet, new for each question: it learns from what it sees."""
+
+    name = ensemble(scripted("able"), scripted("baker"), scripted("mute")).name
+
+    def judge(self, *question: Any) -> Judgement:
+        fresh = ensemble(scripted("able"), scripted("baker"), scripted("mute", lambda _: ""))
+        return fresh.judge(*question)
+
+
 REASONERS: dict[str, Reasoner] = {
     "embedded": EmbeddedReasoner(),
     "steady": ScriptedReasoner.steady(Action.REFINE, 0.2, 1.3),
     "language_model": LlmReasoner(LlmSettings(model="tiny"), Scripted(_said)),
+    "ensemble": _Ensemble(),
     "retracting": ScriptedReasoner.steady(Action.RETRACT),
 }
 EVENTS = ("", "earnings", "rumour", "denial", "merger", "made_up")

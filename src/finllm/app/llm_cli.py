@@ -3,7 +3,7 @@
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -12,7 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from finllm.reasoning.ensemble.settings import MemberSettings
     from finllm.reasoning.llm.probe import EndpointReport
+    from finllm.reasoning.llm.settings import LlmSettings
 
 llm_app = typer.Typer(help="Language models that the slow path asks.", no_args_is_help=True)
 
@@ -52,18 +56,19 @@ def check(
     """Find out what an endpoint can do: schema, speed, prefixes, hanging up, the same answer twice.
 
     A model's file in GGUF is served by a llama.cpp of our own (extra `llm`). Says which horizons it is
-    quick enough for. Exit status 1 if it cannot be asked at all.
+    quick enough for. With members of an ensemble in the settings and no address, each is checked in turn.
+    Exit status 1 if one cannot be asked at all.
 
     Example: finllm llm check http://localhost:8000/v1 --model qwen3-8b
     """
-    from finllm.app.settings import load_settings, secret
+    from finllm.app.settings import load_settings
     from finllm.domain.errors import SettingsError
-    from finllm.edge.artifact import SHIPPED
-    from finllm.edge.bank import read_bank
-    from finllm.reasoning.llm.local import Local
-    from finllm.reasoning.llm.probe import probe
 
-    held = load_settings(config).reasoning.llm
+    reasoning = load_settings(config).reasoning
+    if reasoning.member and url is None and not model:
+        _check_members(reasoning.member, n, json=json)
+        return
+    held = reasoning.llm
     is_file = url is not None and url.endswith(".gguf")
     settings = msgspec.structs.replace(
         held,
@@ -74,19 +79,55 @@ def check(
     )
     if not settings.is_on:
         raise SettingsError("names no endpoint", place="llm check", mend="Give its address.")
-    horizons = [one for name in SHIPPED for one in read_bank(SHIPPED[name]).horizons]
-    key = secret(settings.api_key_env)
-    with Local(settings) if settings.gguf else nullcontext() as local:
-        socket = "" if local is None else local.socket
-        report = probe(settings, key=key, horizons=horizons, n=n, socket=socket)
+    report = _probed(settings, n)
     if json:
-        # What was never measured has no number: JSON has no infinity, and msgspec writes null.
-        told = msgspec.structs.asdict(report) | {"ok": report.ok}
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        _write(_told(report))
     else:
         _show(report, Console())
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _check_members(members: "Sequence[MemberSettings]", n: int, *, json: bool) -> None:
+    """Check each member of an ensemble, one after the other."""
+    console = Console()
+    reports = {}
+    for member in members:
+        report = reports[member.name] = _probed(member, n)
+        if not json:
+            parts = (member.provider, member.family, *member.languages, *member.markets)
+            about = ", ".join(part for part in parts if part)
+            console.print(Text(f"{member.name}: {about or 'asked about everything'}", "bold"))
+            _show(report, console)
+    ok = all(report.ok for report in reports.values())
+    if json:
+        _write({"ok": ok, "members": {name: _told(report) for name, report in reports.items()}})
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _probed(settings: "LlmSettings", n: int) -> "EndpointReport":
+    """Return what was found out about an endpoint, or about a model's file served for it."""
+    from finllm.app.settings import secret
+    from finllm.edge.artifact import SHIPPED
+    from finllm.edge.bank import read_bank
+    from finllm.reasoning.llm.local import Local
+    from finllm.reasoning.llm.probe import probe
+
+    horizons = [one for name in SHIPPED for one in read_bank(SHIPPED[name]).horizons]
+    key = secret(settings.api_key_env)
+    with Local(settings) if settings.gguf else nullcontext() as local:
+        socket = "" if local is None else local.socket
+        return probe(settings, key=key, horizons=horizons, n=n, socket=socket)
+
+
+def _told(report: "EndpointReport") -> dict[str, Any]:
+    return msgspec.structs.asdict(report) | {"ok": report.ok}
+
+
+def _write(told: dict[str, Any]) -> None:
+    """Write one JSON object; what was never measured has no number: msgspec writes null for infinity."""
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
 
 
 def _show(report: "EndpointReport", console: Console) -> None:

@@ -47,6 +47,7 @@ from finllm.ledger.store import Ledger
 from finllm.market.markets import Books
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
+from finllm.reasoning.ensemble.track import COUNTED, TrackRecord
 from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
 from finllm.runtime.tally import Tally
@@ -106,6 +107,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Serves the rows of books; None serves every row here, at once."""
     deferred: DeferredReasoner | None = None
     """Asked instead of `reasoner`, and heard at a tick: its answers take the time that they take."""
+    track: TrackRecord | None = None
+    """Of an ensemble: told of its verdicts and of what became of the forecasts."""
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -427,6 +430,8 @@ class Pipeline:
 
     def _settled(self, settled: list[tuple[Forecast, Outcome]]) -> None:
         for forecast, outcome in settled:
+            if self._parts.track is not None:
+                self._parts.track.learn(outcome)
             if forecast.ts_emit >= self._parts.emit_from:
                 self._append(outcome)
 
@@ -576,6 +581,8 @@ class Pipeline:
         revisions = [parts.ledger.revise(verdict, self.now, revised) for verdict in verdicts]
         parts.ledger.commit()  # a revision is published only once it is synced
         for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
+            if parts.track is not None and revision.applied in COUNTED:
+                parts.track.follow(before, verdict)
             self._publish(lane, before, verdict, revision, reply.pack)
         if reply.judgement.outlook is not None and not is_late:
             self._take_outlook(lane, reply.judgement.outlook)

@@ -28,6 +28,8 @@ from finllm.domain.identity import canonical
 from finllm.domain.market import Bar, Frame
 from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.sources.reading import Message
+from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
+from finllm.reasoning.ensemble.track import Scored
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.files import Bounds, SegmentedFile, segments
 from finllm.runtime.journal import Journal, LineJournal, read_journal
@@ -80,6 +82,16 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     The entries of a run that had workers are, in their order, the schedule that its replay follows."""
     llm: LlmSettings | None = None
     """The language model that was asked; its key is not in it."""
+    members: tuple[MemberSettings, ...] = ()
+    """The members of the ensemble that was asked instead."""
+    ensemble: EnsembleSettings = EnsembleSettings()
+    scored: tuple[Scored, ...] = ()
+    """What the members' track record began with."""
+
+    @property
+    def asked(self) -> bool:
+        """Return whether any language model was asked."""
+        return self.llm is not None or bool(self.members)
 
 
 _FRAMES: Final = re.compile(r"frames-(\d+)-\d{6,}\.txt(\.gz)?")

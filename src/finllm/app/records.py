@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from finllm.app.recording import Ending, Input, check_run_folder, read_ending
+from finllm.app.recording import Ending, Input, check_run_folder, read_ending, read_start
 from finllm.audit.scorecard import Scores
 from finllm.audit.scores import examine
 from finllm.audit.traces import check_revision, check_trace
@@ -18,6 +18,7 @@ from finllm.domain.trace import Trace
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.verify import Anchor, verify
 from finllm.narrative.text.canonical import canonical_text
+from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.runtime.journal import read_journal
 
 T = TypeVar("T")
@@ -68,6 +69,23 @@ def score_run(run: Path) -> Scores:
             ledger.records(Escalate),
             ledger.records(Hold),
             ledger.records(Verdict),
+        )
+
+
+def track_record(run: Path) -> TrackRecord:
+    """Return the track record of a run's ensemble, as it was at its end.
+
+    Raises:
+        InputError: If there is no run in the folder.
+    """
+    with open_ledger(run) as ledger:
+        start = read_start(run)
+        return TrackRecord.of(
+            ledger.records(Forecast),
+            ledger.records(Verdict),
+            ledger.records(Revision),
+            ledger.records(Outcome),
+            scored=() if start is None else start.scored,
         )
 
 

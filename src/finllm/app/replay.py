@@ -38,6 +38,7 @@ from finllm.market.markets import venue_of
 from finllm.market.tape import Places, Tape
 from finllm.narrative.memory.writer import MemoryCounts
 from finllm.narrative.sources.documents import read_documents
+from finllm.reasoning.ensemble.track import Scored
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.clock import stopwatch_ns
 from finllm.runtime.tally import Tally
@@ -182,6 +183,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether traces were to be written."""
     memory: MemoryCounts | None = None
     """What became of what memory was given; None = none was kept."""
+    members: dict[str, dict[str, int]] = {}
+    """Of an ensemble of language models: by member, how its questions ended."""
     notes: tuple[str, ...] = ()
     """What is to be known before any of this is trusted."""
     run: str
@@ -218,7 +221,7 @@ def replay(
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
     tallies = new_tallies()
-    settings, answers = _answers(inputs, settings)
+    settings, answers, scored = _answers(inputs, settings)
     source = _open(inputs, settings, tallies)
     wired = wire(
         settings,
@@ -229,6 +232,7 @@ def replay(
         emit_from=inputs.since,
         context=_context(inputs),
         answers=answers,
+        scored=scored,
         defer=isinstance(source, Schedule),
         serve_by=source.serve_by,
         place_of=source.places.of,
@@ -327,20 +331,27 @@ def _context(inputs: Inputs) -> frozenset[str]:
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
 
 
-def _answers(inputs: Inputs, settings: Settings) -> tuple[Settings, dict[str, Completion] | None]:
-    """Return the settings and answers of the language model that the run to be replayed asked.
+def _answers(
+    inputs: Inputs, settings: Settings
+) -> tuple[Settings, dict[str, Completion] | None, tuple[Scored, ...]]:
+    """Return the settings and answers of whom the run to be replayed asked, and the track record before it.
 
     One that asked none and is replayed by its schedule asks none now.
     """
     folders = [path for path in inputs.tapes if path.is_dir()]
     for folder in [inputs.answers, *folders] if inputs.answers else folders:
         start = read_start(folder)
-        if start is None or (start.llm is None and not start.served_by):
+        if start is None or not (start.asked or start.served_by):
             continue
-        reasoning = msgspec.structs.replace(settings.reasoning, llm=start.llm or LlmSettings())
+        reasoning = msgspec.structs.replace(
+            settings.reasoning,
+            llm=start.llm or LlmSettings(),
+            member=start.members,
+            ensemble=start.ensemble,
+        )
         asked = msgspec.structs.replace(settings, reasoning=reasoning)
-        return asked, read_completions(folder)
-    return settings, None
+        return asked, read_completions(folder), start.scored
+    return settings, None, ()
 
 
 def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":
@@ -546,6 +557,7 @@ def summarise(
         incidents=_incidents(wired),
         explained=wired.parts.explain,
         memory=None if wired.parts.memory is None else wired.parts.memory.counts,
+        members=wired.members,
         notes=wired.notes,
         run=str(run),
         live=live,
@@ -563,7 +575,7 @@ def _incidents(wired: Wired) -> Incidents:
         outcomes_not_learnt=sum(lane.session.n_unmatched for lane in pipeline.lanes),
         cancelled_questions=pipeline.counts["cancelled"],
         worker_restarts=sum(pool.n_restarts for pool in pools if isinstance(pool, WorkerPool)),
-        llm_restarts=0 if wired.local is None else wired.local.n_restarts,
+        llm_restarts=sum(local.n_restarts for local in wired.locals),
         feature_restarts=pipeline.feature_restarts,
         clock_steps_back=pipeline.clock_steps_back,
     )

@@ -20,6 +20,7 @@ from finllm.escalation.gate import GateSettings
 from finllm.escalation.latency import LatencySettings
 from finllm.narrative.memory.writer import MemorySettings
 from finllm.narrative.room import NarrativeSettings
+from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
 from finllm.reasoning.llm.settings import LlmSettings
 
 _PREFIX = "FINLLM_"
@@ -55,6 +56,31 @@ class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Write traces. Off changes no forecast."""
     llm: LlmSettings = LlmSettings()
     """The language model that is asked first, if any."""
+    member: tuple[MemberSettings, ...] = ()
+    """Instead of it, several: `[[reasoning.member]]` in the file, once for each."""
+    ensemble: EnsembleSettings = EnsembleSettings()
+    """All of them together."""
+
+    def __post_init__(self) -> None:
+        """Check that it is clear who is asked.
+
+        Raises:
+            SettingsError: If two members have one name, or there is a single language model beside them.
+        """
+        names = [member.name for member in self.member]
+        for name in names:
+            if names.count(name) > 1:
+                raise SettingsError(
+                    "two members have this name",
+                    place=f"reasoning.member {name}",
+                    mend="Name each as you would tell it apart in a trace.",
+                )
+        if self.member and self.llm.is_on:
+            raise SettingsError(
+                "stands beside members, which are asked instead",
+                place="reasoning.llm",
+                mend="Make it a [[reasoning.member]] with a name, or leave the members out.",
+            )
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

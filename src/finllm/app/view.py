@@ -57,7 +57,7 @@ def show_summary(summary: "Summary", console: Console) -> None:
     for key, offset in summary.clock_offset_ms.items():
         table.add_row("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)")
     table.add_row("speed", f"{summary.speed_x:,.0f} x real time ({summary.wall_s:.1f} s)")
-    for name, text in _live_rows(summary.live):
+    for name, text in [*_live_rows(summary.live), *_member_rows(summary.members)]:
         table.add_row(name, text)
     if borne := _counts(summary.incidents):
         table.add_row("borne", borne)
@@ -114,6 +114,13 @@ def _live_rows(live: "Live | None") -> list[tuple[str, str]]:
         f"{live.worker_falls:,} workers lost"
     )
     return [("feed", _counts(live.feed)), ("workers", served)]
+
+
+def _member_rows(members: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+    return [
+        (name, ", ".join(f"{n:,} {end}" for end, n in ends.items()) or "never asked")
+        for name, ends in members.items()
+    ]
 
 
 def _documents(documents: "Documents") -> str:

@@ -1,6 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import msgspec
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
-from finllm.app.settings import EdgeSettings, Settings, secret
+from finllm.app.records import track_record
+from finllm.app.settings import EdgeSettings, ReasoningSettings, Settings, secret
 from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
@@ -27,13 +28,16 @@ from finllm.market.markets import open_market
 from finllm.narrative.memory.schema import NAME as MEMORY
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.reading.encoder import HashingEncoder
+from finllm.narrative.text.languages import language_of
 from finllm.reasoning.embedded import EmbeddedReasoner
-from finllm.reasoning.llm.answerer import Journalled
+from finllm.reasoning.ensemble.reasoner import EnsembleReasoner, Member
+from finllm.reasoning.ensemble.track import Scored, TrackRecord
+from finllm.reasoning.llm.answerer import Answerer, Journalled
 from finllm.reasoning.llm.client import Client
 from finllm.reasoning.llm.local import Local
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
-from finllm.reasoning.reasoner import Reasoner
+from finllm.reasoning.reasoner import DeferredReasoner, Reasoner
 from finllm.runtime.files import Bounds
 from finllm.runtime.tally import Tally
 
@@ -54,14 +58,23 @@ def new_tallies() -> Tallies:
     return Tallies(frames=Tally(), bars=Tally(), documents=Tally())
 
 
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The language models that are asked, one or several, and what belongs to them."""
+
+    reasoner: DeferredReasoner | None = None
+    ensemble: EnsembleReasoner | None = None
+    """The same, if it is one."""
+    locals: tuple[Local, ...] = ()
+    """The models that we serve ourselves."""
+
+
 class Wired(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline and what has to be read from or closed after it."""
 
     pipeline: Pipeline
     parts: Parts
-    llm: LlmReasoner | None = None
-    local: Local | None = None
-    """The model that we serve ourselves."""
+    asked: _Asked
+    """The language models, if any are asked."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -69,14 +82,26 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         memory = self.parts.memory
         failed = memory.counts.failed if memory is not None else ""
         stopped = (f"memory has stopped: {failed}",) if failed else ()
-        return (*self.parts.narrative.notes, *stopped)
+        ensemble = self.asked.ensemble
+        told = () if ensemble is None else ensemble.notes
+        return (*self.parts.narrative.notes, *stopped, *told)
+
+    @property
+    def members(self) -> dict[str, dict[str, int]]:
+        """Return by member of an ensemble how its questions ended."""
+        return {} if self.asked.ensemble is None else self.asked.ensemble.counts
+
+    @property
+    def locals(self) -> tuple[Local, ...]:
+        """Return the models that we serve ourselves."""
+        return self.asked.locals
 
     def close(self) -> None:
-        """Close the language model and its client, the memory, the ledger, the journal and the workers."""
-        if self.llm is not None:
-            self.llm.close()
-        if self.local is not None:
-            self.local.close()
+        """Close language models and their clients, the memory, the ledger, the journal and the workers."""
+        if self.asked.reasoner is not None:
+            self.asked.reasoner.close()
+        for local in self.locals:
+            local.close()
         if self.parts.memory is not None:
             self.parts.memory.close()
         self.parts.ledger.close()
@@ -119,6 +144,7 @@ def wire(
     context: frozenset[str] = frozenset(),
     reasoner: Reasoner | None = None,
     answers: Mapping[str, Completion] | None = None,
+    scored: Iterable[Scored] = (),
     defer: bool = False,
     serve_by: Callable[[Bank], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
@@ -140,6 +166,7 @@ def wire(
             embedded one.
         answers: What the language model answered in the run that is replayed, by question id; it is not
             asked again.
+        scored: What the track record of its ensemble began with.
         defer: Ask the language model without waiting, and hear it at each tick.
         serve_by: Makes what serves the rows of books from their bank; they are served in the
             pipeline, each at once, when None.
@@ -151,16 +178,18 @@ def wire(
     Raises:
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
-        InputError: If it holds a recording or a memory already.
+        InputError: If it holds a recording or a memory already, or there is no run to go on from.
         SettingsError: If the variable that holds the language model's key is not set, or its file cannot be
             served.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
     bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
-    asked = settings.reasoning.llm
-    is_asked = reasoner is None and asked.is_on
-    key = secret(asked.api_key_env) if is_asked and answers is None else ""
+    who = settings.reasoning if reasoner is None else ReasoningSettings()
+    keys = {one: secret(one.api_key_env) for one in _endpoints(who)} if answers is None else {}
+    if who.member and who.ensemble.after and answers is None:
+        scored = track_record(Path(who.ensemble.after)).scored
+    track = TrackRecord(scored)
     with ExitStack() as undo:
         book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
         undo.callback(book.inference.close)
@@ -184,22 +213,27 @@ def wire(
         )
         if memory is not None:
             undo.callback(memory.close)
-        local = None
-        if is_asked and asked.gguf and answers is None:
-            local = undo.enter_context(Local(asked))
-        llm = _llm(asked, key, recorder, answers, local) if is_asked else None
+        models = _Models(keys, recorder, answers, undo)
+        asked = _asked(who, models, track)
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
     served_by = "" if server is None else book.bank.version
     recorder.start(
-        Start(venues=tuple(venues), served_by=served_by, llm=asked if is_asked else None)
+        Start(
+            venues=tuple(venues),
+            served_by=served_by,
+            llm=who.llm if who.llm.is_on else None,
+            members=who.member,
+            ensemble=who.ensemble,
+            scored=track.scored,
+        )
     )
     parts = Parts(
         market=open_market(venues, tallies.frames, place_of),
         book=book,
         bar=bar,
         narrative=open_room(settings.narrative, memory),
-        reasoner=reasoner or llm or EmbeddedReasoner(),
+        reasoner=reasoner or asked.reasoner or EmbeddedReasoner(),
         latency=LatencyModel(settings.latency),
         belief=LatencyBelief(settings.latency),
         ledger=ledger,
@@ -212,24 +246,67 @@ def wire(
         context=context,
         memory=memory,
         server=server,
-        deferred=llm if defer else None,
+        deferred=asked.reasoner if defer else None,
+        track=None if asked.ensemble is None else track,
     )
-    return Wired(pipeline=Pipeline(parts), parts=parts, llm=llm, local=local)
+    return Wired(pipeline=Pipeline(parts), parts=parts, asked=asked)
 
 
-def _llm(
-    settings: LlmSettings,
-    key: str,
-    recorder: Recorder,
-    answers: Mapping[str, Completion] | None,
-    local: Local | None,
-) -> LlmReasoner:
-    """Return the language model of the settings, its client started or a journal in its place."""
-    if answers is not None:
-        return LlmReasoner(settings, Journalled(answers), on_completion=recorder.completion)
-    client = Client(settings, key=key, socket="" if local is None else local.socket)
-    client.start()
-    return LlmReasoner(settings, client, on_completion=recorder.completion)
+def _endpoints(settings: ReasoningSettings) -> tuple[LlmSettings, ...]:
+    """Return the language models that are asked."""
+    return settings.member or ((settings.llm,) if settings.llm.is_on else ())
+
+
+class _Models:
+    """Makes what asks each language model: a client that is started, or a journal in its place.
+
+    Args:
+        keys: By endpoint.
+        recorder: The journal of this run.
+        answers: What was answered in the run that is replayed; nobody is asked again.
+        undo: Closes what is started here, should the start fail.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[LlmSettings, str],
+        recorder: Recorder,
+        answers: Mapping[str, Completion] | None,
+        undo: ExitStack,
+    ) -> None:
+        self._keys, self._recorder, self._answers, self._undo = keys, recorder, answers, undo
+        self.locals: list[Local] = []
+
+    def open(self, settings: LlmSettings) -> LlmReasoner:
+        """Return a language model's reasoner.
+
+        Raises:
+            SettingsError: If its file cannot be served.
+        """
+        answerer = self._client(settings) if self._answers is None else Journalled(self._answers)
+        return LlmReasoner(settings, answerer, on_completion=self._recorder.completion)
+
+    def _client(self, settings: LlmSettings) -> Answerer:
+        socket = ""
+        if settings.gguf:
+            local = self._undo.enter_context(Local(settings))
+            self.locals.append(local)
+            socket = local.socket
+        return self._undo.enter_context(Client(settings, key=self._keys[settings], socket=socket))
+
+
+def _asked(settings: ReasoningSettings, models: _Models, track: TrackRecord) -> _Asked:
+    """Return the language models of the settings: an ensemble, a single one, or none."""
+    if not settings.member:
+        reasoner = models.open(settings.llm) if settings.llm.is_on else None
+        return _Asked(reasoner=reasoner, locals=tuple(models.locals))
+    ensemble = EnsembleReasoner(
+        settings.ensemble,
+        [Member(settings=one, reasoner=models.open(one)) for one in settings.member],
+        track,
+        language_of=language_of,
+    )
+    return _Asked(reasoner=ensemble, ensemble=ensemble, locals=tuple(models.locals))
 
 
 def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:

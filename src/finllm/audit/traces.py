@@ -15,11 +15,22 @@ import msgspec
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Applied, Figure, Revision, Verdict, standing_of, transition
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Figure,
+    Pool,
+    Revision,
+    Verdict,
+    standing_of,
+    transition,
+)
 from finllm.domain.revise import revised
 from finllm.domain.trace import Statement, Trace
 
 _NUMBER: Final = re.compile(r"[-+\u2212]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_FORMULA: Final = re.compile(r"\D.*\d")
+"""A unit that holds a digit which is no figure, such as `log(1 + 1/s)`."""
 _QUOTED: Final = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
 _UNIT: Final = re.compile(r"\s*(%|percent|per cent|ns|us|ms|s|min|h|d)\b|\s*(%)")
 _SCALES: Final = {
@@ -92,6 +103,7 @@ def check_trace(
         *_check_identity(trace, verdict, before, pack),
         *_check_citations(verdict, found),
         *_check_hypotheses(verdict, found),
+        *_check_pool(verdict),
         *_check_evidence(_used(trace, verdict, found), pack, texts),
     ]
     names = _names(trace, verdict, before, pack)
@@ -208,6 +220,33 @@ def _check_figure(test: str, figure: Figure, found: Mapping[str, Evidence]) -> I
         total += term.weight * value
     if not _same(figure.value, total):
         yield f"{figure.name!r} of {test!r} is {figure.value:g}, its terms add up to {total:g}"
+
+
+def _check_pool(verdict: Verdict) -> Iterator[str]:
+    """Yield where a verdict is not the weighted mean of its members, or their disagreement is another."""
+    pool = verdict.pool
+    if not isinstance(pool, Pool):
+        return
+    weights = [member.weight for member in pool.members]
+    scales = [verdict.vol_scale, *(member.vol_scale for member in pool.members)]
+    if min(weights, default=0.0) < 0.0 or not _same(sum(weights), 1.0):
+        yield f"the weights of the pool are {', '.join(format(w, 'g') for w in weights)}"
+        return
+    if not all(scale > 0.0 and math.isfinite(scale) for scale in scales):
+        yield "a volatility scale of the pool is not usable"
+        return
+    pooled, *logs = map(math.log, scales)
+    shifts = [member.shift for member in pool.members]
+    for name, values, is_, deviation in (
+        ("shift", shifts, verdict.shift, pool.shift_sd),
+        ("ln k", logs, pooled, pool.log_scale_sd),
+    ):
+        mean = sum(w * x for w, x in zip(weights, values, strict=True))
+        apart = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, values, strict=True)))
+        if verdict.action is not Action.RETRACT and not _same(is_, mean):
+            yield f"the {name} is {is_:g}, the members' weighted mean {mean:g}"
+        if not _same(deviation, apart):
+            yield f"the disagreement about {name} is {deviation:g}, recomputed {apart:g}"
 
 
 def _used(trace: Trace, verdict: Verdict, found: Mapping[str, Evidence]) -> list[Evidence]:
@@ -367,8 +406,11 @@ def _names(
     for item in pack.evidence:
         names |= {item.evidence_id, item.document_id, item.feature, item.origin}
         names |= {item.event_type, item.encoder, item.instrument}
+        names |= {item.unit} if _FORMULA.search(item.unit) else set()
     if before is not None:
         names |= {before.horizon, before.regime, before.model_version}
+    if isinstance(verdict.pool, Pool):
+        names |= {member.name for member in verdict.pool.members}
     return sorted((name for name in names if name), key=lambda name: (-len(name), name))
 
 

@@ -4,6 +4,7 @@ import math
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from finllm.domain.forecast import Cost, Forecast, Status
 
@@ -129,6 +130,32 @@ class Driver(msgspec.Struct, frozen=True, kw_only=True):
     """Probability that leaving it out moves from some hypotheses to others, 0 to 1."""
 
 
+class MemberAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one member of an ensemble would have said by itself, within its bounds."""
+
+    name: str
+    weight: float
+    """Its share of the pool; 0 where it has no say."""
+    shift: float = 0.0
+    vol_scale: float = 1.0
+    outcome: str = "answer"
+    """Else why it has no say: how its exchange ended, `repeating`, or why it was dropped and not asked."""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """What the members of an ensemble say, and how far apart they are.
+
+    The pooled shift and ln k are the weighted means of the members'; a retraction is not pooled.
+    """
+
+    members: tuple[MemberAnswer, ...]
+    """The embedded reasoner first, which also has the weight of those without a say; then by name."""
+    shift_sd: float
+    """The disagreement: weighted standard deviation of the shifts."""
+    log_scale_sd: float
+    """The same of ln k."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The slow path's answer about one forecast, relative to its base."""
 
@@ -155,6 +182,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """How words and market may hang together, most probable first; empty where it was not tested."""
     driver: Driver | None = None
     """Found by leaving out one source after another; None where no source changes anything."""
+    pool: Pool | UnsetType = UNSET
+    """Of an ensemble; any other verdict has no such field, down to its bytes."""
 
 
 class OutlookBand(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ def revised(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
         version=forecast.version + 1,
         base_version=forecast.version,
         ts_emit=now,
-        cost=_sum(forecast.cost, verdict.cost),
+        cost=total(forecast.cost, verdict.cost),
     )
     if verdict.action is Action.CONFIRM:
         return msgspec.structs.replace(after, status=Status.CONFIRMED)
@@ -53,7 +53,7 @@ def _climatology(forecast: Forecast) -> tuple[Triple, Quantiles]:
     return forecast.reference.climatology, forecast.reference.climatology_q
 
 
-def _sum(before: Cost, added: Cost) -> Cost:
+def total(before: Cost, added: Cost) -> Cost:
     """Return two costs together; the method is the one that counted something last."""
     return Cost(
         tokens=before.tokens + added.tokens,

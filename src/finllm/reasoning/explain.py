@@ -13,7 +13,7 @@ from typing import Final
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Action, Citation, Verdict
+from finllm.domain.protocol import Action, Citation, Pool, Verdict
 from finllm.domain.trace import Statement, Trace
 
 _SAID: Final = {
@@ -37,7 +37,8 @@ def explain(verdict: Verdict, before: Forecast, after: Forecast, pack: EvidenceP
         on, then the cited evidence, largest share first.
     """
     found = {evidence.evidence_id: evidence for evidence in pack.evidence}
-    statements = [*_figures(verdict, before, after), *_asked(verdict), *_tested(verdict)]
+    statements = [*_figures(verdict, before, after), *_asked(verdict)]
+    statements += [*_pooled(verdict), *_tested(verdict)]
     for citation in sorted(verdict.citations, key=_size):
         evidence = found.get(citation.evidence_id)
         if evidence is not None:
@@ -84,6 +85,24 @@ def _asked(verdict: Verdict) -> Iterator[Statement]:
         yield _number("Tokens: {}.", cost.tokens, "cost.tokens", "d")
         yield _number("US dollars: {}.", cost.usd, "cost.usd", ".6g")
         yield _number("Joules, by model: {}.", cost.energy_j, "cost.energy_j", ".4g")
+
+
+def _pooled(verdict: Verdict) -> Iterator[Statement]:
+    """Yield what each member of an ensemble says with its weight, then how far apart they are."""
+    pool = verdict.pool
+    if not isinstance(pool, Pool):
+        return
+    for one in pool.members:
+        said, path = f"Reasoner {one.name}", f"pool.members.{one.name}"
+        if one.outcome != "answer":
+            yield Statement(text=f"{said} has no say: {one.outcome.replace('_', ' ')}.")
+            continue
+        yield _number(f"{said}, weight: {{}}.", one.weight, f"{path}.weight", ".3f")
+        yield _number(f"{said}, shift: {{}}.", one.shift, f"{path}.shift", "+.4f")
+        yield _number(f"{said}, scale: {{}}.", one.vol_scale, f"{path}.vol_scale", ".4f")
+    yield _number("They disagree about the shift by {}.", pool.shift_sd, "pool.shift_sd", ".4f")
+    about = "They disagree about ln k by {}."
+    yield _number(about, pool.log_scale_sd, "pool.log_scale_sd", ".4f")
 
 
 def _tested(verdict: Verdict) -> Iterator[Statement]:

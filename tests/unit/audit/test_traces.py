@@ -17,6 +17,8 @@ from finllm.domain.protocol import (
     Driver,
     Figure,
     Hypothesis,
+    MemberAnswer,
+    Pool,
     Term,
 )
 from finllm.domain.revise import revised
@@ -118,6 +120,18 @@ def test_what_the_writer_writes_holds_for_any_figures(
     assert check_trace(trace, verdict, before, pack, texts) == []
 
 
+def test_a_digit_of_a_unit_is_no_figure(make) -> None:
+    _, verdict, before, pack, texts = make_case(make)
+    first, second, third = pack.evidence
+    pack = replace(pack, evidence=(first, replace(second, unit="log(1 + 1/s)"), third))
+    trace = explain(verdict, before, revised(before, verdict, NOW + S), pack)
+    assert any("log(1 + 1/s)" in statement.text for statement in trace.statements)
+    assert check_trace(trace, verdict, before, pack, texts) == []
+    place = next(i for i, s in enumerate(trace.statements) if "log(1 + 1/s)" in s.text)
+    text = trace.statements[place].text
+    assert check_trace(with_statement(trace, place, text=f"{text} 1"), verdict, before, pack, texts)
+
+
 def make_tested(make, **changes):
     """Return a case whose verdict has tested two hypotheses and named a driver."""
     depth = Term(evidence_id="o1", field="z_score", weight=0.5)
@@ -162,6 +176,53 @@ def test_a_tampered_figure_probability_or_driver_is_found(make) -> None:
     assert check_trace(trace, elsewhere, *rest)
     for place, statement in enumerate(trace.statements):
         if statement.field.startswith(("hypotheses", "driver")):
+            wrong = with_statement(trace, place, number=statement.number + 0.01)
+            assert check_trace(wrong, verdict, *rest)
+
+
+def make_pooled(make, **changes):
+    """Return a case whose verdict is the pool of two members, with a third that has no say."""
+    members = (
+        MemberAnswer(name="embedded:fitted-3", weight=0.6, shift=0.1, vol_scale=math.exp(0.1)),
+        MemberAnswer(name="model-7b", weight=0.4, shift=0.2, vol_scale=math.exp(-0.1)),
+        MemberAnswer(name="mute", weight=0.0, outcome="rate_limited"),
+    )
+    pool = Pool(members=members, shift_sd=0.1 * math.sqrt(0.24), log_scale_sd=0.2 * math.sqrt(0.24))
+    said = {"shift": 0.14, "vol_scale": math.exp(0.02), "pool": pool}
+    return make_case(make, **(said | changes))
+
+
+def test_who_said_what_with_which_weight_is_stated_and_holds(make) -> None:
+    case = make_pooled(make)
+    assert check_trace(*case) == []
+    said = [statement.text for statement in case[0].statements]
+    assert "Reasoner model-7b, weight: 0.400." in said
+    assert "Reasoner model-7b, shift: +0.2000." in said
+    assert "Reasoner mute has no say: rate limited." in said
+    assert "They disagree about the shift by 0.0490." in said
+    retracted = make_pooled(make, action=Action.RETRACT, shift=0.0, vol_scale=1.0)
+    assert check_trace(*retracted) == []
+
+
+def test_a_tampered_pool_is_found(make) -> None:
+    trace, verdict, *rest = make_pooled(make)
+    first, second, third = verdict.pool.members
+    for changes in (
+        {"members": (replace(first, weight=0.5), replace(second, weight=0.5), third)},
+        {"members": (replace(first, weight=0.7), second, third)},
+        {"members": (replace(first, weight=1.4), replace(second, weight=-0.4), third)},
+        {"members": (first, replace(second, shift=0.3), third)},
+        {"members": (first, replace(second, vol_scale=1.0), third)},
+        {"members": (first, replace(second, vol_scale=-1.0), third)},
+        {"members": (first, replace(second, vol_scale=math.nan), third)},
+        {"members": (replace(first, weight=math.nan), second, third)},
+        {"shift_sd": 0.0},
+        {"log_scale_sd": 0.0},
+    ):
+        changed = replace(verdict, pool=replace(verdict.pool, **changes))
+        assert check_trace(trace, changed, *rest)
+    for place, statement in enumerate(trace.statements):
+        if statement.field.startswith("pool"):
             wrong = with_statement(trace, place, number=statement.number + 0.01)
             assert check_trace(wrong, verdict, *rest)
 

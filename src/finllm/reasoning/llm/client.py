@@ -295,7 +295,7 @@ class Client:
             return
         completion = Completion(
             question_id=ask.question_id,
-            model=self._settings.name,
+            model=self._settings.model_name,
             prompt_id=ask.prompt_id,
             value=ask.value,
             ts_asked=log.ts,

@@ -16,7 +16,6 @@ from typing import Final, Self
 
 import msgspec
 
-from finllm.domain.errors import SettingsError
 from finllm.reasoning.llm.llama import Load
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.runtime.crew import Member
@@ -77,12 +76,14 @@ class Local:
         Raises:
             SettingsError: If the extra is not installed, or the file is not one that llama.cpp can load.
         """
-        _check(Path(self._settings.gguf))
+        _check(self._settings)
         self._folder = Path(tempfile.mkdtemp(prefix="finllm-llm-"))
         self._member = self._begun()
         if not self._member.is_ready(_LOAD_S):
             self._end()
-            raise _bad("cannot be loaded by llama.cpp", "What it said of it stands above.")
+            raise self._settings.bad(
+                "gguf", "cannot be loaded by llama.cpp", "What it said of it stands above."
+            )
         self._thread.start()
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ class Local:
         settings = self._settings
         load = Load(
             gguf=settings.gguf,
-            name=settings.name,
+            name=settings.model_name,
             slots=settings.concurrency,
             context=settings.pack_tokens + AROUND_TOKENS + settings.max_tokens,
         )
@@ -134,20 +135,21 @@ class Local:
         self._pause_s = min(2.0 * self._pause_s, _LONGEST_PAUSE_S)
 
 
-def _check(path: Path) -> None:
+def _check(settings: LlmSettings) -> None:
     if find_spec(LIBRARY) is None:
-        raise _bad(
+        raise settings.bad(
+            "gguf",
             f"needs {LIBRARY}, which is not installed",
             "Run: pip install 'fin-llm-inference[llm]'",
         )
     try:
-        with path.open("rb") as file:
+        with Path(settings.gguf).open("rb") as file:
             magic = file.read(len(_MAGIC))
     except OSError as why:
-        raise _bad(f"cannot be read: {why.strerror or why}", "Name a file in GGUF.") from why
+        raise settings.bad(
+            "gguf", f"cannot be read: {why.strerror or why}", "Name a file in GGUF."
+        ) from why
     if magic != _MAGIC:
-        raise _bad("is no file in GGUF", "Name one, such as llama.cpp's own tools write.")
-
-
-def _bad(what: str, mend: str) -> SettingsError:
-    return SettingsError(what, place="reasoning.llm.gguf", mend=mend)
+        raise settings.bad(
+            "gguf", "is no file in GGUF", "Name one, such as llama.cpp's own tools write."
+        )

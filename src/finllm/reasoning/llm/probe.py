@@ -215,7 +215,7 @@ class _Probe:
         )
         return EndpointReport(
             url=self._settings.gguf or self._settings.base_url,
-            model=self._settings.name,
+            model=self._settings.model_name,
             checks=checks,
             schema_modes=holds,
             logprobs=with_logprobs.has_logprobs,

@@ -26,6 +26,13 @@ LEAST_HALF_LIFE_SHARE = 0.25
 """An answer may shorten a band's half-life to this share of it, and never lengthen it."""
 
 
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that holds, and who speaks by it."""
+
+    answer: Answer
+    voice: Voice
+
+
 class LlmReasoner:
     """A language model behind the embedded reasoner's rules and bounds.
 
@@ -55,7 +62,7 @@ class LlmReasoner:
     @property
     def name(self) -> str:
         """Return the reasoner's id: `llm:`, the model, and what stands behind it."""
-        return f"llm:{self._settings.name}+{self._embedded.name}"
+        return f"llm:{self._settings.model_name}+{self._embedded.name}"
 
     def judge(
         self,
@@ -127,21 +134,17 @@ class LlmReasoner:
         outlook_version: int,
     ) -> Judgement:
         """Return what an exchange amounts to. Pure: the same completion, the same judgement."""
-        prompt = self.prompt(question, forecasts, pack)
         costs = share(completion, len(forecasts))
-        try:
-            answer = _held(completion, prompt)
-        except AnswerError:
-            end = End.INVALID if completion.end is End.ANSWER else completion.end
+        heard = self.hear(question, forecasts, pack, completion)
+        if isinstance(heard, End):
             judgement = self._embedded.judge(question, forecasts, pack, now, outlook_version)
-            changes: dict[str, object] = {"fallback": str(end)}
+            changes: dict[str, object] = {"fallback": str(heard)}
         else:
-            voice = _voice(self.name, answer, prompt, pack)
             judgement = self._embedded.judge_as(
-                voice, question, forecasts, pack, now, outlook_version
+                heard.voice, question, forecasts, pack, now, outlook_version
             )
             judgement = msgspec.structs.replace(
-                judgement, outlook=_faded(judgement.outlook, answer)
+                judgement, outlook=_faded(judgement.outlook, heard.answer)
             )
             changes = {}
         verdicts = tuple(
@@ -149,6 +152,21 @@ class LlmReasoner:
             for verdict, cost in zip(judgement.verdicts, costs, strict=True)
         )
         return msgspec.structs.replace(judgement, verdicts=verdicts)
+
+    def hear(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        completion: Completion,
+    ) -> Heard | End:
+        """Return an exchange's answer, or how it ended without one that holds. Pure."""
+        prompt = self.prompt(question, forecasts, pack)
+        try:
+            answer = _held(completion, prompt)
+        except AnswerError:
+            return End.INVALID if completion.end is End.ANSWER else completion.end
+        return Heard(answer=answer, voice=_voice(self.name, answer, prompt, pack))
 
 
 def _fault(text: str, ids: tuple[str, ...]) -> str:
@@ -201,7 +219,11 @@ def _faded(outlook: Outlook | None, answer: Answer) -> Outlook | None:
     """Return an outlook with the answer's half-life, as far as it may be shortened."""
     if outlook is None:
         return None
-    own = outlook.half_life_ns
-    least = int(LEAST_HALF_LIFE_SHARE * own)
+    return msgspec.structs.replace(outlook, half_life_ns=faded(outlook.half_life_ns, answer))
+
+
+def faded(own_ns: int, answer: Answer) -> int:
+    """Return a half-life as far as an answer may shorten it, ns."""
+    least = int(LEAST_HALF_LIFE_SHARE * own_ns)
     wanted = int(answer.half_life_s * NS_PER_S)
-    return msgspec.structs.replace(outlook, half_life_ns=max(1, least, min(own, wanted)))
+    return max(1, least, min(own_ns, wanted))

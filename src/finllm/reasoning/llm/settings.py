@@ -65,24 +65,24 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 file is named as well.
         """
         if self.temperature is not None and not math.isfinite(self.temperature):
-            raise _bad("temperature", "is not finite", "Write 0.0.")
+            raise self.bad("temperature", "is not finite", "Write 0.0.")
         if self.base_url:
             self._check_address()
 
     def _check_address(self) -> None:
         url = urlsplit(self.base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
-            raise _bad("base_url", "is no http(s) address", "Write http://HOST:PORT/v1.")
+            raise self.bad("base_url", "is no http(s) address", "Write http://HOST:PORT/v1.")
         if url.username or url.password or url.query:
-            raise _bad(
+            raise self.bad(
                 "base_url",
                 "holds a password or a query",
                 "Name the variable that holds the key in api_key_env.",
             )
         if not self.model:
-            raise _bad("model", "is empty", "Name the model as the endpoint calls it.")
+            raise self.bad("model", "is empty", "Name the model as the endpoint calls it.")
         if self.gguf:
-            raise _bad("gguf", "stands beside a base_url", "Leave one of the two out.")
+            raise self.bad("gguf", "stands beside a base_url", "Leave one of the two out.")
 
     @property
     def is_on(self) -> bool:
@@ -90,7 +90,12 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return bool(self.base_url or self.gguf)
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
+        """Return the table in the settings' file."""
+        return "reasoning.llm"
+
+    @property
+    def model_name(self) -> str:
         """Return the model's name."""
         return self.model or Path(self.gguf).stem
 
@@ -99,6 +104,6 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return the address without a slash at its end; of a file, the one it is asked by on its socket."""
         return self.base_url.rstrip("/") or "http://localhost/v1"
 
-
-def _bad(key: str, what: str, mend: str) -> SettingsError:
-    return SettingsError(what, place=f"reasoning.llm.{key}", mend=mend)
+    def bad(self, key: str, what: str, mend: str) -> SettingsError:
+        """Return what is to be said of a value that cannot be used."""
+        return SettingsError(what, place=f"{self.place}.{key}", mend=mend)

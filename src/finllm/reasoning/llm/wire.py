@@ -35,7 +35,7 @@ def body_of(
         value: The question's expected gain, nats.
     """
     body: dict[str, Any] = {
-        "model": settings.name,
+        "model": settings.model_name,
         "messages": [{"role": one.role, "content": one.content} for one in messages],
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -67,8 +67,8 @@ def test_the_library_is_loaded_by_nobody_but_the_child() -> None:
 def test_a_file_beside_an_address_is_refused_and_names_its_model_by_itself() -> None:
     with pytest.raises(SettingsError, match="gguf"):
         LlmSettings(gguf="m.gguf", base_url="http://h/v1", model="m")
-    assert LlmSettings(gguf="models/qwen3-8b.gguf").name == "qwen3-8b"
-    assert LlmSettings(gguf="models/qwen3-8b.gguf", model="mine").name == "mine"
+    assert LlmSettings(gguf="models/qwen3-8b.gguf").model_name == "qwen3-8b"
+    assert LlmSettings(gguf="models/qwen3-8b.gguf", model="mine").model_name == "mine"
 
 
 @pytest.mark.parametrize(
