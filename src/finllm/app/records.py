@@ -7,9 +7,10 @@ from typing import TypeVar
 import msgspec
 
 from finllm.app.recording import Ending, Input, check_run_folder, read_ending
+from finllm.audit.revisions import check_revision
 from finllm.audit.scorecard import Scores
 from finllm.audit.scores import examine
-from finllm.audit.traces import check_revision, check_trace
+from finllm.audit.traces import check_trace
 from finllm.domain.errors import FinllmError, InputError, TamperedError
 from finllm.domain.evidence import Document, EvidencePack
 from finllm.domain.forecast import Forecast, Outcome
