@@ -5,7 +5,8 @@ whatever decides.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from typing import Final
 
 import msgspec
@@ -15,13 +16,13 @@ from finllm.audit.traces import struck
 from finllm.domain.evidence import EvidencePack
 from finllm.domain.forecast import Forecast, Rung
 from finllm.domain.protocol import Verdict
-from finllm.domain.trace import Fidelity, Trace, not_written
+from finllm.domain.trace import NOT_WRITTEN, Fidelity, Trace, not_written
 from finllm.domain.units import NS_PER_MS
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.explain import explain
 from finllm.reasoning.fidelity import Repeatable, measure
 
-TRACE_NS: Final = 20 * NS_PER_MS
+TRACE_NS: Final = 25 * NS_PER_MS
 """Least time between two traces, and from a revision to its own: about what one takes to write."""
 MOST_WAITING: Final = 16
 """Revisions that wait for their trace; beyond, the newest gets none."""
@@ -116,19 +117,30 @@ class Explaining:
         trace = self._explainer.write(
             untold.verdict, untold.before, untold.after, untold.pack, texts
         )
-        counts = self.traces
-        self.traces = msgspec.structs.replace(
-            counts,
-            written=counts.written + 1,
-            refused=counts.refused + bool(trace.refused),
-            struck=counts.struck + sum(bool(one.struck) for one in trace.statements),
-            unfaithful=counts.unfaithful + trace.fidelity.is_low,
-        )
+        self.traces = _counted(self.traces, trace)
         return trace
 
     def _drop(self, untold: Untold, why: str) -> Trace:
-        self.traces = msgspec.structs.replace(self.traces, dropped=self.traces.dropped + 1)
         after = untold.after
-        return not_written(
+        trace = not_written(
             after.forecast_id, untold.verdict.verdict_id, after.version, after.ts_emit, why
         )
+        self.traces = _counted(self.traces, trace)
+        return trace
+
+
+def total(traces: Iterable[Trace]) -> Traces:
+    """Return what became of traces."""
+    return reduce(_counted, traces, Traces())
+
+
+def _counted(counts: Traces, trace: Trace) -> Traces:
+    if trace.refused.startswith(NOT_WRITTEN):
+        return msgspec.structs.replace(counts, dropped=counts.dropped + 1)
+    return msgspec.structs.replace(
+        counts,
+        written=counts.written + 1,
+        refused=counts.refused + bool(trace.refused),
+        struck=counts.struck + sum(bool(one.struck) for one in trace.statements),
+        unfaithful=counts.unfaithful + trace.fidelity.is_low,
+    )

@@ -255,8 +255,9 @@ def _check_words(
     pack: EvidencePack,
 ) -> Iterator[str]:
     """Yield each number in free words that is no figure of the records, and each quote that is no span."""
-    figures = _figures(verdict, before, pack)
-    for token in numbers_in(without_names(text, names)):
+    found = numbers_in(without_names(text, names))
+    figures = _figures(verdict, before, pack) if found else []
+    for token in found:
         if not any(token.shows(figure) for figure in figures):
             yield f"{what}: {token.value:g} is no figure of the verdict, forecast or pack"
     for passage in _QUOTED.findall(text):

@@ -18,7 +18,7 @@ from finllm.domain.trace import Fidelity
 from finllm.reasoning.conflict import without
 from finllm.reasoning.reasoner import admissible, left_sum
 
-N_SUBSETS: Final = 32
+N_SUBSETS: Final = 24
 """Random subsets of a pack that are judged; it bounds the cost."""
 _SAME: Final = 1e-9
 
