@@ -51,8 +51,12 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
     traces: tuple[Trace, ...]
     packs: tuple[EvidencePack, ...]
+    documents: tuple[Document, ...]
+    """Behind what was cited."""
     closing: Closing | None
     outcome: Outcome | None
+    proof: Proof
+    """Whether all that holds."""
 
 
 def open_ledger(run: Path) -> LedgerReader:
@@ -101,16 +105,25 @@ def story(run: Path, prefix: str) -> Story:
         revisions = tuple(ledger.find_all(Revision, wanted))
         verdicts = tuple(_each(ledger, Verdict, (r.verdict_id for r in revisions)))
         packs = _packs(ledger)
-        asked = dict.fromkeys(v.question_id for v in verdicts if v.question_id in packs)
+        asked = {v.question_id: packs[v.question_id] for v in verdicts if v.question_id in packs}
         return Story(
             first=first,
             revisions=revisions,
             verdicts=verdicts,
             traces=tuple(t for t in ledger.records(Trace) if t.forecast_id == wanted),
-            packs=tuple(packs[question_id] for question_id in asked),
+            packs=tuple(asked.values()),
+            documents=tuple(_each(ledger, Document, _documents(verdicts, asked.values()))),
             closing=ledger.find(Closing, wanted),
             outcome=ledger.find(Outcome, wanted),
+            proof=verify_traces(run, wanted),
         )
+
+
+def _documents(verdicts: Iterable[Verdict], packs: Iterable[EvidencePack]) -> list[str]:
+    """Return the ids of the documents behind what verdicts cite, each once."""
+    cited = {citation.evidence_id for verdict in verdicts for citation in verdict.citations}
+    found = (e for pack in packs for e in pack.evidence if e.evidence_id in cited)
+    return list(dict.fromkeys(e.document_id for e in found if e.document_id))
 
 
 def _each(ledger: LedgerReader, kind: type[T], ids: Iterable[str]) -> Iterator[T]:

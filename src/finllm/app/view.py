@@ -10,6 +10,7 @@ from rich.text import Text
 
 from finllm.app.records import Proof, Story
 from finllm.domain.forecast import Forecast, Triple
+from finllm.domain.trace import Trace
 from finllm.domain.units import NS_PER_MS, iso
 
 if TYPE_CHECKING:
@@ -171,10 +172,21 @@ def show_story(story: Story, console: Console) -> None:
         _version(revision.forecast, f"version {revision.version}, {after}: {action}", console)
         trace = traces.get(revision.verdict_id)
         if trace is not None:
-            console.print(f"  [italic]{escape(trace.headline)}[/]", highlight=False)
-            for statement in trace.statements:
-                console.print(f"   - {escape(statement.text)}", highlight=False)
+            _why(trace, console)
     _ending(story, console)
+    show_proof(story.proof, "revisions", console)
+
+
+def _why(trace: Trace, console: Console) -> None:
+    if trace.headline:
+        console.print(f"  [italic]{escape(trace.headline)}[/]", highlight=False)
+    if trace.refused:
+        console.print(f"  [bold red]refused[/]: {escape(trace.refused)}", highlight=False)
+    for statement in trace.statements:
+        said = escape(statement.text)
+        if statement.struck:
+            said = f"[strike]{said}[/] [yellow]struck: {escape(statement.struck)}[/]"
+        console.print(f"   - {said}", highlight=False)
 
 
 def _version(forecast: Forecast, title: str, console: Console) -> None:

@@ -129,9 +129,9 @@ def _tested(verdict: Verdict) -> Iterator[Statement]:
         return
     ref = driver.evidence_ids[0]
     yield Statement(text=f"Most hangs on {driver.source}.", evidence_id=ref)
-    yield _number("It adds to the shift: {}.", driver.shift, "driver.shift", "+.4f")
-    yield _number("It adds to ln k: {}.", driver.log_scale, "driver.log_scale", "+.4f")
-    yield _number("It moves of the hypotheses: {}.", driver.moved, "driver.moved", ".3f")
+    yield _number("The driver adds to the shift: {}.", driver.shift, "driver.shift", "+.4f")
+    yield _number("The driver adds to ln k: {}.", driver.log_scale, "driver.log_scale", "+.4f")
+    yield _number("The driver moves of the hypotheses: {}.", driver.moved, "driver.moved", ".3f")
 
 
 def _cited(evidence: Evidence, citation: Citation) -> Iterator[Statement]:
