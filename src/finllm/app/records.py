@@ -184,6 +184,16 @@ def _packs(ledger: LedgerReader) -> dict[str, EvidencePack]:
     return found
 
 
+def explained_revisions(run: Path) -> Iterator["Explained"]:
+    """Yield each applied revision of a run that has a trace, with what both are proved by."""
+    with open_ledger(run) as ledger:
+        shelf = _Shelf(ledger, read_ending(run))
+        for revision, before in _applied(ledger):
+            told = shelf.told(revision, before)
+            if isinstance(told, Explained):
+                yield told
+
+
 def _applied(ledger: LedgerReader) -> Iterator[tuple[Revision, Forecast | None]]:
     """Yield each applied revision with the version that stood before it, None if there is none."""
     standing = {f.forecast_id: f for f in ledger.records(Forecast)}
@@ -214,43 +224,75 @@ class _Shelf:
 
     def problems(self, revision: Revision, before: Forecast | None) -> list[str]:
         """Return what does not hold in an applied revision and its trace."""
+        told = self.told(revision, before)
+        if not isinstance(told, Explained):
+            return told
+        self._note(told.trace, told.verdict)
+        return prove(told, self._explainer)
+
+    def told(self, revision: Revision, before: Forecast | None) -> "Explained | list[str]":
+        """Return what an applied revision and its trace are proved by, or what of it is missing."""
         verdict = self._verdicts.get(revision.verdict_id)
         if before is None:
             return ["the forecast that it revises is missing from the ledger"]
         if verdict is None:
             return [f"its verdict {revision.verdict_id} is missing from the ledger"]
-        problems = check_revision(revision, before, verdict)
         trace = self._traces.get(revision.verdict_id)
         if trace is None:
             self.notes["were not written yet when the run was cut off"] += self._is_cut_off
             is_missing = self.is_explained and not self._is_cut_off
-            return problems + ["the revision has no trace"] * is_missing
+            missing = ["the revision has no trace"] * is_missing
+            return check_revision(revision, before, verdict) + missing
         pack = self._packs.get(verdict.question_id)
         if pack is None:
-            return [*problems, f"question {verdict.question_id} or its pack is missing"]
-        problems += check_trace(trace, verdict, before, pack, self._texts)
-        if trace.refused.startswith(NOT_WRITTEN):
-            self.notes["were dropped under load"] += 1
-            return problems
-        again = self._written_again(trace, verdict, before, revision, pack)
-        return problems + _differences(trace, again)
+            return [f"question {verdict.question_id} or its pack is missing"]
+        ids = {evidence.document_id for evidence in pack.evidence}
+        return Explained(
+            revision=revision,
+            before=before,
+            verdict=verdict,
+            trace=trace,
+            pack=pack,
+            texts={name: self._texts[name] for name in ids if name in self._texts},
+        )
 
-    def _written_again(
-        self,
-        trace: Trace,
-        verdict: Verdict,
-        before: Forecast,
-        revision: Revision,
-        pack: EvidencePack,
-    ) -> Trace:
-        """Return the trace that the records give; a fidelity that cannot be measured here is taken over."""
-        is_measured = trace.fidelity.agreement is not None
-        is_taken_over = is_measured and not self._explainer.can_ask(verdict.reasoner)
+    def _note(self, trace: Trace, verdict: Verdict) -> None:
+        is_dropped = trace.refused.startswith(NOT_WRITTEN)
+        self.notes["were dropped under load"] += is_dropped
+        self.notes["are refused, and say why"] += bool(trace.refused) and not is_dropped
+        is_taken_over = _is_taken_over(trace, verdict, self._explainer)
         self.notes["have a fidelity that cannot be measured again here"] += is_taken_over
-        self.notes["are refused, and say why"] += bool(trace.refused)
-        after = before if revision.forecast is None else revision.forecast
-        fidelity = trace.fidelity if is_taken_over else None
-        return self._explainer.write(verdict, before, after, pack, self._texts, fidelity)
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """An applied revision, its trace, and the records that both are proved by."""
+
+    revision: Revision
+    before: Forecast
+    verdict: Verdict
+    trace: Trace
+    pack: EvidencePack
+    texts: dict[str, str]
+    """Canonical text of the documents behind the pack, by id."""
+
+
+def prove(told: Explained, explainer: Explainer) -> list[str]:
+    """Return what does not hold in a revision and its trace; empty means that all of it does. Pure."""
+    verdict, before, trace = told.verdict, told.before, told.trace
+    problems = check_revision(told.revision, before, verdict)
+    problems += check_trace(trace, verdict, before, told.pack, told.texts)
+    if trace.refused.startswith(NOT_WRITTEN) or told.revision.forecast is None:
+        return problems
+    fidelity = trace.fidelity if _is_taken_over(trace, verdict, explainer) else None
+    again = explainer.write(
+        verdict, before, told.revision.forecast, told.pack, told.texts, fidelity
+    )
+    return problems + _differences(trace, again)
+
+
+def _is_taken_over(trace: Trace, verdict: Verdict, explainer: Explainer) -> bool:
+    """Return whether a trace has a fidelity that cannot be measured again here."""
+    return trace.fidelity.agreement is not None and not explainer.can_ask(verdict.reasoner)
 
 
 def _differences(trace: Trace, again: Trace) -> list[str]:
