@@ -1,5 +1,6 @@
 """5,000 traces over synthetic and recorded input proved, and 2,000 changed in one place found out."""
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -24,19 +25,39 @@ TRACES = 5_000
 TAMPERED = 2_000
 SYNTHETIC_S = 600.0
 SEEDS = range(501, 540)
-TRAINING_UNTIL = "2015-08-01"
+SPY = frozenset({"SPY"})
+TWEETS_UNTIL = "2014-03-15"
+"""About half of the traces are of tweets; the part that is for training goes on to 2015-08-01."""
+POSTS_UNTIL = "2025-06-15"
+"""The end of the part that is for training."""
+PRICES = ("open", "high", "low", "close", "volume")
 
 
 def tweets(shared: Path) -> Inputs:
-    """Return hourly bars with the tweets filed under them: the part that is for training."""
+    """Return hourly bars with the tweets filed under them."""
     folder = shared / "text_price"
     return Inputs(
         bars=folder / "us_bars_hourly_to_201509.csv.gz",
         documents=folder / "stock_tweets_2014_201509.jsonl.gz",
         symbols=frozenset({"SPY", "AAPL", "BAC", "IBM", "AIG"}),
         since=parse_instant("2014-01-03"),
-        until=parse_instant(TRAINING_UNTIL),
+        until=parse_instant(TWEETS_UNTIL),
     )
+
+
+def posts(shared: Path, folder: Path) -> Inputs:
+    """Return posts with those minute bars of SPY that stand beside them, one each."""
+    documents = shared / "text_price" / "posts_spy_2025_to_july.csv"
+    with documents.open(newline="") as file:
+        by_minute = {int(row["ts_ms"]) // 60_000: row for row in csv.DictReader(file)}
+    folder.mkdir()
+    with (folder / "bars.csv").open("w", newline="") as file:
+        bars = csv.writer(file)
+        bars.writerow(["symbol", "ts_start_ms", *PRICES])
+        for minute, row in sorted(by_minute.items()):
+            bars.writerow(["SPY", minute * 60_000, *(row[f"bar_{name}"] for name in PRICES)])
+    until = parse_instant(POSTS_UNTIL)
+    return Inputs(bars=folder / "bars.csv", documents=documents, symbols=SPY, until=until)
 
 
 def synthetic(folder: Path, seed: int) -> Inputs:
@@ -49,8 +70,9 @@ def synthetic(folder: Path, seed: int) -> Inputs:
 def runs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Runs that hold 5,000 traces together, those on recorded input first."""
     root, settings = tmp_path_factory.mktemp("traces"), load_settings(None, {})
-    found = [run_of(tweets(shared), settings, root / "tweets")]
-    n = verify(found[0])
+    recorded = {"tweets": tweets(shared), "posts": posts(shared, root / "bars")}
+    found = [run_of(inputs, settings, root / name) for name, inputs in recorded.items()]
+    n = sum(map(verify, found))
     for seed in SEEDS:
         if n >= TRACES:
             break

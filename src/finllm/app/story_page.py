@@ -13,7 +13,7 @@ from finllm.domain.evidence import Evidence
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Hypothesis, Revision, Verdict
 from finllm.domain.trace import UNFAITHFUL, Fidelity, Statement, Trace
-from finllm.domain.units import NS_PER_MS, iso
+from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_MS, NS_PER_S, iso
 from finllm.narrative.text.canonical import canonical_text
 
 _POLICY: Final = (
@@ -22,6 +22,9 @@ _POLICY: Final = (
 _AROUND: Final = 240
 """Characters of a document that are shown on either side of a quote."""
 _SHARES: Final = {"share.shift": "shift of the log-odds", "share.log_scale": "ln k, width"}
+_UNITS: Final = (
+    ("d", NS_PER_DAY), ("h", NS_PER_HOUR), ("min", NS_PER_MIN), ("s", NS_PER_S), ("ms", NS_PER_MS),
+)  # fmt: skip
 _LABELS: Final = ("down", "flat", "up")
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5c6670; --line: #d5dae0; --page: #fff;
@@ -40,6 +43,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: normal; }
 th { color: var(--soft); font-weight: 500; font-size: .875rem; }
+.fix { white-space: nowrap; }
 .chances { display: flex; width: 12rem; height: .9rem; border-radius: 3px; overflow: hidden; }
 .chances i:nth-child(1) { background: var(--down); } .chances i:nth-child(2) { background: var(--flat); }
 .chances i:nth-child(3) { background: var(--up); }
@@ -114,7 +118,7 @@ def _timeline(story: Story) -> Iterator[str]:
     yield "<table><tr><th>when</th><th>what</th><th>chances</th><th>down / flat / up</th></tr>"
     yield _row("0 ms", "version 1, the edge's", first)
     for revision in story.revisions:
-        after = f"+{(revision.ts - first.ts_emit) / NS_PER_MS:,.1f} ms"
+        after = _after(revision.ts - first.ts_emit)
         verdict = verdicts.get(revision.verdict_id)
         action = str(verdict.action) if verdict else "a verdict that is missing"
         if revision.forecast is None:
@@ -123,12 +127,12 @@ def _timeline(story: Story) -> Iterator[str]:
             yield _row(after, f"version {revision.version}: {action}", revision.forecast)
     closing, outcome = story.closing, story.outcome
     if closing is not None:
-        when = f"+{(closing.ts - first.ts_emit) / NS_PER_MS:,.1f} ms"
+        when = _after(closing.ts - first.ts_emit)
         yield _row(when, f"ended as {closing.status} at version {closing.version}", None)
     if outcome is None:
         yield _row("", "outcome: not resolved in this run", None)
     else:
-        when = f"+{(outcome.ts_resolved - first.ts_emit) / NS_PER_MS:,.1f} ms"
+        when = _after(outcome.ts_resolved - first.ts_emit)
         became = (
             f"{_LABELS[outcome.label]}, {outcome.return_bps:+.3f} bps"
             if outcome.label >= 0
@@ -138,6 +142,13 @@ def _timeline(story: Story) -> Iterator[str]:
     yield "</table>"
 
 
+def _after(duration_ns: int) -> str:
+    """Return a duration since issue in the largest unit of which it is at least two."""
+    fitting = (one for one in _UNITS if duration_ns >= 2 * one[1])
+    name, size = next(fitting, _UNITS[-1])
+    return f"+{duration_ns / size:,.1f} {name}"
+
+
 def _row(when: str, what: str, forecast: Forecast | None) -> str:
     chances = numbers = ""
     if forecast is not None:
@@ -145,7 +156,8 @@ def _row(when: str, what: str, forecast: Forecast | None) -> str:
         chances = f'<div class="chances">{parts}</div>'
         numbers = " / ".join(f"{p:.3f}" for p in forecast.emitted)
     return (
-        f"<tr><td>{_text(when)}</td><td>{_text(what)}</td><td>{chances}</td><td>{numbers}</td></tr>"
+        f'<tr><td class="fix">{_text(when)}</td><td>{_text(what)}</td><td>{chances}</td>'
+        f'<td class="fix">{numbers}</td></tr>'
     )
 
 
