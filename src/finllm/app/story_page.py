@@ -43,8 +43,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: normal; }
 th { color: var(--soft); font-weight: 500; font-size: .875rem; }
-.fix { white-space: nowrap; }
-.chances { display: flex; width: 12rem; height: .9rem; border-radius: 3px; overflow: hidden; }
+@media (min-width: 40rem) { .fix { white-space: nowrap; } }
+.chances { display: flex; width: min(12rem, 22vw); height: .9rem; border-radius: 3px; overflow: hidden; }
 .chances i:nth-child(1) { background: var(--down); } .chances i:nth-child(2) { background: var(--flat); }
 .chances i:nth-child(3) { background: var(--up); }
 .term { display: grid; grid-template-columns: 10rem 1fr 5rem; gap: .75rem; align-items: center;
