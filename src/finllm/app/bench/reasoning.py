@@ -7,6 +7,7 @@ stood. Everything is asked again one at a time, on one thread.
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import process_time_ns
 from typing import Final
 
 import msgspec
@@ -77,6 +78,8 @@ class ReasoningFigures(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: int
     pieces_p50: float
     verdict_us: Spread
+    verdict_cpu_us: Spread
+    """The processor's time of the same, which other work on the machine does not lengthen."""
     read_and_verdict_us: Spread | None
     """With the reading of the document that raised the question; None where none is in the run."""
     explained_us: Spread
@@ -137,7 +140,7 @@ def _measure(plan: Plan, run: Path, say: Say) -> ReasoningFigures:
     quiet_collector()
     quiet = {"before": Quiet.look()}
     say(f"judging {len(cases):,} times")
-    verdicts = np.array([_timed_verdict(reasoner, case) for case in cases], dtype=np.int64)
+    verdicts, cpu = np.array([_timed_verdict(reasoner, case) for case in cases], dtype=np.int64).T
     say("judging and explaining")
     explained = np.array([_timed_trace(reasoner, explainer, c) for c in cases], dtype=np.int64)
     say("reading the documents that raised the questions")
@@ -158,6 +161,7 @@ def _measure(plan: Plan, run: Path, say: Say) -> ReasoningFigures:
         verdicts=len(cases),
         pieces_p50=float(np.median(pieces)),
         verdict_us=Spread.of(verdicts),
+        verdict_cpu_us=Spread.of(cpu),
         read_and_verdict_us=Spread.of(np.array(with_reading)) if with_reading else None,
         explained_us=Spread.of(verdicts + explained),
         by_pieces=_by_pieces(pieces, verdicts, explained),
@@ -199,10 +203,12 @@ def _judge(reasoner: EmbeddedReasoner, case: Case) -> object:
     return judgement.verdicts[0]
 
 
-def _timed_verdict(reasoner: EmbeddedReasoner, case: Case) -> int:
-    started = stopwatch_ns()
+def _timed_verdict(reasoner: EmbeddedReasoner, case: Case) -> tuple[int, int]:
+    """Return what a verdict takes by the wall's clock and of processor time, ns."""
+    cpu, started = process_time_ns(), stopwatch_ns()
     _judge(reasoner, case)
-    return stopwatch_ns() - started
+    took = stopwatch_ns() - started
+    return took, process_time_ns() - cpu
 
 
 def _timed_trace(reasoner: EmbeddedReasoner, explainer: Explainer, case: Case) -> int:
