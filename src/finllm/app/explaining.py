@@ -82,7 +82,7 @@ class Explaining:
 
     Args:
         explainer: Writes them.
-        text_of: Returns a document's canonical text.
+        text_of: Returns a document's canonical text; empty where there is none.
     """
 
     def __init__(self, explainer: Explainer, text_of: Callable[[str], str]) -> None:
@@ -113,7 +113,7 @@ class Explaining:
         if rung is not Rung.FULL:
             return self._drop(untold, f"the rung was {rung.replace('_', ' ')}")
         names = {e.document_id for e in untold.pack.evidence if e.document_id}
-        texts = {name: self._text_of(name) for name in sorted(names)}
+        texts = {name: text for name in sorted(names) if (text := self._text_of(name))}
         trace = self._explainer.write(
             untold.verdict, untold.before, untold.after, untold.pack, texts
         )
