@@ -161,7 +161,8 @@ def verify_traces(run: Path, prefix: str = "") -> Proof:
                 checked += 1
                 problems = shelf.problems(revision, before)
                 failures += (Failure(id=revision.forecast_id, why=why) for why in problems)
-    if ending is not None and not wanted and shelf.traces != ending.traces:
+    is_whole = not wanted and not shelf.is_cut_off
+    if ending is not None and is_whole and shelf.traces != ending.traces:
         why = f"holds {_told(shelf.traces)}, where the summary says {_told(ending.traces)}"
         failures.append(Failure(id="traces", why=why))
     if not checked:
@@ -214,7 +215,7 @@ class _Shelf:
         self._verdicts = {v.verdict_id: v for v in ledger.records(Verdict)}
         self._traces = {t.verdict_id: t for t in ledger.records(Trace)}
         self._texts = {d.document_id: canonical_text(d.text) for d in ledger.records(Document)}
-        self._is_cut_off = ending is None
+        self.is_cut_off = ending is None or ending.recording != "ok"
         self.is_explained = bool(self._traces) if ending is None else ending.explained
 
     @property
@@ -239,8 +240,10 @@ class _Shelf:
             return [f"its verdict {revision.verdict_id} is missing from the ledger"]
         trace = self._traces.get(revision.verdict_id)
         if trace is None:
-            self.notes["were not written yet when the run was cut off"] += self._is_cut_off
-            is_missing = self.is_explained and not self._is_cut_off
+            self.notes["were not kept before the run was cut off or its recording stopped"] += (
+                self.is_cut_off
+            )
+            is_missing = self.is_explained and not self.is_cut_off
             missing = ["the revision has no trace"] * is_missing
             return check_revision(revision, before, verdict) + missing
         pack = self._packs.get(verdict.question_id)

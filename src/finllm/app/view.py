@@ -49,10 +49,8 @@ def show_summary(summary: "Summary", console: Console) -> None:
         table.add_row("book checks", f"{equal:,} of {done:,} equal to the venue's own touch")
     table.add_row("gaps", f"{summary.gaps:,}")
     table.add_row("forecasts", f"{summary.forecasts:,} records from {summary.rows:,} rows")
-    for name, text in _slow_rows(summary):
+    for name, text in _said_rows(summary):
         table.add_row(name, text)
-    for key, offset in summary.clock_offset_ms.items():
-        table.add_row("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)")
     table.add_row("speed", f"{summary.speed_x:,.0f} x real time ({summary.wall_s:.1f} s)")
     for name, text in _live_rows(summary.live):
         table.add_row(name, text)
@@ -101,14 +99,18 @@ def _input_rows(summary: "Summary") -> list[tuple[str, str]]:
     return rows
 
 
-def _slow_rows(summary: "Summary") -> list[tuple[str, str]]:
+def _said_rows(summary: "Summary") -> list[tuple[str, str]]:
     r = summary.revisions
     revised = (
         f"{r.applied:,} applied, {r.superseded:,} superseded, {r.late:,} late, {r.refused:,} refused; "
         f"gate: {summary.escalated:,} escalated, {summary.held:,} held"
     )
-    traces = _counts(summary.traces)
-    return [("revisions", revised), *([("traces", traces)] if traces else [])]
+    rows = [("revisions", revised)]
+    if traces := _counts(summary.traces):
+        rows.append(("traces", traces))
+    for key, offset in summary.clock_offset_ms.items():
+        rows.append(("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)"))
+    return rows
 
 
 def _live_rows(live: "Live | None") -> list[tuple[str, str]]:
