@@ -275,7 +275,8 @@ def _show_reasoning(figures: "ReasoningFigures", console: Console) -> None:
     console.print(
         f"{figures.differing} of {figures.verdicts:,} verdicts differ when asked again; leaving out what is "
         f"cited moves more in {ablation.share:.1%} [{low:.1%}, {high:.1%}] of {ablation.cases:,} cases "
-        f"(>= {targets['cited_moves_more']:.0%})",
+        f"(>= {targets['cited_moves_more']:.0%}), by {ablation.cited_p50:.4f} against "
+        f"{ablation.uncited_p50:.4f} (medians)",
         highlight=False,
     )
     _show_quiet(figures.quiet, console)

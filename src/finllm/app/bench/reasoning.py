@@ -62,6 +62,10 @@ class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     """Of the cases in which what is cited moves it more."""
     interval: tuple[float, float]
     """95 %, by drawing whole questions again."""
+    cited_p50: float
+    """By how much leaving out what is cited moves a verdict, |shift| + |ln k|, median,"""
+    uncited_p50: float
+    """and leaving out what is not."""
     cases: int
     nothing_uncited: int
     """Verdicts that cite all of their pack, which make no case."""
@@ -256,6 +260,7 @@ def ablate(reasoner: EmbeddedReasoner, verdicts: Iterable[Explained]) -> Ablatio
     As many are left out as there are of the fewer, drawn from either by the verdict's id.
     """
     wins: dict[str, list[bool]] = {}
+    moves: list[tuple[float, float]] = []
     all_cited = none_cited = 0
     for one in verdicts:
         cited = {citation.evidence_id for citation in one.verdict.citations}
@@ -269,12 +274,16 @@ def ablate(reasoner: EmbeddedReasoner, verdicts: Iterable[Explained]) -> Ablatio
             gone, kept = (
                 tuple(chance.permutation(sorted(among))[:n].tolist()) for among in (cited, rest)
             )
-            more = _moved(reasoner, one, gone) > _moved(reasoner, one, kept)
-            wins.setdefault(one.verdict.question_id, []).append(more)
+            moved = _moved(reasoner, one, gone), _moved(reasoner, one, kept)
+            moves.append(moved)
+            wins.setdefault(one.verdict.question_id, []).append(moved[0] > moved[1])
     share, interval = _share(list(wins.values()))
+    middle = np.median(np.array(moves), axis=0) if moves else np.full(2, np.nan)
     return Ablation(
         share=share,
         interval=interval,
+        cited_p50=float(middle[0]),
+        uncited_p50=float(middle[1]),
         cases=sum(map(len, wins.values())),
         nothing_uncited=all_cited,
         nothing_cited=none_cited,
