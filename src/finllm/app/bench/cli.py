@@ -260,6 +260,7 @@ def _show_reasoning(figures: "ReasoningFigures", console: Console) -> None:
         f"a verdict (p50 <= {targets['verdict_p50_ms']:g})": figures.verdict_us,
         "the same, of processor time": figures.verdict_cpu_us,
         "and its document read": figures.read_and_verdict_us,
+        "and its document read, of processor time": figures.read_and_verdict_cpu_us,
         "and its trace": figures.explained_us,
     }
     for one in figures.by_pieces:

@@ -86,6 +86,7 @@ class ReasoningFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The processor's time of the same, which other work on the machine does not lengthen."""
     read_and_verdict_us: Spread | None
     """With the reading of the document that raised the question; None where none is in the run."""
+    read_and_verdict_cpu_us: Spread | None
     explained_us: Spread
     """A verdict and its trace, with fidelity, and what does not hold struck."""
     by_pieces: list[Sized]
@@ -149,8 +150,9 @@ def _measure(plan: Plan, run: Path, say: Say) -> ReasoningFigures:
     explained = np.array([_timed_trace(reasoner, explainer, c) for c in cases], dtype=np.int64)
     say("reading the documents that raised the questions")
     reading = _readings(run, plan.settings)
-    pairs = zip(cases, verdicts.tolist(), strict=True)
-    with_reading = [t + reading[c.document_id] for c, t in pairs if c.document_id in reading]
+    both = np.stack([verdicts, cpu], axis=1)
+    pairs = zip(cases, both, strict=True)
+    read = np.array([t + reading[c.document_id] for c, t in pairs if c.document_id in reading])
     say("asking again")
     again = EmbeddedReasoner()
     differing = sum(
@@ -166,7 +168,8 @@ def _measure(plan: Plan, run: Path, say: Say) -> ReasoningFigures:
         pieces_p50=float(np.median(pieces)),
         verdict_us=Spread.of(verdicts),
         verdict_cpu_us=Spread.of(cpu),
-        read_and_verdict_us=Spread.of(np.array(with_reading)) if with_reading else None,
+        read_and_verdict_us=Spread.of(read[:, 0]) if len(read) else None,
+        read_and_verdict_cpu_us=Spread.of(read[:, 1]) if len(read) else None,
         explained_us=Spread.of(verdicts + explained),
         by_pieces=_by_pieces(pieces, verdicts, explained),
         differing=differing,
@@ -223,8 +226,8 @@ def _timed_trace(reasoner: EmbeddedReasoner, explainer: Explainer, case: Case) -
     return stopwatch_ns() - started
 
 
-def _readings(run: Path, settings: Settings) -> dict[str, int]:
-    """Return how long a room takes to admit each document of a run, ns by document id."""
+def _readings(run: Path, settings: Settings) -> dict[str, Nanoseconds]:
+    """Return what admitting each document of a run takes a room: wall and processor time, ns, [2], by id."""
     with open_ledger(run) as ledger:
         documents = list(ledger.records(Document))
         instruments = {one.instrument for one in ledger.records(Escalate)}
@@ -233,9 +236,10 @@ def _readings(run: Path, settings: Settings) -> dict[str, int]:
         room.watch(instrument)
     took = {}
     for document in documents:
-        started = stopwatch_ns()
+        cpu, started = process_time_ns(), stopwatch_ns()
         room.admit(document, document.ts_recv)
-        took[document.document_id] = stopwatch_ns() - started
+        wall = stopwatch_ns() - started
+        took[document.document_id] = np.array([wall, process_time_ns() - cpu])
     return took
 
 
