@@ -454,3 +454,16 @@ def test_a_trace_that_was_not_written_says_nothing_else(case) -> None:
     assert check_trace(dropped, verdict, *rest) == []
     assert check_trace(replace(dropped, statements=trace.statements), verdict, *rest)
     assert check_trace(replace(dropped, verdict_id="x"), verdict, *rest)
+
+
+@pytest.mark.parametrize(
+    "words", ["volume rose by 17 points", 'the firm says "bankrupt"', "it stands at 17 to 4"]
+)
+def test_a_models_words_that_no_record_bears_out_are_struck_alone(make, words) -> None:
+    drafted, *rest = make_case(make, conflict=words)
+    told = struck(drafted, *rest)
+    (one,) = [s for s in told.statements if s.struck]
+    assert one.text == f"Conflict: {words}."
+    assert told.refused == ""
+    assert check_trace(told, *rest) == []
+    assert words not in told.headline
