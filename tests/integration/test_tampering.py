@@ -26,6 +26,17 @@ def test_untouched_every_trace_is_proved(told: list[Explained], explainer: Expla
     assert [prove(one, explainer) for one in told] == [[]] * len(told)
 
 
+def test_where_the_reasoner_is_not_at_hand_its_fidelity_is_taken_over(
+    told: list[Explained],
+) -> None:
+    others = Explainer(())
+    for one in told:
+        assert prove(one, others) == []
+        assert not others.can_ask(one.verdict.reasoner)
+        anew = others.write(one.verdict, one.before, one.before, one.pack, one.texts)
+        assert "cannot be asked again" in anew.fidelity.unmeasured
+
+
 @pytest.mark.parametrize("tamper", KINDS, ids=lambda tamper: tamper.__name__)
 def test_a_change_in_one_place_is_found(
     tamper: Tamper, told: list[Explained], explainer: Explainer
