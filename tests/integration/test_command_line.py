@@ -94,6 +94,24 @@ def test_explain_tells_a_refined_forecast_from_first_word_to_outcome(
     assert "Shift of the log-odds" in out
 
 
+def test_explain_tells_the_same_as_text_as_json_and_as_a_page(
+    demo: tuple[Path, dict], finllm: Command
+) -> None:
+    folder, result = demo
+    told = {}
+    for shape in ("text", "json", "html"):
+        words = ("explain", result["refined"], "--run", result["summary"]["run"])
+        told[shape], _ = finllm(*words, "--format", shape, cwd=folder)
+    story = json.loads(told["json"])
+    assert story["first"]["forecast_id"] == result["refined"]
+    assert story["proof"]["ok"]
+    assert told["html"].startswith("<!doctype html>")
+    figures = [s for s in story["traces"][0]["statements"] if s["field"] == "share.shift"]
+    for shape in ("text", "html"):
+        assert f"{figures[0]['number']:+.4f}" in told[shape]
+        assert story["traces"][0]["headline"] in told[shape].replace("\n", " ")
+
+
 def test_a_missing_tape_is_an_error_that_names_it(tmp_path: Path) -> None:
     ran = process("replay", "nowhere.ndjson", cwd=tmp_path, code=2)
     assert "nowhere.ndjson" in ran.stderr

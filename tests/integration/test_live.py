@@ -161,6 +161,11 @@ def test_a_live_run_replays_to_its_own_digest(lived: tuple[Path, Summary], tmp_p
     assert (again.rows, again.forecasts) == (summary.rows, summary.forecasts)
     assert again.frames.dropped == summary.frames.dropped
     assert again.revisions == summary.revisions
+    assert again.traces == summary.traces
+    assert summary.traces.written > 0
+    silent = msgspec.convert({"reasoning": {"explain": False}}, Settings)
+    unexplained = replay(Inputs(tapes=(run,)), silent, tmp_path / "silent")
+    assert unexplained.untraced_digest == summary.untraced_digest
     with pytest.raises(InputError, match="own schedule"):
         replay(
             Inputs(tapes=(run,), until=summary.frames.read),

@@ -14,6 +14,7 @@ from finllm.app.replay import replay
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.protocol import Revision
+from finllm.domain.trace import Trace, named
 from finllm.ledger import rows
 from support.replays import Replayed, inputs_of
 
@@ -23,7 +24,7 @@ def run(replayed: Replayed, tmp_path: Path) -> Path:
     return Path(shutil.copytree(replayed.run, tmp_path / "run"))
 
 
-def forge(run: Path, statement: str, *values: str) -> None:
+def forge(run: Path, statement: str, *values: str | bytes) -> None:
     """Change the database as somebody would who takes the triggers off and puts them back."""
     connection = sqlite3.connect(run / "ledger" / rows.DB, isolation_level=None)
     for trigger in ("entries_stay", "entries_hold", "entries_follow"):
@@ -112,6 +113,28 @@ def test_a_damaged_database_is_told_as_tampered(run: Path, read: Callable[[Path]
     (run / "ledger" / rows.DB).write_bytes(b"not a database at all" * 500)
     with pytest.raises(TamperedError, match="database"):
         read(run)
+
+
+def test_a_killed_runs_last_traces_are_missed_in_a_note(run: Path) -> None:
+    (run / "run.json").unlink()
+    last = "SELECT max(seq) FROM entries WHERE kind = 'Trace'"
+    forge(run, f"DELETE FROM entries WHERE seq = ({last})")  # noqa: S608 - a constant
+    proof = verify_traces(run)
+    assert proof.ok, proof.failures
+    assert any(note.startswith("1 traces were not kept") for note in proof.notes)
+
+
+def test_a_trace_that_is_taken_away_added_or_changed_in_the_ledger_is_found(run: Path) -> None:
+    with open_ledger(run) as ledger:
+        first = next(iter(ledger.records(Trace)))
+    better = msgspec.structs.replace(first.fidelity, agreement=1.0)
+    body = msgspec.msgpack.encode(named(msgspec.structs.replace(first, fidelity=better)))
+    forge(run, "UPDATE entries SET body = ? WHERE kind = 'Trace' AND id = ?", body, first.trace_id)
+    assert any("fidelity" in failure.why for failure in verify_traces(run).failures)
+    forge(run, "DELETE FROM entries WHERE kind = 'Trace' AND id = ?", first.trace_id)
+    whys = [failure.why for failure in verify_traces(run).failures]
+    assert "the revision has no trace" in whys
+    assert any("where the summary says" in why for why in whys)
 
 
 def test_an_unknown_forecast_is_an_error_not_a_proof(run: Path) -> None:

@@ -136,22 +136,6 @@ def test_every_forecast_is_calibrated_arithmetic(walked: tuple[Summary, Walk]) -
         assert forecast.status is Status.SPECULATIVE
 
 
-def test_explaining_changes_no_forecast(
-    synthetic: Path, tmp_path: Path, settings: Settings, walked: tuple[Summary, Walk]
-) -> None:
-    quiet = msgspec.structs.replace(
-        settings, reasoning=msgspec.structs.replace(settings.reasoning, explain=False)
-    )
-    records: list[msgspec.Struct] = []
-
-    def watch(ts: int, record: object) -> None:
-        if isinstance(record, Forecast | Revision):
-            records.append(record)
-
-    replay(inputs_of(synthetic), quiet, tmp_path, watch=watch)
-    assert records == [r for _, r in walked[1] if isinstance(r, Forecast | Revision)]
-
-
 def test_a_full_disk_stops_the_recording_loudly_and_changes_no_forecast(
     synthetic: Path, tmp_path: Path, settings: Settings, walked: tuple[Summary, Walk]
 ) -> None:

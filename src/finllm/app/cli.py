@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,15 @@ Run = Annotated[
         "--run", help="Folder of the run. Default: the newest under ./runs.", metavar="RUN"
     ),
 ]
+
+
+class Shape(StrEnum):
+    """How a story is told."""
+
+    TEXT = "text"
+    JSON = "json"
+    HTML = "html"
+
 
 Venue = Annotated[
     str,
@@ -328,17 +338,26 @@ def score(
 def explain(
     forecast_id: Annotated[str, typer.Argument(help="A forecast's id, or the start of it.")],
     *,
+    shape: Annotated[
+        Shape, typer.Option("--format", help="text, one JSON object, or one page of HTML.")
+    ] = Shape.TEXT,
     run: Run = None,
     json: Json = False,
 ) -> None:
-    """Tell one forecast's story: what was said when, what changed it, and on which evidence."""
+    """Tell one forecast's story: what was said when, what changed it, on which evidence; does it hold.
+
+    Example: finllm explain 35bc7942bebb --format html > why.html
+    """
     from finllm.app.recording import newest_run
     from finllm.app.records import story
+    from finllm.app.story_page import page
     from finllm.app.view import show_story
 
     told = story(run or newest_run(RUNS), forecast_id)
-    if json:
+    if json or shape is Shape.JSON:
         _print_json(told)
+    elif shape is Shape.HTML:
+        sys.stdout.buffer.write(page(told).encode())
     else:
         show_story(told, out)
 

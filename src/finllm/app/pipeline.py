@@ -5,7 +5,8 @@ its row is forecast (`edge`). On a grid the row becomes forecast records, which 
 document is admitted (`narrative`); what is new in it is put to the gate (`escalation`); an escalated
 question gets its evidence gathered (`narrative`) and is judged (`reasoning`); when the answer's time
 has come, the ledger revises the forecasts asked about, and the edge adopts the outlook. Outcomes flow
-back to the edge between two rows.
+back to the edge between two rows. Why a forecast was revised is written later, one trace at a time, and
+not at all while the slow path is behind.
 
 Rows of a chunk are inferred together, because a row's inference depends on nothing but the row.
 Everything else happens row by row in the order of receive times, so that the size of a chunk or the
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.app.emission import Emission
+from finllm.app.explaining import MOST_WAITING, Explainer, Explaining, Untold
 from finllm.app.lane import Facts, Lane
-from finllm.app.recording import SERVED, Recorder
+from finllm.app.recording import SERVED, Recorder, Traces
 from finllm.control.ladder import Measures, rung
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
@@ -47,14 +49,15 @@ from finllm.ledger.store import Ledger
 from finllm.market.markets import Books
 from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
+from finllm.narrative.text.canonical import canonical_text
 from finllm.reasoning.ensemble.track import COUNTED, TrackRecord
-from finllm.reasoning.explain import explain
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
 from finllm.runtime.tally import Tally
 
 LEAD = "us-equity:SPY"
 """The instrument whose bars feed the market columns of the others."""
 _EPOCH = 1
+_FOREVER = 2**62
 _DOCUMENT, _REPLY = 0, 1
 N_HEAD = ROW_HEAD.itemsize // 8
 
@@ -95,7 +98,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     bars: Tally
     documents: Tally
-    explain: bool
+    explainer: Explainer | None
+    """Writes traces; None writes none."""
     chunk: int
     emit_from: int
     """Nothing is emitted for inputs received before this instant; they warm the state up."""
@@ -152,6 +156,9 @@ class Pipeline:
         self._agenda: list[tuple[int, int, int, Document | Refusal | _Reply]] = []
         self._order = 0
         self._waiting = 0
+        self._explaining = (
+            None if parts.explainer is None else Explaining(parts.explainer, self._text)
+        )
         self._open: dict[str, _Open] = {}
         self._rung = Rung.FULL
         self._gaps: list[tuple[int, Gap]] = []
@@ -252,10 +259,17 @@ class Pipeline:
         self.now = max(self.now, now)
 
     def tick(self, now: int) -> None:
-        """Let what is due by `now` happen, in order; time does not pass beyond it."""
+        """Let what is due by `now` happen, in order; time does not pass beyond it.
+
+        With a server one trace is written at most, and last: a tick is over soon.
+        """
         self._hear(now)
+        is_live = self._parts.server is not None
         while self._agenda and self._agenda[0][0] <= now:
+            if not is_live:
+                self._tell_why(self._agenda[0][0] - 1)
             self._happen(heapq.heappop(self._agenda))
+        self._tell_why(now, most=1 if is_live else MOST_WAITING)
 
     def tell(self, document: Document | Refusal) -> None:
         """Take a document at once, or the record of one that could not be read."""
@@ -281,6 +295,14 @@ class Pipeline:
             place="journal",
             mend="Replay the whole run, with the version that recorded it.",
         )
+
+    def explain(self, verdict_id: str) -> None:
+        """Let the trace of a verdict be written now, whenever it was due: a replay of what happened.
+
+        One that does not wait is passed over: whether traces are written is for this run to say.
+        """
+        if self._explaining is not None and self._explaining.is_next(verdict_id):
+            self._tell_why(_FOREVER, most=1)
 
     def _happen(self, what: tuple[int, int, int, Document | Refusal | _Reply]) -> None:
         ts, _, _, event = what
@@ -308,7 +330,8 @@ class Pipeline:
         """End the run: whatever is still open is said to be so, then the ledger's head is recorded.
 
         A question whose answer has not come is journalled as cancelled; a target that has not been
-        reached gets a void outcome; a document that was expected later is counted as dropped.
+        reached gets a void outcome; a document that was expected later is counted as dropped; a trace that
+        waits is written.
         """
         for _, _, _, event in sorted(self._agenda):
             if isinstance(event, _Reply):
@@ -321,6 +344,7 @@ class Pipeline:
         for question in [held.question for held in self._open.values()]:
             self._give_up(question)
         self._waiting = 0
+        self._tell_why(_FOREVER)
         for lane in self.lanes:
             self._settled(lane.abandon(self.now))
         for closing in self._parts.ledger.close_due(self.now):
@@ -330,6 +354,11 @@ class Pipeline:
         self._parts.recorder.head(head.count, head.hash)
         if self._parts.memory is not None:
             self._parts.memory.settle(self.now)
+
+    @property
+    def traces(self) -> Traces:
+        """Return what became of the traces."""
+        return Traces() if self._explaining is None else self._explaining.traces
 
     @property
     def feature_restarts(self) -> int:
@@ -601,8 +630,30 @@ class Pipeline:
             return
         lane.revise(revision.forecast)
         self._supersede(revision.forecast_id)
-        if self._parts.explain:
-            self._append(explain(verdict, before, revision.forecast, pack))
+        untold = Untold(verdict=verdict, before=before, after=revision.forecast, pack=pack)
+        if self._explaining is not None:
+            dropped = self._explaining.put_off(untold, self.now)
+            if dropped is not None:
+                self._append(dropped)
+
+    def _tell_why(self, by: int, most: int = MOST_WAITING) -> None:
+        """Write the traces that are due by an instant. Time does not pass by it."""
+        if self._explaining is None:
+            return
+        for _ in range(most):
+            trace = self._explaining.tell(by, self._rung)
+            if trace is None:
+                return
+            self._parts.recorder.trace(trace.verdict_id)
+            self._append(trace)
+
+    def _text(self, document_id: str) -> str:
+        """Return a canonical text, from the ledger where the room has retired it; empty if there is none."""
+        try:
+            return self._parts.narrative.text(document_id)
+        except InputError:
+            document = self._parts.ledger.find(Document, document_id)
+            return "" if document is None else canonical_text(document.text)
 
     def _take_outlook(self, lane: Lane, outlook: Outlook) -> None:
         self._append(outlook)

@@ -56,6 +56,8 @@ class Input(IntEnum):
     """A document that could not be read."""
     COMPLETION = 10
     """An exchange with a language model, before it is used: a `Completion`."""
+    TRACE = 11
+    """The id of a verdict whose trace was written or dropped."""
 
 
 SERVED = np.dtype(
@@ -109,6 +111,20 @@ _MESSAGE: Final = 1
 """Kind of the entries of the journal of messages."""
 
 
+class Traces(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the traces."""
+
+    written: int = 0
+    dropped: int = 0
+    """Not written, because the slow path was behind."""
+    refused: int = 0
+    """Of those written: too little of it holds."""
+    struck: int = 0
+    """Statements of those written that do not hold."""
+    unfaithful: int = 0
+    """Of those written: their terms do not tell what the verdict would be without them."""
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a run's summary that says how it ended."""
 
@@ -117,6 +133,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """`ok`, or why recording stopped."""
     explained: bool = True
     """Whether traces were to be written."""
+    traces: Traces = Traces()
+    """What became of them."""
 
 
 def read_ending(run: Path) -> Ending | None:
@@ -390,6 +408,10 @@ class Recorder:
     def reply(self, question_id: str, asked: int, came: int, end: str) -> None:
         """Record how a request to the reasoner ended: `answer`, or `cancelled` by the run's end."""
         self._journal.append(Input.REPLY, canonical((question_id, asked, came, end)))
+
+    def trace(self, verdict_id: str) -> None:
+        """Record that a verdict's turn to be explained has come."""
+        self._journal.append(Input.TRACE, canonical(verdict_id))
 
     def rows(self, served: NDArray[np.void]) -> None:
         """Record what was in force for each served row (dtype `SERVED`)."""

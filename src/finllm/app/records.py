@@ -1,20 +1,30 @@
 """Reading a finished run: its scores, a forecast's story, and the proof of its traces."""
 
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from finllm.app.recording import Ending, Input, check_run_folder, read_ending, read_start
+from finllm.app.explaining import Explainer, total
+from finllm.app.recording import (
+    Ending,
+    Input,
+    Traces,
+    check_run_folder,
+    read_ending,
+    read_start,
+)
+from finllm.audit.revisions import check_revision
 from finllm.audit.scorecard import Scores
 from finllm.audit.scores import examine
-from finllm.audit.traces import check_revision, check_trace
+from finllm.audit.traces import check_trace
 from finllm.domain.errors import FinllmError, InputError, TamperedError
 from finllm.domain.evidence import Document, EvidencePack
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.protocol import Closing, Escalate, Hold, Revision, Verdict
-from finllm.domain.trace import Trace
+from finllm.domain.trace import NOT_WRITTEN, Trace
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.verify import Anchor, verify
 from finllm.narrative.text.canonical import canonical_text
@@ -49,8 +59,12 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
     traces: tuple[Trace, ...]
     packs: tuple[EvidencePack, ...]
+    documents: tuple[Document, ...]
+    """Behind what was cited."""
     closing: Closing | None
     outcome: Outcome | None
+    proof: Proof
+    """Whether all that holds."""
 
 
 def open_ledger(run: Path) -> LedgerReader:
@@ -115,18 +129,26 @@ def story(run: Path, prefix: str) -> Story:
         wanted = first.forecast_id
         revisions = tuple(ledger.find_all(Revision, wanted))
         verdicts = tuple(_each(ledger, Verdict, (r.verdict_id for r in revisions)))
-        questions = set(_each(ledger, Escalate, (v.question_id for v in verdicts)))
-        asked = {(q.instrument, q.ts) for q in questions}
-        packs = (p for p in ledger.records(EvidencePack) if (p.instrument, p.as_of) in asked)
+        packs = _packs(ledger)
+        asked = {v.question_id: packs[v.question_id] for v in verdicts if v.question_id in packs}
         return Story(
             first=first,
             revisions=revisions,
             verdicts=verdicts,
             traces=tuple(t for t in ledger.records(Trace) if t.forecast_id == wanted),
-            packs=tuple(packs),
+            packs=tuple(asked.values()),
+            documents=tuple(_each(ledger, Document, _documents(verdicts, asked.values()))),
             closing=ledger.find(Closing, wanted),
             outcome=ledger.find(Outcome, wanted),
+            proof=verify_traces(run, wanted),
         )
+
+
+def _documents(verdicts: Iterable[Verdict], packs: Iterable[EvidencePack]) -> list[str]:
+    """Return the ids of the documents behind what verdicts cite, each once."""
+    cited = {citation.evidence_id for verdict in verdicts for citation in verdict.citations}
+    found = (e for pack in packs for e in pack.evidence if e.evidence_id in cited)
+    return list(dict.fromkeys(e.document_id for e in found if e.document_id))
 
 
 def _each(ledger: LedgerReader, kind: type[T], ids: Iterable[str]) -> Iterator[T]:
@@ -141,8 +163,10 @@ def verify_traces(run: Path, prefix: str = "") -> Proof:
 
     For each applied revision: the transition and the tilt are recomputed from the version before it,
     its trace exists (unless the run was to write none), every number in the trace equals its
-    evidence, every quote is an exact span of the canonical text of a recorded document, and every
-    citation lies in the pack.
+    evidence, every quote is an exact span of the canonical text of a recorded document, every
+    citation lies in the pack, and what is struck or refused is so for the reason that it states. Then the
+    trace is written again from the same records, its fidelity measured again where the reasoner is at hand:
+    it must be the same.
 
     Raises:
         InputError: If no forecast's id, or more than one, starts with the prefix.
@@ -153,7 +177,8 @@ def verify_traces(run: Path, prefix: str = "") -> Proof:
     checked = 0
     with open_ledger(run) as ledger:
         wanted = find_forecast(ledger, prefix).forecast_id if prefix else ""
-        shelf = _Shelf(ledger, read_ending(run))
+        ending = read_ending(run)
+        shelf = _Shelf(ledger, ending)
         if not shelf.is_explained:
             notes.append("this run was to write no traces: revisions alone are checked")
         for revision, before in _applied(ledger):
@@ -161,9 +186,38 @@ def verify_traces(run: Path, prefix: str = "") -> Proof:
                 checked += 1
                 problems = shelf.problems(revision, before)
                 failures += (Failure(id=revision.forecast_id, why=why) for why in problems)
+    is_whole = not wanted and not shelf.is_cut_off
+    if ending is not None and is_whole and shelf.traces != ending.traces:
+        why = f"holds {_told(shelf.traces)}, where the summary says {_told(ending.traces)}"
+        failures.append(Failure(id="traces", why=why))
     if not checked:
         notes.append("no revision was applied, so there is no trace to check")
+    notes += [f"{n:,} traces {what}" for what, n in shelf.notes.items() if n]
     return Proof(ok=not failures, checked=checked, failures=tuple(failures), notes=tuple(notes))
+
+
+def _packs(ledger: LedgerReader) -> dict[str, EvidencePack]:
+    """Return the pack of each question, by its id: each is followed by its own, of its instant."""
+    waiting: dict[tuple[str, int], deque[str]] = {}
+    for question in ledger.records(Escalate):
+        key = (question.instrument, question.ts)
+        waiting.setdefault(key, deque()).append(question.question_id)
+    found = {}
+    for pack in ledger.records(EvidencePack):
+        asked = waiting.get((pack.instrument, pack.as_of))
+        if asked:
+            found[asked.popleft()] = pack
+    return found
+
+
+def explained_revisions(run: Path) -> Iterator["Explained"]:
+    """Yield each applied revision of a run that has a trace, with what both are proved by."""
+    with open_ledger(run) as ledger:
+        shelf = _Shelf(ledger, read_ending(run))
+        for revision, before in _applied(ledger):
+            told = shelf.told(revision, before)
+            if isinstance(told, Explained):
+                yield told
 
 
 def _applied(ledger: LedgerReader) -> Iterator[tuple[Revision, Forecast | None]]:
@@ -179,29 +233,117 @@ class _Shelf:
     """The records that a revision and its trace are checked against."""
 
     def __init__(self, ledger: LedgerReader, ending: Ending | None) -> None:
-        self._questions = {q.question_id: q for q in ledger.records(Escalate)}
-        self._packs = {(p.instrument, p.as_of): p for p in ledger.records(EvidencePack)}
+        self.notes: Counter[str] = Counter()
+        """What is worth knowing of the traces that were checked, with how many."""
+        self._explainer = Explainer()
+        self._packs = _packs(ledger)
         self._verdicts = {v.verdict_id: v for v in ledger.records(Verdict)}
         self._traces = {t.verdict_id: t for t in ledger.records(Trace)}
         self._texts = {d.document_id: canonical_text(d.text) for d in ledger.records(Document)}
+        self.is_cut_off = ending is None or ending.recording != "ok"
         self.is_explained = bool(self._traces) if ending is None else ending.explained
+
+    @property
+    def traces(self) -> Traces:
+        """Return what became of the traces of the run."""
+        return total(self._traces.values())
 
     def problems(self, revision: Revision, before: Forecast | None) -> list[str]:
         """Return what does not hold in an applied revision and its trace."""
+        told = self.told(revision, before)
+        if not isinstance(told, Explained):
+            return told
+        self._note(told.trace, told.verdict)
+        return prove(told, self._explainer)
+
+    def told(self, revision: Revision, before: Forecast | None) -> "Explained | list[str]":
+        """Return what an applied revision and its trace are proved by, or what of it is missing."""
         verdict = self._verdicts.get(revision.verdict_id)
         if before is None:
             return ["the forecast that it revises is missing from the ledger"]
         if verdict is None:
             return [f"its verdict {revision.verdict_id} is missing from the ledger"]
-        problems = check_revision(revision, before, verdict)
         trace = self._traces.get(revision.verdict_id)
         if trace is None:
-            return problems + ["the revision has no trace"] * self.is_explained
-        question = self._questions.get(verdict.question_id)
-        pack = self._packs.get((question.instrument, question.ts)) if question else None
+            self.notes["were not kept before the run was cut off or its recording stopped"] += (
+                self.is_cut_off
+            )
+            is_missing = self.is_explained and not self.is_cut_off
+            missing = ["the revision has no trace"] * is_missing
+            return check_revision(revision, before, verdict) + missing
+        pack = self._packs.get(verdict.question_id)
         if pack is None:
-            return [*problems, f"question {verdict.question_id} or its pack is missing"]
-        return problems + check_trace(trace, verdict, before, pack, self._texts)
+            return [f"question {verdict.question_id} or its pack is missing"]
+        ids = {evidence.document_id for evidence in pack.evidence}
+        return Explained(
+            revision=revision,
+            before=before,
+            verdict=verdict,
+            trace=trace,
+            pack=pack,
+            texts={name: self._texts[name] for name in ids if name in self._texts},
+        )
+
+    def _note(self, trace: Trace, verdict: Verdict) -> None:
+        is_dropped = trace.refused.startswith(NOT_WRITTEN)
+        self.notes["were dropped under load"] += is_dropped
+        self.notes["are refused, and say why"] += bool(trace.refused) and not is_dropped
+        is_taken_over = _is_taken_over(trace, verdict, self._explainer)
+        self.notes["have a fidelity that cannot be measured again here"] += is_taken_over
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """An applied revision, its trace, and the records that both are proved by."""
+
+    revision: Revision
+    before: Forecast
+    verdict: Verdict
+    trace: Trace
+    pack: EvidencePack
+    texts: dict[str, str]
+    """Canonical text of the documents behind the pack, by id."""
+
+
+def prove(told: Explained, explainer: Explainer) -> list[str]:
+    """Return what does not hold in a revision and its trace; empty means that all of it does. Pure."""
+    verdict, before, trace = told.verdict, told.before, told.trace
+    problems = check_revision(told.revision, before, verdict)
+    problems += check_trace(trace, verdict, before, told.pack, told.texts)
+    if trace.refused.startswith(NOT_WRITTEN) or told.revision.forecast is None:
+        return problems
+    fidelity = trace.fidelity if _is_taken_over(trace, verdict, explainer) else None
+    again = explainer.write(
+        verdict, before, told.revision.forecast, told.pack, told.texts, fidelity
+    )
+    return problems + _differences(trace, again)
+
+
+def _is_taken_over(trace: Trace, verdict: Verdict, explainer: Explainer) -> bool:
+    """Return whether a trace has a fidelity that cannot be measured again here."""
+    return trace.fidelity.agreement is not None and not explainer.can_ask(verdict.reasoner)
+
+
+def _differences(trace: Trace, again: Trace) -> list[str]:
+    """Return where a trace is not what its writer makes of the records."""
+    found = [
+        f"{name} is not what the records give"
+        for name in Trace.__struct_fields__
+        if name != "statements" and getattr(trace, name) != getattr(again, name)
+    ]
+    if len(trace.statements) != len(again.statements):
+        n = len(again.statements)
+        return [*found, f"has {len(trace.statements)} statements, the records give {n}"]
+    pairs = enumerate(zip(trace.statements, again.statements, strict=True), start=1)
+    return found + [
+        f"statement {place}: the records give {should.text!r}"
+        for place, (is_, should) in pairs
+        if is_ != should
+    ]
+
+
+def _told(traces: Traces) -> str:
+    counts = msgspec.structs.asdict(traces)
+    return ", ".join(f"{n:,} {what}" for what, n in counts.items())
 
 
 def verify_ledger(run: Path) -> Proof:

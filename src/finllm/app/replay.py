@@ -17,6 +17,7 @@ from finllm.app.polling import PollCounts
 from finllm.app.recording import (
     SUMMARY,
     LedgerHead,
+    Traces,
     discard,
     read_completions,
     read_start,
@@ -181,6 +182,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     incidents: Incidents
     explained: bool
     """Whether traces were to be written."""
+    traces: Traces
+    """What became of them."""
+    untraced_digest: str
+    """Over everything but the traces: the same whether any were to be written or not."""
     memory: MemoryCounts | None = None
     """What became of what memory was given; None = none was kept."""
     members: dict[str, dict[str, int]] = {}
@@ -555,7 +560,9 @@ def summarise(
         ledger=LedgerHead(count=head.count, hash=head.hash),
         recording=wired.parts.recorder.failed or wired.parts.ledger.failed or "ok",
         incidents=_incidents(wired),
-        explained=wired.parts.explain,
+        explained=wired.parts.explainer is not None,
+        traces=pipeline.traces,
+        untraced_digest=pipeline.emission.untraced_digest,
         memory=None if wired.parts.memory is None else wired.parts.memory.counts,
         members=wired.members,
         notes=wired.notes,

@@ -145,6 +145,7 @@ class Schedule:
             Input.DOCUMENT: self._document,
             Input.REFUSAL: self._refusal,
             Input.REPLY: self._reply,
+            Input.TRACE: self._trace,
         }
         for number, kind, body in read_journal(self._run / "journal", "run"):
             if kind in doors:
@@ -208,3 +209,7 @@ class Schedule:
         question_id, _, came, end = msgspec.msgpack.decode(body)
         if end != _CANCELLED:
             pipeline.answer(question_id, came)
+
+    @staticmethod
+    def _trace(pipeline: Pipeline, body: bytes) -> None:
+        pipeline.explain(msgspec.msgpack.decode(body, type=str))

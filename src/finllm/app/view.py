@@ -10,6 +10,7 @@ from rich.text import Text
 
 from finllm.app.records import Proof, Story
 from finllm.domain.forecast import Forecast, Triple
+from finllm.domain.trace import Trace
 from finllm.domain.units import NS_PER_MS, iso
 
 if TYPE_CHECKING:
@@ -48,14 +49,8 @@ def show_summary(summary: "Summary", console: Console) -> None:
         table.add_row("book checks", f"{equal:,} of {done:,} equal to the venue's own touch")
     table.add_row("gaps", f"{summary.gaps:,}")
     table.add_row("forecasts", f"{summary.forecasts:,} records from {summary.rows:,} rows")
-    r = summary.revisions
-    table.add_row(
-        "revisions",
-        f"{r.applied:,} applied, {r.superseded:,} superseded, {r.late:,} late, {r.refused:,} refused; "
-        f"gate: {summary.escalated:,} escalated, {summary.held:,} held",
-    )
-    for key, offset in summary.clock_offset_ms.items():
-        table.add_row("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)")
+    for name, text in _said_rows(summary):
+        table.add_row(name, text)
     table.add_row("speed", f"{summary.speed_x:,.0f} x real time ({summary.wall_s:.1f} s)")
     for name, text in [*_live_rows(summary.live), *_member_rows(summary.members)]:
         table.add_row(name, text)
@@ -101,6 +96,20 @@ def _input_rows(summary: "Summary") -> list[tuple[str, str]]:
     if summary.documents.read:
         rows.append(("documents", _documents(summary.documents)))
         rows += [("memory", _counts(one)) for one in (summary.memory,) if one is not None]
+    return rows
+
+
+def _said_rows(summary: "Summary") -> list[tuple[str, str]]:
+    r = summary.revisions
+    revised = (
+        f"{r.applied:,} applied, {r.superseded:,} superseded, {r.late:,} late, {r.refused:,} refused; "
+        f"gate: {summary.escalated:,} escalated, {summary.held:,} held"
+    )
+    rows = [("revisions", revised)]
+    if traces := _counts(summary.traces):
+        rows.append(("traces", traces))
+    for key, offset in summary.clock_offset_ms.items():
+        rows.append(("clock", f"source {key}: ours less the venue's {offset:+,.1f} ms (median)"))
     return rows
 
 
@@ -178,10 +187,21 @@ def show_story(story: Story, console: Console) -> None:
         _version(revision.forecast, f"version {revision.version}, {after}: {action}", console)
         trace = traces.get(revision.verdict_id)
         if trace is not None:
-            console.print(f"  [italic]{escape(trace.headline)}[/]", highlight=False)
-            for statement in trace.statements:
-                console.print(f"   - {escape(statement.text)}", highlight=False)
+            _why(trace, console)
     _ending(story, console)
+    show_proof(story.proof, "revisions", console)
+
+
+def _why(trace: Trace, console: Console) -> None:
+    if trace.headline:
+        console.print(f"  [italic]{escape(trace.headline)}[/]", highlight=False)
+    if trace.refused:
+        console.print(f"  [bold red]refused[/]: {escape(trace.refused)}", highlight=False)
+    for statement in trace.statements:
+        said = escape(statement.text)
+        if statement.struck:
+            said = f"[strike]{said}[/] [yellow]struck: {escape(statement.struck)}[/]"
+        console.print(f"   - {said}", highlight=False)
 
 
 def _version(forecast: Forecast, title: str, console: Console) -> None:

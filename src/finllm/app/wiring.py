@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from finllm.app.explaining import Explainer
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
@@ -240,7 +241,7 @@ def wire(
         recorder=recorder,
         bars=tallies.bars,
         documents=tallies.documents,
-        explain=settings.reasoning.explain,
+        explainer=Explainer() if settings.reasoning.explain else None,
         chunk=edge.chunk,
         emit_from=emit_from,
         context=context,

@@ -1,9 +1,10 @@
-"""Traces and revisions checked from records alone: no clock, no model, no store.
+"""Traces checked from records alone: no clock, no model, no store.
 
-A trace holds when every number in it equals its evidence up to displayed rounding, every quote is
-an exact span of the document, and everything cited lay in the pack, which held nothing from later
-than its as-of time. A revision holds when the domain's pure rules, replayed on the standing version,
-give the same transition and the same numbers.
+A statement holds when every number in it equals its evidence up to displayed rounding and every quote
+is an exact span of the document; one that does not is struck, with the reason. A trace is refused when
+too few of its statements hold, or when something cited did not lie in the pack, or the pack held what
+came later than its as-of time. What is struck or refused without a reason, or for another one, is as much
+a failure as what ought to be.
 """
 
 import math
@@ -13,43 +14,19 @@ from typing import Final
 
 import msgspec
 
+from finllm.audit.numbers import Token, numbers_in, same, without_names
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import (
-    Action,
-    Applied,
-    Figure,
-    Pool,
-    Revision,
-    Verdict,
-    standing_of,
-    transition,
-)
+from finllm.domain.protocol import Action, Figure, Pool, Verdict
 from finllm.domain.revise import revised
-from finllm.domain.trace import Statement, Trace
+from finllm.domain.trace import NOT_WRITTEN, UNFAITHFUL, Statement, Trace, named
 
-_NUMBER: Final = re.compile(r"[-+\u2212]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _FORMULA: Final = re.compile(r"\D.*\d")
 """A unit that holds a digit which is no figure, such as `log(1 + 1/s)`."""
 _QUOTED: Final = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
-_UNIT: Final = re.compile(r"\s*(%|percent|per cent|ns|us|ms|s|min|h|d)\b|\s*(%)")
-_SCALES: Final = {
-    "%": (0.01,),
-    "percent": (0.01,),
-    "per cent": (0.01,),
-    "ns": (1.0, 1e-9),
-    "us": (1e3, 1e-6),
-    "ms": (1e6, 1e-3),
-    "s": (1e9, 1.0),
-    "min": (6e10, 60.0),
-    "h": (3.6e12, 3600.0),
-    "d": (8.64e13, 86400.0),
-}
-"""What a unit behind a number may multiply it by: fields in ns, then fields in seconds."""
-_SAME: Final = 1e-9
-"""Numbers recomputed on another machine may differ in the last bits."""
-
-
+LEAST_HOLDING: Final = 0.8
+"""Share of a trace's statements that have to hold, or it is refused."""
+_CONFLICT: Final = "conflict"
 _EMITTED: Final[dict[str, Callable[[Forecast], float]]] = {
     "p_down": lambda forecast: forecast.emitted[0],
     "p_flat": lambda forecast: forecast.emitted[1],
@@ -57,29 +34,6 @@ _EMITTED: Final[dict[str, Callable[[Forecast], float]]] = {
     "width_bps": lambda forecast: forecast.emitted_q[3] - forecast.emitted_q[1],
 }
 """What a trace calls the emitted values of a forecast."""
-
-
-class _Token(msgspec.Struct, frozen=True):
-    """A number as written in a text."""
-
-    value: float
-    half_step: float
-    """Half of the last displayed digit."""
-    scales: tuple[float, ...]
-
-    def shows(self, number: float) -> bool:
-        """Return whether a number, rounded as displayed, gives this token in some unit."""
-        return self._is_near(number, self.half_step * (1.0 + _SAME))
-
-    def states(self, number: float) -> bool:
-        """Return whether this token is a number as it stands, in some unit."""
-        return self._is_near(number, 0.0)
-
-    def _is_near(self, number: float, slack: float) -> bool:
-        return math.isfinite(number) and any(
-            abs(self.value * scale - number) <= slack * scale + _SAME * abs(number)
-            for scale in self.scales
-        )
 
 
 def check_trace(
@@ -98,85 +52,98 @@ def check_trace(
         pack: What the reasoner was allowed to cite.
         texts: Canonical text by document id.
     """
+    failures = []
+    if named(trace) != trace:
+        failures.append("its id is not what its content gives")
+    if trace.refused.startswith(NOT_WRITTEN):
+        return [*failures, *_check_unwritten(trace, verdict)]
+    whole, each = _examine(trace, verdict, before, pack, texts)
+    for place, (statement, why) in enumerate(zip(trace.statements, each, strict=True), start=1):
+        if statement.struck != why:
+            fault = f"struck as {statement.struck!r}, where {why or 'all holds'}"
+            failures.append(f"statement {place}: {fault if statement.struck else why}")
+    refusal = _refusal(whole, each)
+    if trace.refused != refusal:
+        failures += whole or [f"refused as {trace.refused!r}, where it is {refusal!r}"]
+    return failures
+
+
+def struck(
+    trace: Trace,
+    verdict: Verdict,
+    before: Forecast | None,
+    pack: EvidencePack,
+    texts: Mapping[str, str],
+) -> Trace:
+    """Return a trace with each statement struck that does not hold, refused if need be. Pure.
+
+    Args:
+        trace: As its writer wrote it.
+        verdict: See `check_trace`, as are the others.
+        before: The version that the verdict was about.
+        pack: What it cites from.
+        texts: Canonical text by document id.
+    """
+    whole, each = _examine(trace, verdict, before, pack, texts)
+    statements = tuple(
+        msgspec.structs.replace(statement, struck=why)
+        for statement, why in zip(trace.statements, each, strict=True)
+    )
+    refused = _refusal(whole, each)
+    return named(msgspec.structs.replace(trace, statements=statements, refused=refused))
+
+
+def _examine(
+    trace: Trace,
+    verdict: Verdict,
+    before: Forecast | None,
+    pack: EvidencePack,
+    texts: Mapping[str, str],
+) -> tuple[list[str], list[str]]:
+    """Return what is wrong with a trace as a whole, and with each of its statements; "" = nothing."""
     found = {item.evidence_id: item for item in pack.evidence}
-    failures = [
+    names = _names(trace, verdict, before, pack)
+    whole = [
         *_check_identity(trace, verdict, before, pack),
         *_check_citations(verdict, found),
         *_check_hypotheses(verdict, found),
         *_check_pool(verdict),
         *_check_evidence(_used(trace, verdict, found), pack, texts),
+        *_check_complete(trace, verdict),
+        *_check_words(trace.headline, "headline", names, verdict, before, pack),
     ]
-    names = _names(trace, verdict, before, pack)
-    failures += _check_headline(trace.headline, names, _figures(verdict, before, pack))
-    failures += _check_headline_quotes(trace.headline, pack)
-    for place, statement in enumerate(trace.statements, start=1):
-        item = found.get(statement.evidence_id)
-        sources = _sources(item, verdict, before, trace.ts)
-        why = _check_statement(statement, item, sources, names)
-        failures += [f"statement {place}: {reason}" for reason in why]
-    return failures
+    each = []
+    for statement in trace.statements:
+        if statement.field == _CONFLICT:
+            why = _check_conflict(statement, names, verdict, before, pack)
+        else:
+            item = found.get(statement.evidence_id)
+            why = _check_statement(statement, item, _sources(item, verdict, before, trace), names)
+        each.append("; ".join(why))
+    return whole, each
 
 
-def check_revision(revision: Revision, before: Forecast, verdict: Verdict) -> list[str]:
-    """Return what does not hold in a revision; empty means that all of it does. Pure.
-
-    Args:
-        revision: The record of what the verdict did.
-        before: The version that stood when it arrived.
-        verdict: The verdict.
-    """
-    failures = _check_names(revision, before, verdict)
-    after, applied, _ = transition(standing_of(before), verdict, revision.ts)
-    if revision.applied is not applied:
-        failures.append(f"recorded as {revision.applied}, the transition rule says {applied}")
-    if revision.version != after.version:
-        failures.append(f"version {revision.version} stands, the rule says {after.version}")
-    if revision.applied is not Applied.APPLIED:
-        if revision.forecast is not None:
-            failures.append(f"{revision.applied}, yet it carries a new version")
-        return failures
-    if revision.forecast is None:
-        return [*failures, "applied, yet it carries no new version"]
-    wanted = revised(before, verdict, revision.ts)
-    return [*failures, *_differences(revision.forecast, wanted)]
+def _refusal(whole: list[str], each: list[str]) -> str:
+    """Return why a trace is refused; empty if it stands."""
+    if whole:
+        return "; ".join(whole)
+    n_struck = sum(map(bool, each))
+    if n_struck > (1.0 - LEAST_HOLDING) * len(each):
+        return f"{n_struck} of {len(each)} statements do not hold"
+    return ""
 
 
-def _check_names(revision: Revision, before: Forecast, verdict: Verdict) -> list[str]:
-    pairs = (
-        ("forecast_id", revision.forecast_id, before.forecast_id),
-        ("forecast_id of the verdict", verdict.forecast_id, before.forecast_id),
-        ("verdict_id", revision.verdict_id, verdict.verdict_id),
-        ("base_version", revision.base_version, verdict.base_version),
-    )
-    return [f"{name} is {is_!r}, not {was!r}" for name, is_, was in pairs if is_ != was]
-
-
-def _differences(given: Forecast, wanted: Forecast) -> Iterator[str]:
-    """Yield each field in which a new version is not what the rules give."""
-    for name in Forecast.__struct_fields__:
-        is_, should = getattr(given, name), getattr(wanted, name)
-        if not _same(is_, should):
-            yield f"{name} of version {given.version} is {is_!r}, recomputed {should!r}"
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_SAME, abs_tol=_SAME)
-    return one == other
+def _check_unwritten(trace: Trace, verdict: Verdict) -> Iterator[str]:
+    if trace.statements or trace.headline:
+        yield "not written, yet it says something"
+    yield from _check_links(trace, verdict)
 
 
 def _check_identity(
     trace: Trace, verdict: Verdict, before: Forecast | None, pack: EvidencePack
 ) -> Iterator[str]:
     """Yield where trace, verdict, forecast and pack are not about the same thing."""
-    if trace.verdict_id != verdict.verdict_id:
-        yield f"explains verdict {trace.verdict_id}, not {verdict.verdict_id}"
-    if trace.forecast_id != verdict.forecast_id:
-        yield f"is about forecast {trace.forecast_id}, the verdict about {verdict.forecast_id}"
-    if trace.version != verdict.base_version + 1:
-        yield f"version {trace.version} does not follow version {verdict.base_version}"
+    yield from _check_links(trace, verdict)
     if pack.as_of > trace.ts:
         yield f"the pack is as of {pack.as_of}, after the trace at {trace.ts}"
     if before is None:
@@ -185,6 +152,29 @@ def _check_identity(
         yield f"the verdict is about {verdict.forecast_id}, not {before.forecast_id}"
     if before.instrument != pack.instrument:
         yield f"the pack is about {pack.instrument}, the forecast about {before.instrument}"
+
+
+def _check_links(trace: Trace, verdict: Verdict) -> Iterator[str]:
+    if trace.verdict_id != verdict.verdict_id:
+        yield f"explains verdict {trace.verdict_id}, not {verdict.verdict_id}"
+    if trace.forecast_id != verdict.forecast_id:
+        yield f"is about forecast {trace.forecast_id}, the verdict about {verdict.forecast_id}"
+    if trace.version != verdict.base_version + 1:
+        yield f"version {trace.version} does not follow version {verdict.base_version}"
+
+
+def _check_complete(trace: Trace, verdict: Verdict) -> Iterator[str]:
+    """Yield a share that is not stated, shares out of order, and a low fidelity that is not told."""
+    shares = [s.evidence_id for s in trace.statements if s.field == "share.shift"]
+    sizes = {c.evidence_id: -abs(c.shift) - abs(c.log_scale) for c in verdict.citations}
+    for name in sorted(sizes.keys() - set(shares)):
+        yield f"the share of {name} is not stated"
+    known = [name for name in shares if name in sizes]
+    if known != sorted(known, key=lambda name: (sizes[name], name)):
+        yield "the shares are not stated largest first"
+    is_told = any(statement.text == UNFAITHFUL for statement in trace.statements)
+    if is_told != trace.fidelity.is_low:
+        yield f"says {'' if is_told else 'not '}that it is not faithful enough"
 
 
 def _check_citations(verdict: Verdict, found: Mapping[str, Evidence]) -> Iterator[str]:
@@ -196,7 +186,7 @@ def _check_citations(verdict: Verdict, found: Mapping[str, Evidence]) -> Iterato
 def _check_hypotheses(verdict: Verdict, found: Mapping[str, Evidence]) -> Iterator[str]:
     """Yield figures that are not what their terms add up to, and probabilities that are none."""
     total = sum(one.probability for one in verdict.hypotheses)
-    if verdict.hypotheses and not _same(total, 1.0):
+    if verdict.hypotheses and not same(total, 1.0):
         yield f"the hypotheses' probabilities add up to {total:g}"
     for one in verdict.hypotheses:
         if not 0.0 <= one.probability <= 1.0:
@@ -218,7 +208,7 @@ def _check_figure(test: str, figure: Figure, found: Mapping[str, Evidence]) -> I
             yield f"{figure.name!r} of {test!r} rests on {term.evidence_id}, which does not say that"
             return
         total += term.weight * value
-    if not _same(figure.value, total):
+    if not same(figure.value, total):
         yield f"{figure.name!r} of {test!r} is {figure.value:g}, its terms add up to {total:g}"
 
 
@@ -229,7 +219,7 @@ def _check_pool(verdict: Verdict) -> Iterator[str]:
         return
     weights = [member.weight for member in pool.members]
     scales = [verdict.vol_scale, *(member.vol_scale for member in pool.members)]
-    if min(weights, default=0.0) < 0.0 or not _same(sum(weights), 1.0):
+    if min(weights, default=0.0) < 0.0 or not same(sum(weights), 1.0):
         yield f"the weights of the pool are {', '.join(format(w, 'g') for w in weights)}"
         return
     if not all(scale > 0.0 and math.isfinite(scale) for scale in scales):
@@ -243,9 +233,9 @@ def _check_pool(verdict: Verdict) -> Iterator[str]:
     ):
         mean = sum(w * x for w, x in zip(weights, values, strict=True))
         apart = math.sqrt(sum(w * (x - mean) ** 2 for w, x in zip(weights, values, strict=True)))
-        if verdict.action is not Action.RETRACT and not _same(is_, mean):
+        if verdict.action is not Action.RETRACT and not same(is_, mean):
             yield f"the {name} is {is_:g}, the members' weighted mean {mean:g}"
-        if not _same(deviation, apart):
+        if not same(deviation, apart):
             yield f"the disagreement about {name} is {deviation:g}, recomputed {apart:g}"
 
 
@@ -274,16 +264,35 @@ def _check_evidence(
             yield f"the quote of {item.evidence_id} is not at {start} to {end} of its document"
 
 
-def _check_headline(headline: str, names: list[str], figures: list[float]) -> Iterator[str]:
-    for token in _tokens(_without(headline, names)):
+def _check_conflict(
+    statement: Statement,
+    names: list[str],
+    verdict: Verdict,
+    before: Forecast | None,
+    pack: EvidencePack,
+) -> Iterator[str]:
+    if statement.text != f"Conflict: {verdict.conflict}.":
+        yield "is not what the verdict says of the conflict"
+    yield from _check_words(statement.text, "its words", names, verdict, before, pack)
+
+
+def _check_words(
+    text: str,
+    what: str,
+    names: list[str],
+    verdict: Verdict,
+    before: Forecast | None,
+    pack: EvidencePack,
+) -> Iterator[str]:
+    """Yield each number in free words that is no figure of the records, and each quote that is no span."""
+    found = numbers_in(without_names(text, names))
+    figures = _figures(verdict, before, pack) if found else []
+    for token in found:
         if not any(token.shows(figure) for figure in figures):
-            yield f"headline: {token.value:g} is no figure of the verdict, forecast or pack"
-
-
-def _check_headline_quotes(headline: str, pack: EvidencePack) -> Iterator[str]:
-    for passage in _QUOTED.findall(headline):
+            yield f"{what}: {token.value:g} is no figure of the verdict, forecast or pack"
+    for passage in _QUOTED.findall(text):
         if not any(passage[1:-1] in item.quote for item in pack.evidence):
-            yield f"headline: {passage} is no span of a quote in the pack"
+            yield f"{what}: {passage} is no span of a quote in the pack"
 
 
 def _check_statement(
@@ -299,7 +308,7 @@ def _check_statement(
     for passage in _QUOTED.findall(text):
         if passage[1:-1].strip():
             yield f"quotes {passage}, which is not its listed quote"
-    tokens = _tokens(_without(text, names))
+    tokens = numbers_in(without_names(text, names))
     yield from _check_number(statement, tokens, sources)
 
 
@@ -313,7 +322,7 @@ def _check_quote(statement: Statement, item: Evidence | None) -> Iterator[str]:
 
 
 def _check_number(
-    statement: Statement, tokens: list[_Token], sources: Mapping[str, object]
+    statement: Statement, tokens: list[Token], sources: Mapping[str, object]
 ) -> Iterator[str]:
     """Yield where the listed number is not its field, or the text shows any other number."""
     if statement.number is None:
@@ -332,7 +341,7 @@ def _check_number(
 
 
 def _sources(
-    item: Evidence | None, verdict: Verdict, before: Forecast | None, now: int
+    item: Evidence | None, verdict: Verdict, before: Forecast | None, trace: Trace
 ) -> dict[str, object]:
     """Return the records that a statement's number may be a field of, by the name before the dot.
 
@@ -341,9 +350,9 @@ def _sources(
     if item is not None:
         cited = [c for c in verdict.citations if c.evidence_id == item.evidence_id]
         return {"": item, "share": cited[0] if len(cited) == 1 else None}
-    sources: dict[str, object] = {"": verdict}
+    sources: dict[str, object] = {"": verdict, "fidelity": trace.fidelity}
     if before is not None:
-        sources |= {"before": before, "after": _after(verdict, before, now)}
+        sources |= {"before": before, "after": _after(verdict, before, trace.ts)}
     return sources
 
 
@@ -389,7 +398,7 @@ def _numbers(record: msgspec.Struct) -> list[float]:
 
 
 def _figures(verdict: Verdict, before: Forecast | None, pack: EvidencePack) -> list[float]:
-    """Return the figures that a headline may show."""
+    """Return the figures that free words may show."""
     figures = [*_numbers(verdict), *_numbers(pack)]
     if before is not None:
         after = _after(verdict, before, before.ts_emit)
@@ -412,29 +421,3 @@ def _names(
     if isinstance(verdict.pool, Pool):
         names |= {member.name for member in verdict.pool.members}
     return sorted((name for name in names if name), key=lambda name: (-len(name), name))
-
-
-def _without(text: str, names: list[str]) -> str:
-    """Return a text with known names taken out where they stand as whole words."""
-    for name in names:
-        if name in text:
-            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
-    return text
-
-
-def _tokens(text: str) -> list[_Token]:
-    """Return the numbers written in a text, with the rounding and the unit that they show."""
-    tokens = []
-    for match in _NUMBER.finditer(text):
-        written = match.group().replace(",", "").replace("\u2212", "-")
-        mantissa, _, exponent = written.lower().partition("e")
-        places = len(mantissa.partition(".")[2])
-        try:
-            half_step = 0.5 * 10.0 ** (int(exponent or 0) - places)
-        except (OverflowError, ValueError):  # beyond any evidence, so equal to none
-            tokens.append(_Token(math.nan, 0.0, (1.0,)))
-            continue
-        unit = _UNIT.match(text, match.end())
-        scales = _SCALES[(unit.group(1) or unit.group(2))] if unit else ()
-        tokens.append(_Token(float(written), half_step, (1.0, *scales)))
-    return tokens

@@ -25,10 +25,12 @@ class LadderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ladder looks at."""
+    """What the ladder looks at.
 
-    explanations_affordable: bool = True
-    """Whether the explaining path keeps up and is paid for."""
+    The explaining path's own load is not among it: the rung stands on every forecast, and whether traces
+    are written must change no byte of one.
+    """
+
     backlog: int = 0
     """Questions waiting in the slow path."""
     reasoner_failures: int = 0
@@ -73,7 +75,7 @@ def _called(measures: Measures, settings: LadderSettings) -> Rung:
         return Rung.EDGE_ONLY
     if measures.backlog > settings.backlog_few:
         return Rung.FEW_ESCALATIONS
-    if not measures.explanations_affordable or measures.backlog > settings.backlog_no_explanation:
+    if measures.backlog > settings.backlog_no_explanation:
         return Rung.NO_EXPLANATION
     return Rung.FULL
 

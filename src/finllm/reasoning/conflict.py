@@ -349,7 +349,10 @@ def _mass(option: Option, weights: ConflictWeights) -> float:
 
 
 def _score(inputs: dict[str, float], weights: dict[str, float]) -> float:
-    return left_sum(weight * inputs.get(name, 0.0) for name, weight in weights.items())
+    total, given = 0.0, inputs.get  # a plain loop: a generator took a fifth of a verdict
+    for name, weight in weights.items():
+        total += weight * given(name, 0.0)
+    return total
 
 
 def _softmax(scores: dict[str, float]) -> dict[str, float]:

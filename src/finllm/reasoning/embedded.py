@@ -25,6 +25,7 @@ from finllm.reasoning.conflict import (
     without,
 )
 from finllm.reasoning.driver import Said, Source, driver_of, sources_of
+from finllm.reasoning.fidelity import Again
 from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read, trusts
 from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
@@ -127,6 +128,16 @@ class EmbeddedReasoner:
         left_out = self._left_out(pack, tests)
         return self._driver(pack, self._weights.band(reach_ns), tests, left_out)
 
+    def again(self, forecast: Forecast, pack: EvidencePack) -> Again:
+        """Return what it would say of a forecast by another pack. Hypotheses and driver are left out."""
+        band = self._weights.band(forecast.horizon_ns)
+        seen = self._see(pack, band)
+        if _is_retracted(forecast, seen.denial):
+            return Again(action=Action.RETRACT, shift=0.0, log_scale=0.0)
+        shift, log_scale = sums(fuse(seen.reading, band))
+        action = _action(forecast, band, shift, log_scale)
+        return Again(action=action, shift=shift, log_scale=log_scale)
+
     def judge_as(
         self,
         voice: Voice,
@@ -160,7 +171,7 @@ class EmbeddedReasoner:
             denial = seen[band.name].denial
             verdict = (
                 _retract(voice, question, forecast, denial)
-                if denial is not None and forecast.ts_recv <= denial.ts_recv
+                if denial is not None and _is_retracted(forecast, denial)
                 else self._answer(voice, question, forecast, told[band.name])
             )
             verdicts.append(
@@ -251,14 +262,12 @@ class EmbeddedReasoner:
         told: "_Told",
     ) -> Verdict:
         shift, log_scale = sums(told.citations)
-        has_shift, has_log_scale = carried(forecast)
         band = self._weights.band(forecast.horizon_ns)
-        is_new = is_felt(band, shift - has_shift, log_scale - has_log_scale)
         return verdict_of(
             question,
             forecast,
             reasoner=voice.name,
-            action=Action.REFINE if is_new else Action.CONFIRM,
+            action=_action(forecast, band, shift, log_scale),
             citations=told.citations,
             conflict=voice.conflict or _conflict(told),
             voided_by=_union(self._weights.voided_by, voice.voided_by),
@@ -276,6 +285,18 @@ def _retract(voice: Voice, question: Escalate, forecast: Forecast, denial: Evide
         conflict="what the forecast may have rested on has been taken back",
         cost=voice.cost,
     )
+
+
+def _is_retracted(forecast: Forecast, denial: Evidence | None) -> bool:
+    """Return whether a forecast may have rested on what was taken back after it was issued."""
+    return denial is not None and forecast.ts_recv <= denial.ts_recv
+
+
+def _action(forecast: Forecast, band: BandWeights, shift: float, log_scale: float) -> Action:
+    """Return whether a forecast carries a shift and ln k already."""
+    has_shift, has_log_scale = carried(forecast)
+    is_new = is_felt(band, shift - has_shift, log_scale - has_log_scale)
+    return Action.REFINE if is_new else Action.CONFIRM
 
 
 def _union(own: tuple[str, ...], further: tuple[str, ...]) -> tuple[str, ...]:

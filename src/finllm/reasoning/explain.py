@@ -4,7 +4,8 @@ Every number stands in a statement of its own with the field that it is, rounded
 every quote is the evidence's exact span. Fields: one of `Evidence`; `share.shift` and
 `share.log_scale` of the citation of that evidence; without an evidence id one of `Verdict`, or
 `before.` / `after.` and one of `p_down`, `p_flat`, `p_up`, `width_bps` of the emitted values; within
-the verdict a dot leads on, by name where there are several: `hypotheses.priced in.probability`.
+the verdict a dot leads on, by name where there are several: `hypotheses.priced in.probability`. The
+fidelity's are `fidelity.agreement` and `fidelity.r2`; `conflict` marks the verdict's own words.
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,8 @@ from typing import Final
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.identity import content_id
 from finllm.domain.protocol import Action, Citation, Pool, Verdict
-from finllm.domain.trace import Statement, Trace
+from finllm.domain.trace import UNFAITHFUL, Fidelity, Statement, Trace, named
 
 _SAID: Final = {
     Action.CONFIRM: "confirmed: the evidence asks for nothing that it does not carry already",
@@ -23,34 +23,50 @@ _SAID: Final = {
 }
 
 
-def explain(verdict: Verdict, before: Forecast, after: Forecast, pack: EvidencePack) -> Trace:
+def explain(
+    verdict: Verdict,
+    before: Forecast,
+    after: Forecast,
+    pack: EvidencePack,
+    fidelity: Fidelity = Fidelity(),  # noqa: B008 - frozen, so that all may share it
+) -> Trace:
     """Return why a forecast went from one version to the next.
 
     Args:
         verdict: The verdict that was applied.
         before: The version that it was about.
         after: The version that it made.
-        pack: What it cites from. A citation that is not in it is struck, not described.
+        pack: What it cites from. A citation that is not in it is not described.
+        fidelity: Whether the verdict's terms are why it is what it is.
 
     Returns:
-        The verdict's own figures and their effect, what may be behind them and which source they hang
-        on, then the cited evidence, largest share first.
+        The conflict and the fidelity, the verdict's own figures and their effect, what may be behind them
+        and which source they hang on, then the cited evidence, largest share first.
     """
     found = {evidence.evidence_id: evidence for evidence in pack.evidence}
-    statements = [*_figures(verdict, before, after), *_asked(verdict)]
-    statements += [*_pooled(verdict), *_tested(verdict)]
+    statements = [
+        *_conflict(verdict),
+        *_faithful(fidelity),
+        *_figures(verdict, before, after),
+        *_asked(verdict),
+        *_pooled(verdict),
+        *_tested(verdict),
+    ]
     for citation in sorted(verdict.citations, key=_size):
         evidence = found.get(citation.evidence_id)
         if evidence is not None:
             statements.extend(_cited(evidence, citation))
-    return Trace(
-        trace_id=content_id("trace", verdict.verdict_id, after.version, statements),
-        forecast_id=after.forecast_id,
-        verdict_id=verdict.verdict_id,
-        version=after.version,
-        ts=after.ts_emit,
-        headline=_headline(verdict, after),
-        statements=tuple(statements),
+    return named(
+        Trace(
+            trace_id="",
+            forecast_id=after.forecast_id,
+            verdict_id=verdict.verdict_id,
+            version=after.version,
+            ts=after.ts_emit,
+            headline=f"{after.instrument} {after.horizon} {_SAID[verdict.action]}",
+            statements=tuple(statements),
+            fidelity=fidelity,
+        )
     )
 
 
@@ -58,9 +74,22 @@ def _size(citation: Citation) -> tuple[float, str]:
     return -abs(citation.shift) - abs(citation.log_scale), citation.evidence_id
 
 
-def _headline(verdict: Verdict, after: Forecast) -> str:
-    said = f"{after.instrument} {after.horizon} {_SAID[verdict.action]}"
-    return f"{said}; {verdict.conflict}" if verdict.conflict else said
+def _conflict(verdict: Verdict) -> Iterator[Statement]:
+    """Yield how the signals disagree, in the reasoner's words."""
+    if verdict.conflict:
+        yield Statement(text=f"Conflict: {verdict.conflict}.", field="conflict")
+
+
+def _faithful(fidelity: Fidelity) -> Iterator[Statement]:
+    """Yield how far what is stated below is why the verdict is what it is."""
+    if fidelity.is_low:
+        yield Statement(text=UNFAITHFUL)
+    if fidelity.agreement is not None:
+        yield _number("Ablation agreement: {}.", fidelity.agreement, "fidelity.agreement", ".2f")
+    if fidelity.r2 is not None:
+        yield _number("Surrogate R\u00b2: {}.", fidelity.r2, "fidelity.r2", ".2f")
+    if fidelity.unmeasured:
+        yield Statement(text=f"Fidelity not measured in full: {fidelity.unmeasured}.")
 
 
 def _figures(verdict: Verdict, before: Forecast, after: Forecast) -> Iterator[Statement]:
@@ -119,9 +148,9 @@ def _tested(verdict: Verdict) -> Iterator[Statement]:
         return
     ref = driver.evidence_ids[0]
     yield Statement(text=f"Most hangs on {driver.source}.", evidence_id=ref)
-    yield _number("It adds to the shift: {}.", driver.shift, "driver.shift", "+.4f")
-    yield _number("It adds to ln k: {}.", driver.log_scale, "driver.log_scale", "+.4f")
-    yield _number("It moves of the hypotheses: {}.", driver.moved, "driver.moved", ".3f")
+    yield _number("The driver adds to the shift: {}.", driver.shift, "driver.shift", "+.4f")
+    yield _number("The driver adds to ln k: {}.", driver.log_scale, "driver.log_scale", "+.4f")
+    yield _number("The driver moves of the hypotheses: {}.", driver.moved, "driver.moved", ".3f")
 
 
 def _cited(evidence: Evidence, citation: Citation) -> Iterator[Statement]:

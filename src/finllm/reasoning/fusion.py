@@ -238,7 +238,9 @@ def _between(x: float, low: float, high: float) -> float:
 
 def held(x: float, most: float) -> float:
     """Return x held to -most..most; what is not a number counts as 0."""
-    return min(most, max(-most, x)) if math.isfinite(x) else 0.0
+    if -most <= x <= most:
+        return x
+    return math.copysign(most, x) if math.isfinite(x) else 0.0
 
 
 def _unit(x: float) -> float:

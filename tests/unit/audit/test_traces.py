@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finllm.audit.traces import check_revision, check_trace
+from finllm.audit.revisions import check_revision
+from finllm.audit.traces import LEAST_HOLDING, check_trace, struck
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.protocol import (
     Action,
@@ -22,13 +23,18 @@ from finllm.domain.protocol import (
     Term,
 )
 from finllm.domain.revise import revised
-from finllm.domain.trace import Statement
+from finllm.domain.trace import UNFAITHFUL, Fidelity, Statement, Trace, named, not_written
 from finllm.reasoning.explain import explain
 
 S = 1_000_000_000
 NOW = 100 * S
 TEXT = "AAPL beats: revenue up 12 % to 94.9 bn, guidance \u201craised\u201d for 2024."
-replace = msgspec.structs.replace
+
+
+def replace(record, **changes):
+    """Return a record with changes; a trace gets the id of its new content, as a careful liar's would."""
+    changed = msgspec.structs.replace(record, **changes)
+    return named(changed) if isinstance(record, Trace) and "trace_id" not in changes else changed
 
 
 def make_claim(name="c1", **changes):
@@ -422,3 +428,103 @@ def test_a_revision_on_a_version_that_did_not_stand_is_found(make) -> None:
     assert check_revision(again, one.forecast, verdict)
     refused = replace(again, applied=Applied.SUPERSEDED, version=2, base_version=1, forecast=None)
     assert check_revision(refused, one.forecast, verdict) == []
+
+
+def test_an_id_that_is_not_the_contents_is_found(case) -> None:
+    trace, *rest = case
+    assert check_trace(replace(trace, trace_id="0" * 32), *rest)
+    assert check_trace(msgspec.structs.replace(trace, headline="test:A 10s confirmed"), *rest)
+
+
+def lies(trace, n):
+    """Return a trace in which n of the numbered statements say twice their number and one more."""
+    statements = list(trace.statements)
+    numbered = [i for i, s in enumerate(statements) if s.number is not None]
+    for i in numbered[:n]:
+        said = statements[i]
+        lie = 2.0 * said.number + 1.0
+        statements[i] = replace(said, number=lie, text=f"It is {lie!r}.")
+    return replace(trace, statements=tuple(statements))
+
+
+def test_what_does_not_hold_is_struck_with_its_reason_and_the_rest_stands(case) -> None:
+    trace, *rest = case
+    told = struck(lies(trace, 1), *rest)
+    (one,) = [s for s in told.statements if s.struck]
+    assert "as displayed" in one.struck
+    assert told.refused == ""
+    assert check_trace(told, *rest) == []
+    assert check_trace(lies(trace, 1), *rest)  # the same, and nothing struck
+
+
+def test_a_mark_that_is_taken_away_added_or_reworded_is_found(case) -> None:
+    trace, *rest = case
+    told = struck(lies(trace, 1), *rest)
+    for place, statement in enumerate(told.statements):
+        for mark in ("", "for no reason"):
+            if mark != statement.struck:
+                assert check_trace(with_statement(told, place, struck=mark), *rest)
+
+
+def test_a_trace_of_which_too_little_holds_is_refused(case) -> None:
+    trace, *rest = case
+    most = int((1.0 - LEAST_HOLDING) * len(trace.statements))
+    assert struck(lies(trace, most), *rest).refused == ""
+    told = struck(lies(trace, most + 1), *rest)
+    assert told.refused == f"{most + 1} of {len(trace.statements)} statements do not hold"
+    assert check_trace(told, *rest) == []
+    assert check_trace(replace(told, refused=""), *rest)
+    assert check_trace(replace(trace, refused="at will"), *rest)
+
+
+def test_a_trace_of_a_verdict_that_cites_outside_the_pack_is_refused(case) -> None:
+    trace, verdict, *rest = case
+    stray = Citation(evidence_id="c9", shift=0.0, log_scale=0.0)
+    cited = replace(verdict, citations=(*verdict.citations, stray))
+    assert "c9" in struck(trace, cited, *rest).refused
+
+
+def test_a_share_left_out_or_out_of_order_is_found(case) -> None:
+    trace, *rest = case
+    first, second = (i for i, s in enumerate(trace.statements) if s.field == "share.shift")
+    statements = list(trace.statements)
+    swapped = [*statements[:first], *statements[second:], *statements[first:second]]
+    assert check_trace(replace(trace, statements=tuple(swapped)), *rest)
+    del statements[second]
+    assert check_trace(replace(trace, statements=tuple(statements)), *rest)
+
+
+def test_a_low_fidelity_is_told_and_nothing_else_is(make) -> None:
+    trace, verdict, before, pack, texts = make_case(make)
+    after = revised(before, verdict, NOW + S)
+    low = Fidelity(agreement=0.3, r2=0.9, n_ablations=2, n_subsets=9)
+    told = explain(verdict, before, after, pack, low)
+    assert UNFAITHFUL in [s.text for s in told.statements]
+    assert check_trace(told, verdict, before, pack, texts) == []
+    silent = tuple(s for s in told.statements if s.text != UNFAITHFUL)
+    assert check_trace(replace(told, statements=silent), verdict, before, pack, texts)
+    boast = Fidelity(agreement=0.9, r2=0.9, n_ablations=2, n_subsets=9)
+    assert check_trace(replace(told, fidelity=boast), verdict, before, pack, texts)
+    said = (Statement(text=UNFAITHFUL), *trace.statements)
+    assert check_trace(replace(trace, statements=said), verdict, before, pack, texts)
+
+
+def test_a_trace_that_was_not_written_says_nothing_else(case) -> None:
+    trace, verdict, *rest = case
+    dropped = not_written(trace.forecast_id, trace.verdict_id, trace.version, trace.ts, "no time")
+    assert check_trace(dropped, verdict, *rest) == []
+    assert check_trace(replace(dropped, statements=trace.statements), verdict, *rest)
+    assert check_trace(replace(dropped, verdict_id="x"), verdict, *rest)
+
+
+@pytest.mark.parametrize(
+    "words", ["volume rose by 17 points", 'the firm says "bankrupt"', "it stands at 17 to 4"]
+)
+def test_a_models_words_that_no_record_bears_out_are_struck_alone(make, words) -> None:
+    drafted, *rest = make_case(make, conflict=words)
+    told = struck(drafted, *rest)
+    (one,) = [s for s in told.statements if s.struck]
+    assert one.text == f"Conflict: {words}."
+    assert told.refused == ""
+    assert check_trace(told, *rest) == []
+    assert words not in told.headline

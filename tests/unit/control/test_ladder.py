@@ -9,7 +9,6 @@ from finllm.domain.forecast import Rung
 ORDER = list(Rung)
 MEASURES = st.builds(
     Measures,
-    explanations_affordable=st.booleans(),
     backlog=st.integers(0, 40),
     reasoner_failures=st.integers(0, 6),
     recording_ok=st.booleans(),
@@ -22,7 +21,6 @@ def test_all_well_is_full() -> None:
 
 
 def test_each_trouble_has_its_rung() -> None:
-    assert rung(Measures(explanations_affordable=False)) is Rung.NO_EXPLANATION
     assert rung(Measures(backlog=5)) is Rung.NO_EXPLANATION
     assert rung(Measures(backlog=17)) is Rung.FEW_ESCALATIONS
     assert rung(Measures(reasoner_failures=3)) is Rung.EDGE_ONLY

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finllm.app.bench.edge import EdgeFigures
     from finllm.app.bench.measure import Quiet
     from finllm.app.bench.narrative import NarrativeFigures
+    from finllm.app.bench.reasoning import ReasoningFigures
 
 bench_app = typer.Typer(help="How fast it is here, on the real path.", no_args_is_help=True)
 
@@ -216,4 +217,70 @@ def _show_narrative(figures: "NarrativeFigures", console: Console) -> None:
         )
         filled = (f"{name} {one.n:,} of {one.most:,}" for name, one in flood.tables.items())
         console.print(f"held at the end: {', '.join(filled)}", highlight=False)
+    _show_quiet(figures.quiet, console)
+
+
+@bench_app.command("reasoning")
+def reasoning(
+    *,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            help="Run whose questions are asked again. Default: a synthetic market is walked.",
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Minutes of the synthetic market.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Its seed.")] = 31,
+    most: Annotated[int, typer.Option(help="Verdicts.", min=20)] = 1_000,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """From a question with its pack to a verdict, and to its trace: the embedded reasoner, on one thread.
+
+    Also whether the same pack gives the same bytes, and how often leaving out what is cited moves a verdict
+    more than leaving out as much of what is not.
+
+    Example: finllm bench reasoning --run runs/demo-0001 --json
+    """
+    from finllm.app.bench.reasoning import Plan, bench_reasoning
+    from finllm.app.settings import load_settings
+
+    console = Console(stderr=True)
+    plan = Plan(run=run, settings=load_settings(config), minutes=minutes, seed=seed, most=most)
+    with console.status("starting") as status:
+        figures = bench_reasoning(plan, status.update)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        return
+    _show_reasoning(figures, Console())
+
+
+def _show_reasoning(figures: "ReasoningFigures", console: Console) -> None:
+    targets = figures.targets
+    table = Table("milliseconds", "p50", "p99", "max", "n", title=figures.reasoner)
+    shown = {
+        f"a verdict (p50 <= {targets['verdict_p50_ms']:g})": figures.verdict_us,
+        "the same, of processor time": figures.verdict_cpu_us,
+        "and its document read": figures.read_and_verdict_us,
+        "and its document read, of processor time": figures.read_and_verdict_cpu_us,
+        "and its trace": figures.explained_us,
+    }
+    for one in figures.by_pieces:
+        told = f"up to {one.most} pieces" if one.most else "more pieces"
+        shown |= {f"a verdict, {told}": one.verdict_us, f"and its trace, {told}": one.explained_us}
+    for name, spread in shown.items():
+        if spread is not None:
+            cells = (f"{us / 1e3:.2f}" for us in (spread.p50, spread.p99, spread.max))
+            table.add_row(name, *cells, f"{spread.n:,}")
+    console.print(table)
+    ablation = figures.ablation
+    low, high = ablation.interval
+    console.print(
+        f"{figures.differing} of {figures.verdicts:,} verdicts differ when asked again; leaving out what is "
+        f"cited moves more in {ablation.share:.1%} [{low:.1%}, {high:.1%}] of {ablation.cases:,} cases "
+        f"(>= {targets['cited_moves_more']:.0%}), by {ablation.cited_p50:.4f} against "
+        f"{ablation.uncited_p50:.4f} (medians)",
+        highlight=False,
+    )
     _show_quiet(figures.quiet, console)
