@@ -97,7 +97,8 @@ def test_the_budget_goes_to_what_an_answer_can_hang_on(
     said = make("claim", "said", credibility=0.9)
     case = case_of(make("pack", *dull, hardly, odd, said))
     tight = LlmReasoner(LlmSettings(model="tiny", pack_tokens=200), Scripted(lambda _: ""))
-    assert tight.prompt(case.question, case.forecasts, case.pack).ids == ("odd", "said")
+    taken = tight.prompt(case.question, case.forecasts, case.pack).ids
+    assert {"odd", "said"} <= set(taken) <= {"hardly", "odd", "said"}
     assert set(prompt_of(case).ids) == {e.evidence_id for e in case.pack.evidence}
 
 
