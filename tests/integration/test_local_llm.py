@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_a_run_asks_a_models_file_and_its_replay_needs_no_file(tmp_path: Path) -> None:
     model = make_model(tmp_path / "tiny.gguf")
     config = tmp_path / "one.toml"
-    config.write_text(f'[reasoning.llm]\ngguf = "{model}"\n')
+    config.write_text(f'[reasoning.llm]\ngguf = "{model}"\ndeadline_s = 120.0\n')
     generate(SyntheticMarket(seed=3, duration_s=24.0)).write(tmp_path / "tape")
     inputs = inputs_of(tmp_path / "tape")
     first = replay(inputs, load_settings(config, {}), tmp_path / "first")
