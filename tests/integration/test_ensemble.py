@@ -147,8 +147,8 @@ def test_every_weight_follows_from_the_ledger_alone(asked: Asked) -> None:
     for verdict in verdicts:
         said = pool_of(verdict).members
         heard = [one.name for one in said if one.name != own and one.outcome == "answer"]
-        in_vain = [one.name for one in said if one.outcome in {"invalid", "timeout", "repeating"}]
-        factors = track.factors([*heard, *in_vain], own, instants[verdict.question_id])
+        in_vain = [one.name for one in said if one.name != own and one.outcome != "answer"]
+        factors = track.factors([*heard, *in_vain], instants[verdict.question_id])
         total = 1.0 + sum(factors.values())
         weights = {one.name: one.weight for one in said}
         for name in heard:
@@ -177,7 +177,7 @@ def test_a_track_record_goes_on_from_an_earlier_run_and_is_replayed_without_it(
     with LedgerReader(tmp_path / "first" / "ledger") as ledger:
         verdict = next(iter(ledger.records(Verdict)))
         question = ledger.find(Escalate, verdict.question_id)
-    factors = TrackRecord(held).factors(["able", "baker"], EmbeddedReasoner().name, question.ts)
+    factors = TrackRecord(held).factors(["able", "baker"], question.ts)
     weights = {one.name: one.weight for one in pool_of(verdict).members}
     assert factors["able"] != factors["baker"]
     assert weights["able"] / weights["baker"] == pytest.approx(factors["able"] / factors["baker"])

@@ -8,17 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from finllm.app.recording import Input, recorded
+from finllm.app.recording import Input, read_start, recorded
 from finllm.app.replay import Inputs, replay
 from finllm.app.settings import Settings
 from finllm.app.wiring import open_pipeline
 from finllm.domain.errors import InputError
 from finllm.domain.forecast import Forecast, Outcome
+from finllm.domain.identity import canonical
 from finllm.ledger.reader import LedgerReader
 from finllm.market.tape import read_chain
 from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.files import Bounds, read_segment
-from finllm.runtime.journal import read_journal
+from finllm.runtime.journal import Journal, read_journal
 from finllm.runtime.tally import Tally
 from support.poison import lines_of as lines_of_tape
 from support.poison import ts_of_frame
@@ -142,3 +143,11 @@ def test_every_forecast_has_an_outcome_and_every_question_an_end(
     assert len(replies) == summary.escalated > 0
     n_cancelled = sum(end == "cancelled" for *_, end in replies)
     assert n_cancelled == summary.incidents.cancelled_questions > 0
+
+
+def test_a_run_begun_with_settings_that_are_unknown_is_refused_in_words(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "journal", name="run")
+    journal.append(Input.START, canonical({"venues": [], "llm": {"max_prompt_kb": 24}}))
+    journal.close()
+    with pytest.raises(InputError, match="max_prompt_kb"):
+        read_start(tmp_path)

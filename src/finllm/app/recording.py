@@ -153,11 +153,24 @@ def read_ending(run: Path) -> Ending | None:
 
 
 def read_start(run: Path) -> Start | None:
-    """Return what a run began with; None if its journal does not say."""
+    """Return what a run began with; None if its journal does not say.
+
+    Raises:
+        InputError: If another version of this program began it with settings that this one does not know.
+    """
     if not (run / "journal").is_dir():
         return None
     for _, kind, body in read_journal(run / "journal", "run"):
-        return msgspec.msgpack.decode(body, type=Start) if kind == Input.START else None
+        if kind != Input.START:
+            return None
+        try:
+            return msgspec.msgpack.decode(body, type=Start)
+        except msgspec.ValidationError as error:
+            raise InputError(
+                f"was begun with settings that this version does not know ({error})",
+                place=str(run),
+                mend="Replay it with the version that recorded it.",
+            ) from error
     return None
 
 

@@ -75,9 +75,10 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     pack_size: int = 12
     """Most claims in a pack."""
     fact_look_back_ns: Annotated[int, Meta(ge=0)] = 5 * NS_PER_DAY
-    """How far back the figures on record reach, which a pack holds beside its claims."""
+    """How far back the figures on record reach, which a pack holds beside its claims. An instant can be asked
+    about as long as what it looks back on is retained."""
     most_facts: Annotated[int, Meta(ge=0)] = 4
-    """Most of them in a pack."""
+    """Most of them in a pack; 0 = none."""
     burst_window_ns: int = NS_PER_HOUR
     """The window whose count of documents is held against the usual rate."""
     burst_windows: int = 24
@@ -133,7 +134,7 @@ class NarrativeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         """
         reach = max(
             self.look_back_ns,
-            self.fact_look_back_ns,
+            self.fact_look_back_ns if self.most_facts else 0,
             (self.burst_windows + 2) * self.burst_window_ns,
         )
         if self.retention_ns < reach:
@@ -627,7 +628,7 @@ class Narrative:
         n_copies = watched.copies.count(since, as_of)
         repeats = self._repeats.between(since, as_of)
         chosen = _counted(_choose(claims, self._settings.pack_size), repeats)
-        known = self._on_record(watched, as_of, {claim.document_id for claim in chosen})
+        known = self._on_record(watched, as_of, {claim.evidence_id for claim in claims})
         seen = [e for e in observations if e.instrument == instrument and e.ts_recv <= as_of]
         if len(seen) < len(observations):
             self.tally.noted["inadmissible_observation"] += len(observations) - len(seen)
@@ -656,28 +657,38 @@ class Narrative:
             n_quarantined=len(made) - len(claims),
         )
 
-    def _on_record(self, watched: _Watched, as_of: int, cited: set[str]) -> list[Evidence]:
-        """Return the figures on record as of an instant that no text of the pack states, best believed first.
+    def _on_record(self, watched: _Watched, as_of: int, told: set[str]) -> list[Evidence]:
+        """Return the figures on record as of an instant, best believed first.
 
-        Of each metric and period the statement that is believed most, then the newest.
+        They were stated before what a pack's texts look back on, and no text since then states the metric
+        anew for the period. Of each metric, period and unit it is the statement that is believed most, then
+        the newest.
+
+        Args:
+            watched: What is remembered about the instrument.
+            as_of: Nothing received later counts.
+            told: The claims since then, by evidence id.
         """
-        since = as_of - self._settings.fact_look_back_ns
-        known = watched.known.between(since, as_of)
-        if not known:
+        s = self._settings
+        if not s.most_facts:
             return []
+        since, until = as_of - s.fact_look_back_ns, as_of - s.look_back_ns
+        known = watched.known.between(since, as_of)
         changes = watched.standing.between(since, as_of)
-        stand = {e.evidence_id: e for e in _as_they_stand([k.claim for k in known], changes)}
-        best: dict[str, Evidence] = {}
-        for one in known:
-            claim = stand.get(one.claim.evidence_id)
-            if claim is None or claim.credibility < 0.5 or claim.document_id in cited:
+        # Of a claim older than the oldest change that can be seen, it is not known how it stands.
+        surely = changes[0].ts if len(changes) >= CHANGES * s.keep else since
+        old = [one for one in known if surely <= one.claim.ts_recv <= until]
+        anew = {_metric(one.fact) for one in known if one.claim.evidence_id in told}
+        stand = {e.evidence_id: e for e in _as_they_stand([one.claim for one in old], changes)}
+        best: dict[tuple[str, str], Evidence] = {}
+        for one in old:
+            claim, metric = stand.get(one.claim.evidence_id), _metric(one.fact)
+            if claim is None or claim.credibility < 0.5 or metric in anew:
                 continue
-            fact = _as_evidence(one.fact, claim)
-            had = best.get(fact.feature)
-            if had is None or fact.credibility >= had.credibility:
-                best[fact.feature] = fact
+            if metric not in best or claim.credibility >= best[metric].credibility:
+                best[metric] = _as_evidence(one.fact, claim)
         ranked = sorted(best.values(), key=lambda e: (-e.credibility, -e.ts_recv, e.evidence_id))
-        return ranked[: self._settings.most_facts]
+        return ranked[: s.most_facts]
 
     def _burst(self, watched: _Watched, as_of: int) -> float:
         """Return (documents in the last window + 1) / (usual number + 1); copies do not count.
@@ -742,10 +753,15 @@ def _as_they_stand(claims: list[Evidence], changes: list[Quarantine]) -> list[Ev
     ]
 
 
+def _metric(fact: Fact) -> tuple[str, str]:
+    """Return what a figure is of, with its period, and its unit."""
+    return f"{fact.metric} {fact.period}".strip(), fact.unit
+
+
 def _as_evidence(fact: Fact, claim: Evidence) -> Evidence:
     """Return a figure on record as evidence. It is known already, so that nothing of it is new."""
     return Evidence(
-        evidence_id=content_id("fact", claim.evidence_id, fact.metric, fact.value, fact.period),
+        evidence_id=content_id("fact", claim.evidence_id, *_metric(fact), fact.value),
         kind=EvidenceKind.FACT,
         instrument=claim.instrument,
         ts_recv=claim.ts_recv,
@@ -753,7 +769,7 @@ def _as_evidence(fact: Fact, claim: Evidence) -> Evidence:
         document_id=claim.document_id,
         span=claim.span,
         quote=claim.quote,
-        feature=f"{fact.metric} {fact.period}".strip(),
+        feature=_metric(fact)[0],
         value=fact.value,
         unit=fact.unit,
         credibility=claim.credibility,

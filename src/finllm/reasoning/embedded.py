@@ -5,6 +5,7 @@ A fitted, bounded fusion of what the narrative and the book measured. Same pack,
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -30,6 +31,8 @@ from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_we
 from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
 
+EMBEDDED: Final = "embedded:"
+"""Beginning of the name of every embedded reasoner; its weights' name follows."""
 Move = Callable[[BandWeights, tuple[Citation, ...], Reading], tuple[Citation, ...]]
 """From a band, what its fusion cites and what it saw, to what is cited instead."""
 
@@ -90,7 +93,7 @@ class EmbeddedReasoner:
     @property
     def name(self) -> str:
         """Return the reasoner's id: `embedded:` and the weights' name."""
-        return f"embedded:{self._weights.name}"
+        return f"{EMBEDDED}{self._weights.name}"
 
     @property
     def conflict_model(self) -> str:

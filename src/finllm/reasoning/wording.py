@@ -42,7 +42,10 @@ def in_words(observation: Evidence) -> str:
                     "neither side prevails" if "price" not in above else "the price has not moved"
                 )
             said = above if observation.value > 0.0 else below
-            return f"{said}, {degree} so" if degree else f"{said}, no more than usual"
+            if not degree:
+                return f"{said}, as usual"
+            is_more = (observation.value > 0.0) is (observation.z_score > 0.0)
+            return f"{said}, {degree} so" if is_more else f"{said}, though {degree} little"
     for start, what, high, low in _LEVELS:
         if name.startswith(start):
             if not degree:

@@ -45,8 +45,9 @@ def test_all_that_is_cited_has_words_without_figures(feature: str, value: float,
 @pytest.mark.parametrize(
     ("feature", "value", "z", "said"),
     [
-        ("obi_10_lately", 0.3, 0.4, "bids outweigh asks deep into the book, no more than usual"),
-        ("depth_slope_skew_lately", -0.3, 1.2, "asks are stacked deeper than bids, rather so"),
+        ("obi_10_lately", 0.3, 0.4, "bids outweigh asks deep into the book, as usual"),
+        ("depth_slope_skew_lately", -0.3, -1.2, "asks are stacked deeper than bids, rather so"),
+        ("obi_1", 0.05, -3.2, "bids outweigh asks at the touch, though very unusually little"),
         ("depth_slope_lately", 0.3, -2.2, "depth behind the touch is unusually thin"),
         ("rv_60s", 1.0, 0.2, "volatility is as usual"),
         ("move_60s", 0.0, 0.0, "the price has not moved"),

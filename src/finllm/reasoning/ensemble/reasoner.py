@@ -123,8 +123,8 @@ class EnsembleReasoner:
 
     def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
         """Ask all members that fit and are not dropped, without waiting."""
-        quotes = (e.quote for e in admissible(pack) if e.quote)
-        languages = frozenset(self._language_of(quote) for quote in quotes)
+        claims = (e for e in admissible(pack) if e.kind is EvidenceKind.CLAIM)
+        languages = frozenset(self._language_of(claim.quote) for claim in claims if claim.quote)
         turns = {
             m.name: self._standing[m.name].turn()
             for m in self._members.values()
@@ -137,13 +137,8 @@ class EnsembleReasoner:
             parts={},
         )
         self._asked[question.question_id] = asked
-        left_s = (question.deadline - question.ts) / NS_PER_S
-        deadline = question.ts + int(self._settings.budget_s(left_s) * NS_PER_S)
         for name in asked.names:
-            own = msgspec.structs.replace(
-                question, question_id=_own_id(question.question_id, name), deadline=deadline
-            )
-            self._members[name].reasoner.ask(own, forecasts, pack)
+            self._members[name].reasoner.ask(self._own(question, name), forecasts, pack)
 
     def answers(self) -> Iterator[Round]:
         """Yield the questions that all members asked have ended; never waits."""
@@ -236,12 +231,13 @@ class EnsembleReasoner:
     ) -> tuple[dict[str, Heard], dict[str, str]]:
         """Return who has a say, by name, and of everybody else why not."""
         evidence = admissible(pack)
-        texts = sorted(e.evidence_id for e in evidence if e.kind is not EvidenceKind.OBSERVATION)
+        texts = sorted(e.evidence_id for e in evidence if e.kind is EvidenceKind.CLAIM)
         heard: dict[str, Heard] = {}
         outcomes = dict(completion.spared)
         for name, part in completion.parts.items():
             standing = self._standing[name]
-            found = self._members[name].reasoner.hear(question, forecasts, pack, part)
+            own = self._own(question, name)
+            found = self._members[name].reasoner.hear(own, forecasts, pack, part)
             if isinstance(found, End):
                 outcomes[name] = standing.failed(found)
             elif (outcome := standing.answered(found.answer, tuple(texts))) == ANSWER:
@@ -250,10 +246,20 @@ class EnsembleReasoner:
                 outcomes[name] = outcome
         return heard, outcomes
 
+    def _own(self, question: Escalate, name: str) -> Escalate:
+        """Return a question as a member is asked it: under an id of its own, due before the ensemble's."""
+        left_s = (question.deadline - question.ts) / NS_PER_S
+        return msgspec.structs.replace(
+            question,
+            question_id=_own_id(question.question_id, name),
+            deadline=question.ts + int(self._settings.budget_s(left_s) * NS_PER_S),
+        )
+
     def _shares(self, question: Escalate, ended: Round, heard: dict[str, Heard]) -> Shares:
         """Return the weights of those that have a say, from what was known before the question."""
-        factors = self._track.factors(ended.parts, self._embedded.name, question.ts)
-        asked = {name: self._members[name].settings.weight * factors[name] for name in ended.parts}
+        fitting = (*ended.parts, *ended.spared)
+        factors = self._track.factors(fitting, question.ts)
+        asked = {name: self._members[name].settings.weight * factors[name] for name in fitting}
         said = {name: words_of(one.answer) for name, one in heard.items()}
         return shares_of(asked, said, self._settings.embedded_weight)
 

@@ -19,6 +19,7 @@ from finllm.domain.forecast import Forecast, Outcome, Triple
 from finllm.domain.protocol import Applied, Pool, Revision, Verdict
 from finllm.domain.revise import tilted
 from finllm.domain.tilt import P_FLOOR
+from finllm.reasoning.embedded import EMBEDDED
 from finllm.reasoning.reasoner import left_sum
 
 HALF_LIFE: Final = 1_000.0
@@ -107,17 +108,16 @@ class TrackRecord:
             if outcome.label >= 0:
                 self._scored.append(_scored(before, pool, outcome))
 
-    def factors(self, names: Iterable[str], own: str, now: int) -> dict[str, float]:
+    def factors(self, names: Iterable[str], now: int) -> dict[str, float]:
         """Return by how much each member's record multiplies its weight, from outcomes known before now.
 
         Args:
             names: The members.
-            own: The embedded reasoner's name; its factor is one.
             now: Instant of the question, ns UTC.
         """
         known = (one.gains for one in reversed(self._scored) if one.ts < now)
         faded = [(math.exp(-_RATE * age), gains) for age, gains in enumerate(known)]
-        return {name: _factor(name, own, faded) for name in names}
+        return {name: _factor(name, faded) for name in names}
 
 
 def _scored(before: Forecast, pool: Pool, outcome: Outcome) -> Scored:
@@ -136,9 +136,14 @@ def _log(p: Triple, label: int) -> float:
     return math.log(max(p[label], P_FLOOR))
 
 
-def _factor(name: str, own: str, faded: list[tuple[float, dict[str, float]]]) -> float:
+def _factor(name: str, faded: list[tuple[float, dict[str, float]]]) -> float:
     """Return a member's factor from the gains on each outcome, each with what it still counts."""
-    beyond = [(fade, gains[name] - gains[own]) for fade, gains in faded if name in gains]
+    beyond = [(fade, gains[name] - _embedded(gains)) for fade, gains in faded if name in gains]
     gain = left_sum(fade * one for fade, one in beyond)
     mean = gain / (left_sum(fade for fade, _ in beyond) + PRIOR_N)
     return min(MOST, max(1.0 / MOST, math.exp(mean / SCALE)))
+
+
+def _embedded(gains: dict[str, float]) -> float:
+    """Return the embedded reasoner's gain, whichever weights it had then."""
+    return next((gain for name, gain in gains.items() if name.startswith(EMBEDDED)), 0.0)

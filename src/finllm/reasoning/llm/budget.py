@@ -2,8 +2,8 @@
 
 What a piece of evidence is worth is the part of the bounds of a verdict that can hang on it: what the
 fusion itself makes of it, and besides, of a text its trust (an answer that cites it may move by that share,
-see `bounds`), of an observation how unusual it is, of a stored fact a share of its credibility, for it is
-known already.
+see `bounds`), of an observation how unusual it is. A figure on record is known already and moves nothing;
+it is told where there is room for it, a little before what says nothing at all.
 
 Source:
     Dantzig (1957), "Discrete-variable extremum problems": by worth per token is the knapsack's bound.
@@ -20,8 +20,8 @@ from finllm.reasoning.fusion import BandWeights, Reading, fuse, held
 BYTES_PER_TOKEN: Final = 3
 """Of JSON in a llama's or GPT's vocabulary, about; fewer would be sure, and waste a third of the budget."""
 _MOST_Z: Final = 6.0
-_KNOWN: Final = 0.25
-"""A stored fact's worth, against news of its credibility."""
+_KNOWN: Final = 0.05
+"""Worth of a figure on record, by unit of its credibility."""
 
 
 class Valued(msgspec.Struct, frozen=True, kw_only=True):

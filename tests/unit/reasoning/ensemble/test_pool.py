@@ -196,7 +196,9 @@ def test_a_broken_member_is_asked_by_a_rare_probe_alone_until_it_answers(
     reasoner = ensemble(scripted("able"), scripted("baker", play))
     n = FAILURES + PROBE
     questions = rounds(case, make, n + 2 * PROBE)
-    found = [outcomes(one.judged_by(reasoner).verdicts[0])["baker"] for one in questions[:n]]
+    verdicts = [one.judged_by(reasoner).verdicts[0] for one in questions[:n]]
+    assert {weights(verdict)["able"] for verdict in verdicts} == {1.0 / 3.0}  # no louder for it
+    found = [outcomes(verdict)["baker"] for verdict in verdicts]
     assert found == ["invalid"] * FAILURES + ["broken, not asked"] * (PROBE - 1) + ["invalid"]
     assert len(asks) == FAILURES + 1
     assert reasoner.notes == ("reasoner baker is dropped: broken",)

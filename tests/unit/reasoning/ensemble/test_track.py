@@ -118,16 +118,33 @@ def test_an_outcome_that_is_not_yet_known_changes_no_weight(history: History) ->
 def test_nobody_is_beyond_floor_and_cap(history: History) -> None:
     ts = history.case.question.ts - 1
     history.lived(UP, ts, n=600)
-    factors = history.track.factors(["bull", "bear", "stranger"], EMBEDDED, ts + 1)
+    factors = history.track.factors(["bull", "bear", "stranger"], ts + 1)
     assert factors == {"bull": MOST, "bear": 1.0 / MOST, "stranger": 1.0}
+
+
+def test_a_record_made_beside_other_weights_of_the_embedded_reasoner_counts_as_it_did(
+    history: History,
+) -> None:
+    ts = history.case.question.ts - 1
+    history.lived(UP, ts, n=30)
+    older = [
+        msgspec.structs.replace(
+            one,
+            gains={name.replace(EMBEDDED, "embedded:older"): g for name, g in one.gains.items()},
+        )
+        for one in history.track.scored
+    ]
+    assert any("embedded:older" in one.gains for one in older)
+    both = ["bull", "bear"]
+    assert TrackRecord(older).factors(both, ts + 1) == history.track.factors(both, ts + 1)
 
 
 def test_what_was_long_ago_fades(history: History) -> None:
     ts = history.case.question.ts - 1
     history.lived(UP, ts, n=30)
-    (first,) = history.track.factors(["bull"], EMBEDDED, ts + 1).values()
+    (first,) = history.track.factors(["bull"], ts + 1).values()
     history.lived(DOWN, ts, n=40)
-    (later,) = history.track.factors(["bull"], EMBEDDED, ts + 1).values()
+    (later,) = history.track.factors(["bull"], ts + 1).values()
     assert later < 1.0 < first
 
 
@@ -149,7 +166,7 @@ def test_a_member_without_a_say_has_no_record(
     for forecast, verdict in zip(one.forecasts, verdicts, strict=True):
         track.follow(forecast, verdict)
         track.learn(outcome(forecast, UP, case.question.ts - 1))
-    factors = track.factors(["bull", "mute"], EMBEDDED, case.question.ts)
+    factors = track.factors(["bull", "mute"], case.question.ts)
     assert factors["bull"] > 1.0
     assert factors["mute"] == 1.0
 
@@ -170,7 +187,7 @@ def planted(make: Callable[..., Any], members: dict[str, str], seed: int, n: int
         said = {name: own + max(-0.2, min(0.2, wanted[kind])) for name, kind in members.items()}
         p = np.array(tilted(base, truth, 1.0)[0])
         label = int(rng.choice(3, p=p / p.sum()))
-        factors = track.factors(said, EMBEDDED, i + 1)
+        factors = track.factors(said, i + 1)
         whole = 1.0 + sum(factors.values())
         by_record = (own + sum(factors[name] * said[name] for name in said)) / whole
         by_head = (own + sum(said.values())) / (1.0 + len(said))
