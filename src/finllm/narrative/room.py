@@ -597,6 +597,7 @@ class Narrative:
         checker = self._checker
         for name, table in (
             ("names_of_originals", self._copies.names),
+            ("names_of_near_copies", self._copies.near_names),
             ("senders", checker.senders.counts),
             ("records_of_senders", checker.reputation.records),
             ("texts_first_seen", checker.first_seen.ts),

@@ -56,7 +56,8 @@ def test_a_flood_of_near_copies_is_counted_one_by_one_and_fills_no_more_than_its
         made.admit(document(" ".join(words), i), T0 + i)
     assert made.tally.read == made.tally.used == 400
     assert made.tally.noted["near_copy"] > 390
-    assert len(made._copies.names) <= 128
+    assert len(made._copies.names) <= 64
+    assert len(made._copies.near_names) <= 64
     assert made._texts.n_bytes <= 4_000
     assert len(made._watched[BTC].claims) + len(made._watched[BTC].copies) <= 4 * 32
 
