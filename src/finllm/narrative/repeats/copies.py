@@ -124,6 +124,9 @@ OTHER_RUN: Final = 4
 """Words in a row that differ where another claim stands in the same frame."""
 LEAST_WITHOUT: Final = 0.6
 """Least similarity of a copy that leaves out a figure: texts of one subject differ in figures most often."""
+MOST_NUMBERS: Final = 64
+LONGEST_NUMBER: Final = 40
+"""Characters of a number that are kept: no figure has as many, and a text of digits is one number."""
 LONGEST_KEPT: Final = 400
 """Characters of an original's normalised text that are kept, to read disguised letters by."""
 
@@ -183,7 +186,9 @@ def read_for_copies(text: str) -> Reading:
     sample, order = sample_of(codes)
     return Reading(
         key=key,
-        numbers=frozenset(_NUMBER.findall(body)[:64]),
+        numbers=frozenset(
+            number[:LONGEST_NUMBER] for number in _NUMBER.findall(body)[:MOST_NUMBERS]
+        ),
         turning=_TURNING.intersection(words) | _takes_back(text),
         shown=text[:LONGEST_KEPT],
         is_cut=cut is not None,
