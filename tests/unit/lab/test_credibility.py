@@ -79,6 +79,14 @@ def test_credibility_is_the_prior_and_the_weights_times_the_terms(few: list[Case
             assert stand.credibility == pytest.approx(1.0 / (1.0 + math.exp(-eta)))
 
 
+def test_weights_that_hide_a_term_gather_no_cases(tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+    mute = msgspec.structs.replace(load_weights(), corroboration=0.0)
+    file.write_bytes(msgspec.json.encode(mute))
+    with pytest.raises(InputError, match="corroboration: a weight of 0"):
+        next(cases(Wire(3001, days=2.0), served(0.6, file)))
+
+
 def test_cases_come_back_from_their_file(tmp_path: Path) -> None:
     file = tmp_path / "cases.jsonl"
     (seed,) = write_cases(file, [Wire(3002, days=0.5)], served(0.6))
