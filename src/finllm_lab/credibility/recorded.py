@@ -97,7 +97,9 @@ def _separated(rows: list[Recorded]) -> Separation:
     drawn = [rows[i] for i in order]
     y = np.array([float(one.is_true) for one in drawn])
     settings = NarrativeSettings(encoder="hashing")
-    small = msgspec.structs.replace(settings, originals=1)  # a room of one text, made thousands of times
+    small = msgspec.structs.replace(
+        settings, originals=1
+    )  # a room of one text, made thousands of times
     alone = [_seen(_room(small), 0, one, settings.prior) for one in drawn]
     room = _room(settings)
     together = [_seen(room, i, one, settings.prior) for i, one in enumerate(drawn)]
