@@ -46,6 +46,7 @@ from finllm.narrative.repeats.copies import (
 )
 from finllm.narrative.repeats.meanings import Meaning
 from finllm.narrative.repeats.origins import Origins
+from finllm.narrative.sources.documents import LONGEST_NAME, MOST_SYMBOLS
 from finllm.narrative.text.canonical import Canonical, Changes, canonicalise
 from finllm.narrative.trust.checker import DENIAL, Checked, Checker, Limits, Weighed
 from finllm.narrative.trust.credibility import load_weights
@@ -314,8 +315,8 @@ class Narrative:
 
         Returns:
             Notices about watched instruments, or the refusal with its reason: `future` (received
-            after now, or published too far ahead of its receipt), `out_of_order`, `too_long`,
-            `not_utf8`, `empty_text`.
+            after now, or published too far ahead of its receipt), `out_of_order`, `too_long` (its
+            text, id, source, author or symbols), `not_utf8`, `empty_text`.
         """
         self.tally.read += 1
         reason, detail = self._objection(document, now)
@@ -347,13 +348,15 @@ class Narrative:
             )
         if len(document.text) > s.longest_text:
             return "too_long", f"{len(document.text)} characters, at most {s.longest_text}"
+        oversize = _oversize(document)
+        if oversize:
+            return "too_long", oversize
         return ("", "") if _is_utf8(document) else ("not_utf8", "holds half a surrogate pair")
 
     def _refuse(self, document: Document, reason: str, detail: str) -> Admission:
-        self.tally.drop(reason, document.document_id)
-        refusal = Refusal(
-            place=document.document_id, ts_recv=document.ts_recv, reason=reason, detail=detail
-        )
+        place = document.document_id[:LONGEST_NAME]
+        self.tally.drop(reason, place)
+        refusal = Refusal(place=place, ts_recv=document.ts_recv, reason=reason, detail=detail)
         return Admission(refusal=refusal)
 
     def _read(self, document: Document, form: Canonical) -> _Read:
@@ -598,6 +601,7 @@ class Narrative:
         checker = self._checker
         for name, table in (
             ("names_of_originals", self._copies.names),
+            ("names_of_near_copies", self._copies.near_names),
             ("senders", checker.senders.counts),
             ("records_of_senders", checker.reputation.records),
             ("texts_first_seen", checker.first_seen.ts),
@@ -814,6 +818,24 @@ def _limits(settings: NarrativeSettings) -> Limits:
         campaign_window_ns=settings.campaign_window_ns,
         same_story_ns=settings.same_story_ns,
         stale_ns=settings.stale_ns,
+    )
+
+
+def _oversize(document: Document) -> str:
+    """Return which of a document's fields is too large; empty if none is.
+
+    Tables are keyed by them and count entries: an author of a megabyte would cost one for each entry.
+    Readers cut them to these sizes.
+    """
+    for field in ("document_id", "source", "author"):
+        n = len(getattr(document, field))
+        if n > LONGEST_NAME:
+            return f"{field} of {n} characters, at most {LONGEST_NAME}"
+    if len(document.symbols) > MOST_SYMBOLS:
+        return f"{len(document.symbols)} symbols, at most {MOST_SYMBOLS}"
+    longest = max(map(len, document.symbols), default=0)
+    return (
+        f"symbol of {longest} characters, at most {LONGEST_NAME}" if longest > LONGEST_NAME else ""
     )
 
 

@@ -80,11 +80,22 @@ class _Listener:
 
 
 def cases(wire: Wire, settings: NarrativeSettings) -> Iterator[Case]:
-    """Yield a case for each claim that a room makes of a wire's documents, chatter left out."""
+    """Yield a case for each claim that a room makes of a wire's documents, chatter left out.
+
+    Raises:
+        InputError: If a weight is 0, so that how much of its term there is cannot be read off the reasons.
+    """
+    weights = load_weights(Path(settings.credibility) if settings.credibility else SHIPPED)
+    mute = [term for term in TERMS if getattr(weights, term) == 0.0]
+    if mute:
+        raise InputError(
+            f"{', '.join(mute)}: a weight of 0 hides how much of the term there is",
+            place=settings.credibility,
+            mend="Give it a little, such as 0.05.",
+        )
     room = open_room(settings)
     for instrument in wire.instruments:
         room.watch(instrument)
-    weights = load_weights(Path(settings.credibility) if settings.credibility else SHIPPED)
     listener = _Listener(room)
     for told in wire.told:
         listener.tell(told)
@@ -117,7 +128,7 @@ def _standing(of: Evidence | Quarantine, weights: CredibilityWeights) -> Standin
 
 
 def terms_of(reasons: Sequence[Reason], weights: CredibilityWeights) -> dict[str, float]:
-    """Return how much of each term stands in reasons; the prior is none of them."""
+    """Return how much of each term stands in reasons, the prior none of them; no weight may be 0."""
     found: dict[str, float] = {}
     for reason in reasons:
         term = _SAME_TERM.get(reason.name, reason.name)

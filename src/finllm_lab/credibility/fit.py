@@ -142,6 +142,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...]
     method: str
     assumed: str
+    since_fit: str = ""
+    """What of the room that found the terms is no longer so; empty when just fitted."""
     n_cases: int
     share_true: float
     prior: float

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from finllm.app.reader import open_room
 from finllm.domain.errors import InputError
-from finllm.domain.evidence import Document
+from finllm.domain.evidence import Document, EvidenceKind, Reason
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_MIN, NS_PER_S
-from finllm.narrative.room import NarrativeSettings
+from finllm.narrative.room import Narrative, NarrativeSettings
 from finllm_lab.credibility.score import Figure, auc
 
 KEY: Final = "us-equity:SPY"
@@ -28,7 +28,6 @@ _FILES: Final = (
 
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +44,21 @@ class Separation(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     n_true: int
     alone: Figure
-    """AUC, where each claim is all that is known."""
+    """AUC, where each claim is all that its room has ever read."""
     together: Figure
     """AUC, where they come a minute apart, each from another source: those that are alike corroborate."""
     n_corroborated: dict[str, int]
     """Together, of true and of false claims."""
+    n_held_back: dict[str, int]
+    """Together, of true and of false claims, when they were received."""
+
+
+class _Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a room makes of a claim when it is received."""
+
+    credibility: float
+    is_corroborated: bool = False
+    is_held_back: bool = False
 
 
 def read_recorded(data: Path) -> Iterator[Recorded]:
@@ -87,46 +96,68 @@ def _separated(rows: list[Recorded]) -> Separation:
     order = np.random.default_rng(7).permutation(len(rows)).tolist()
     drawn = [rows[i] for i in order]
     y = np.array([float(one.is_true) for one in drawn])
-    usual = NarrativeSettings(encoder="hashing")
-    # Nothing is old enough to repeat, and nothing near enough to bear a claim out.
-    apart = msgspec.structs.replace(usual, copy_window_ns=0, same_story_ns=0)
-    alone, _ = _read(drawn, apart)
-    together, is_corroborated = _read(drawn, usual)
+    settings = NarrativeSettings(encoder="hashing")
+    small = msgspec.structs.replace(
+        settings, originals=1
+    )  # a room of one text, made thousands of times
+    alone = [_seen(_room(small), 0, one, settings.prior) for one in drawn]
+    room = _room(settings)
+    together = [_seen(room, i, one, settings.prior) for i, one in enumerate(drawn)]
     return Separation(
         n=len(y),
         n_true=int(y.sum()),
         alone=_auc(alone, y),
         together=_auc(together, y),
-        n_corroborated={
-            name: int(is_corroborated[y == value].sum())
-            for name, value in (("true", 1.0), ("false", 0.0))
-        },
+        n_corroborated=_by_truth([one.is_corroborated for one in together], y),
+        n_held_back=_by_truth([one.is_held_back for one in together], y),
     )
 
 
-def _read(rows: list[Recorded], settings: NarrativeSettings) -> tuple[Floats, Bools]:
-    """Return each claim's credibility as it is received, and whether another claim corroborates it.
-
-    A copy makes no claim of its own: it has its source's prior, as if nothing had been said.
-    """
+def _room(settings: NarrativeSettings) -> Narrative:
     room = open_room(settings)
     room.watch(KEY)
-    p, corroborated = np.full(len(rows), settings.prior), np.zeros(len(rows), dtype=bool)
-    for i, row in enumerate(rows):
-        ts = START + i * NS_PER_MIN
-        document = Document(
-            document_id=content_id("recorded", i, row.text), source=f"source {i}",
-            ts_published=ts, ts_recv=ts, text=row.text, symbols=("SPY",),
-        )  # fmt: skip
-        room.admit(document, ts)
-        for claim in room.gather(KEY, ts).evidence:
-            if claim.document_id == document.document_id:
-                p[i] = claim.credibility
-                corroborated[i] = any(r.name == "corroboration" for r in claim.reasons)
-    return p, corroborated
+    return room
 
 
-def _auc(p: Floats, y: Floats) -> Figure:
+def _seen(room: Narrative, i: int, row: Recorded, prior: float) -> _Seen:
+    """Return what a room makes of a claim as it is received, the i-th from a source of its own.
+
+    A copy makes no claim of its own: it has its source's prior, as if nothing had been said. A claim that is
+    held back has the credibility for which it is.
+    """
+    ts = START + i * NS_PER_MIN
+    document = Document(
+        document_id=content_id("recorded", i, row.text), source=f"source {i}",
+        ts_published=ts, ts_recv=ts, text=row.text, symbols=("SPY",),
+    )  # fmt: skip
+    admission = room.admit(document, ts)
+    for change in admission.quarantines:
+        if change.document_id == change.because == document.document_id:
+            return _Seen(
+                credibility=change.credibility,
+                is_corroborated=_is_corroborated(change.reasons),
+                is_held_back=True,
+            )
+    for claim in room.gather(KEY, ts).evidence:
+        if claim.document_id == document.document_id and claim.kind is EvidenceKind.CLAIM:
+            return _Seen(
+                credibility=claim.credibility, is_corroborated=_is_corroborated(claim.reasons)
+            )
+    return _Seen(credibility=prior)
+
+
+def _is_corroborated(reasons: Sequence[Reason]) -> bool:
+    return any(reason.name == "corroboration" for reason in reasons)
+
+
+def _by_truth(is_so: list[bool], y: Floats) -> dict[str, int]:
+    """Return how many true and how many false claims something is so of."""
+    counted = np.array(is_so, dtype=bool)
+    return {name: int(counted[y == value].sum()) for name, value in (("true", 1.0), ("false", 0.0))}
+
+
+def _auc(seen: list[_Seen], y: Floats) -> Figure:
+    p = np.array([one.credibility for one in seen])
     chance = np.random.default_rng(7)
     drawn = [auc(p[i], y[i]) for i in chance.integers(0, len(p), (400, len(p)))]
     low, high = np.nanquantile(drawn, (0.025, 0.975))

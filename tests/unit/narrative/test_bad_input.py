@@ -2,12 +2,15 @@
 
 import time
 
+import msgspec
 import pytest
 
 from finllm.domain.evidence import Document
 from finllm.narrative.reading.claims import LONGEST_QUOTE
 from finllm.narrative.reading.encoder import HashingEncoder
+from finllm.narrative.repeats.copies import LONGEST_NUMBER, read_for_copies
 from finllm.narrative.room import Narrative, NarrativeSettings
+from finllm.narrative.sources.documents import LONGEST_NAME
 from finllm.narrative.trust.standing import MOST_HELD
 
 T0 = 1_723_118_400_000_000_000
@@ -47,6 +50,37 @@ def test_an_endless_run_of_any_piece_passes_the_whole_room_in_bounded_time(piece
     assert all(len(claim.quote) <= LONGEST_QUOTE for claim in made.gather(BTC, T0).evidence)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("document_id", "x" * 1_000_000, "document_id of 1000000 characters, at most 200"),
+        ("source", "x" * 1_000_000, "source of 1000000 characters, at most 200"),
+        ("author", "x" * 1_000_000, "author of 1000000 characters, at most 200"),
+        ("symbols", ("x" * 1_000_000,), "symbol of 1000000 characters, at most 200"),
+        ("symbols", ("BTC",) * 1_000, "1000 symbols, at most 64"),
+    ],
+    ids=["document_id", "source", "author", "symbol", "symbols"],
+)
+def test_a_document_whose_names_would_fill_memory_is_refused_and_nothing_of_it_is_kept(
+    field: str, value: object, told: str
+) -> None:
+    made = room()
+    for i in range(5):
+        bad = msgspec.structs.replace(document("Bitcoin up", i), **{field: value})
+        refusal = made.admit(bad, T0 + i).refusal
+        assert refusal is not None
+        assert (refusal.reason, refusal.detail) == ("too_long", told)
+        assert len(refusal.place) <= LONGEST_NAME
+    assert dict(made.tally.dropped) == {"too_long": 5}
+    assert len(made.tally.first_place["too_long"]) <= LONGEST_NAME
+    assert all(made.tables[name].n == 0 for name in ("senders", "records_of_senders", "originals"))
+
+
+def test_a_number_without_end_is_kept_no_longer_than_a_number_is() -> None:
+    (number,) = read_for_copies("Bitcoin " + "7" * 20_000).numbers
+    assert len(number) == LONGEST_NUMBER
+
+
 def test_a_flood_of_near_copies_is_counted_one_by_one_and_fills_no_more_than_its_tables() -> None:
     made = room(originals=64, keep=32, most_text_bytes=4_000)
     text = "Kestrel halts Bitcoin withdrawals citing unusual activity in its wallets"
@@ -56,7 +90,8 @@ def test_a_flood_of_near_copies_is_counted_one_by_one_and_fills_no_more_than_its
         made.admit(document(" ".join(words), i), T0 + i)
     assert made.tally.read == made.tally.used == 400
     assert made.tally.noted["near_copy"] > 390
-    assert len(made._copies.names) <= 128
+    assert len(made._copies.names) <= 64
+    assert len(made._copies.near_names) <= 64
     assert made._texts.n_bytes <= 4_000
     assert len(made._watched[BTC].claims) + len(made._watched[BTC].copies) <= 4 * 32
 

@@ -397,7 +397,7 @@ def test_a_flood_of_copies_keeps_memory_bounded_and_the_newest_answerable() -> N
     assert len(made._watched[BTC].claims) <= 100
     assert len(made._watched[BTC].copies) <= 100
     assert made._texts.n_bytes <= 2_000
-    assert len(made._copies.names) <= 128
+    assert len(made._copies.names) <= 64
 
 
 @pytest.mark.parametrize("letter", ["a", "\u00fc", "\u4e2d", "\U0001f680"], ids=ascii)

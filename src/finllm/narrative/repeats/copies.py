@@ -3,8 +3,9 @@
 An exact copy is found by the hash of the normalised text; misspelt, framed or cut ones by MinHash over
 character 5-grams with locality-sensitive hashing; edited ones by the rare words that they share
 (`nearness`); reworded ones, where an encoder is at hand, by their embedding (`meanings`). A candidate is
-then compared with care. Only first appearances are kept, in a ring, and the tables are direct-mapped (the
-newest wins), so that a million copies cost nothing and memory is fixed.
+then compared with care. First appearances are kept in a ring, and the tables are direct-mapped (the
+newest wins), so that a million copies cost nothing and memory is fixed. Near copies have a ring and tables
+of their own: whatever their number, they push out nothing that finds a first appearance.
 
 Source:
     Broder (1997), "On the resemblance and containment of documents"; Leskovec, Rajaraman & Ullman,
@@ -123,6 +124,9 @@ OTHER_RUN: Final = 4
 """Words in a row that differ where another claim stands in the same frame."""
 LEAST_WITHOUT: Final = 0.6
 """Least similarity of a copy that leaves out a figure: texts of one subject differ in figures most often."""
+MOST_NUMBERS: Final = 64
+LONGEST_NUMBER: Final = 40
+"""Characters of a number that are kept: no figure has as many, and a text of digits is one number."""
 LONGEST_KEPT: Final = 400
 """Characters of an original's normalised text that are kept, to read disguised letters by."""
 
@@ -182,7 +186,9 @@ def read_for_copies(text: str) -> Reading:
     sample, order = sample_of(codes)
     return Reading(
         key=key,
-        numbers=frozenset(_NUMBER.findall(body)[:64]),
+        numbers=frozenset(
+            number[:LONGEST_NUMBER] for number in _NUMBER.findall(body)[:MOST_NUMBERS]
+        ),
         turning=_TURNING.intersection(words) | _takes_back(text),
         shown=text[:LONGEST_KEPT],
         is_cut=cut is not None,
@@ -265,14 +271,14 @@ def _sign(codes: npt.NDArray[np.uint32], by: npt.NDArray[np.uint64], out: Signat
 
 
 @kernel
-def _buckets(signature: Signature, n_buckets: int, out: npt.NDArray[np.int64]) -> None:
-    """Write the bucket of each band."""
+def _hash_bands(signature: Signature, out: npt.NDArray[np.uint64]) -> None:
+    """Write the hash of each band."""
     for band in range(N_BANDS):
         mixed = np.uint64(0xCBF29CE484222325) + np.uint64(band)
         for row in range(N_ROWS):
             mixed = (mixed ^ np.uint64(signature[band * N_ROWS + row])) * np.uint64(0x100000001B3)
             mixed ^= mixed >> np.uint64(31)
-        out[band] = np.int64(mixed % np.uint64(n_buckets))
+        out[band] = mixed
 
 
 @kernel
@@ -322,6 +328,31 @@ class Recent:
         self._n += 1
 
 
+class _Bands:
+    """For each bucket of each band, the last slot whose text's signature fell into it.
+
+    Args:
+        n_texts: Texts that are kept at one time.
+    """
+
+    def __init__(self, n_texts: int) -> None:
+        self._n_buckets = np.uint64(2 * n_texts)
+        self._table = np.full((N_BANDS, 2 * n_texts), -1, dtype=np.int32)
+
+    def slots(self, hashes: npt.NDArray[np.uint64]) -> list[int]:
+        """Return the slot in each band's bucket, -1 where none is.
+
+        Args:
+            hashes: [N_BANDS], of the bands of a signature.
+        """
+        found: list[int] = self._table[_BANDS, hashes % self._n_buckets].tolist()
+        return found
+
+    def put(self, hashes: npt.NDArray[np.uint64], slot: int) -> None:
+        """Let a slot stand in each band's bucket."""
+        self._table[_BANDS, hashes % self._n_buckets] = slot
+
+
 class Copies:
     """First appearances of the last texts, and what each new text is a copy of.
 
@@ -353,13 +384,14 @@ class Copies:
         self._n_slots = capacity + self.most_near
         """First appearances stand in the first `capacity` slots, near copies in the rest."""
         self._kept = np.zeros((self._n_slots, N_HASHES), dtype=np.uint32)
-        self._n_buckets = 2 * capacity
-        self._table = np.full((N_BANDS, self._n_buckets), -1, dtype=np.int32)
-        self._buckets = np.empty(N_BANDS, dtype=np.int64)
-        self._words = Nearness(self._n_slots)
+        self._first_bands, self._near_bands = _Bands(capacity), _Bands(self.most_near)
+        self._hashes = np.empty(N_BANDS, dtype=np.uint64)
+        self._words = Nearness(capacity, self.most_near)
         self._meanings = Meanings(capacity, dim) if dim else None
-        self.names: LastUsed[bytes, int] = LastUsed(2 * capacity)
-        """By exact hash, the number of the first appearance that it is, or is a near copy of."""
+        self.names: LastUsed[bytes, int] = LastUsed(capacity)
+        """By exact hash, the number of the first appearance that it is."""
+        self.near_names: LastUsed[bytes, int] = LastUsed(capacity)
+        """By exact hash, the number of the first appearance that it is a near copy of."""
         self._reading_in: list[Reading | None] = [None] * self._n_slots
         self._ts_in = [0] * self._n_slots
         self._number_in = [0] * self._n_slots
@@ -390,14 +422,15 @@ class Copies:
         return out
 
     def exact(self, name: bytes, now: int) -> Match:
-        """Return the first appearance of exactly this normalised text, if it is recent."""
-        number = self.names.get(name)
-        if number is None or number < self.n_let_go:
-            return Match(slot=-1)
-        slot = number % self._capacity
-        if self._ts_in[slot] < now - self._window_ns:
-            return Match(slot=-1)
-        return Match(slot=slot, similarity=1.0, is_copy=True)
+        """Return the recent first appearance that a normalised text is exactly, or exactly a near copy of."""
+        for number in (self.names.get(name), self.near_names.get(name)):
+            if number is not None and self._is_recent(number, now):
+                return Match(slot=number % self._capacity, similarity=1.0, is_copy=True)
+        return Match(slot=-1)
+
+    def _is_recent(self, number: int, now: int) -> bool:
+        since = now - self._window_ns
+        return number >= self.n_let_go and self._ts_in[number % self._capacity] >= since
 
     def near(
         self, reading: Reading, signature: Signature, now: int, meaning: Meaning | None = None
@@ -449,17 +482,15 @@ class Copies:
 
         A near copy's comes with its original's.
         """
-        _buckets(signature, self._n_buckets, self._buckets)
-        slots = self._table[_BANDS, self._buckets].tolist()
+        _hash_bands(signature, self._hashes)
+        slots = self._first_bands.slots(self._hashes) + self._near_bands.slots(self._hashes)
         slots += self._words.candidates(
             reading.codes, reading.lengths, is_disguised=reading.is_disguised
         )
-        since, oldest = now - self._window_ns, self.n_let_go
         recent: dict[int, None] = {}
         for slot in dict.fromkeys(slots):
-            original = self._original_of(slot)
-            if slot >= 0 and self._number_in[slot] >= oldest and self._ts_in[original] >= since:
-                recent[slot] = recent[original] = None
+            if slot >= 0 and self._is_recent(self._number_in[slot], now):
+                recent[slot] = recent[self._original_of(slot)] = None
         return np.array(list(recent), dtype=np.int64)
 
     def _undisguised_similarity(self, reading: Reading, slot: int) -> float:
@@ -526,8 +557,9 @@ class Copies:
         )
         self._ts_in[slot] = now
         self._kept[slot] = signature
-        _buckets(signature, self._n_buckets, self._buckets)
-        self._table[_BANDS, self._buckets] = slot
+        _hash_bands(signature, self._hashes)
+        bands = self._first_bands if slot < self._capacity else self._near_bands
+        bands.put(self._hashes, slot)
         self._words.keep(slot, reading.codes, reading.lengths, reading.sample, reading.order)
 
     def also(
@@ -535,7 +567,7 @@ class Copies:
     ) -> None:
         """Let a near copy's text stand for its original, in a slot, from now on; the oldest gives way."""
         number = self._number_in[original]
-        self.names.put(name, number)
+        self.near_names.put(name, number)
         if reading.is_disguised:
             return
         slot = self._capacity + self.n_near % self.most_near

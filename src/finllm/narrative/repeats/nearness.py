@@ -4,7 +4,8 @@ Candidates come from postings: for each word, each pair of neighbouring words an
 the last few kept texts that had it. Each candidate is then scored exactly, by the weighted Jaccard
 similarity of the words that stand in the same order: what an edit leaves keeps its order, what two texts of
 one subject share does not. A text is found while any of its rarer words or pairs survives an edit, which is
-where bands of a MinHash signature lose it. All tables are of fixed size.
+where bands of a MinHash signature lose it. Near copies have postings of their own, so that no
+number of them pushes out what was posted of first appearances. All tables are of fixed size.
 
 Source:
     Ioffe (2010), "Improved consistent sampling, weighted minhash and L1 sketching", for the similarity;
@@ -24,7 +25,7 @@ from finllm.runtime.kernels import kernel
 DEPTH: Final = 16
 """Kept texts remembered per word or pair."""
 MOST_FOUND: Final = 16
-"""Candidates that are scored."""
+"""Candidates that are scored, of first appearances and of near copies each."""
 RUN: Final = 5
 """Word lengths in a run: a disguised letter changes no word's length."""
 OUT_OF_ORDER: Final = 0.75
@@ -34,6 +35,7 @@ MOST_TERMS: Final = 256
 _MOST_WORDS_LOOKED: Final = (MOST_TERMS - 1) // 3
 
 Ints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 
 @kernel
@@ -47,21 +49,19 @@ def _terms(  # noqa: PLR0917 - arrays go to a kernel by position
     codes: Codes,
     lengths: Codes,
     with_runs: bool,  # noqa: FBT001 - a kernel takes no keywords
-    n_buckets: int,
-    out: Ints,
+    out: Hashes,
     weights: Ints,
     counts: npt.NDArray[np.int32],
     n_texts: int,
 ) -> int:
-    """Write the bucket and the weight of each term of a text; return how many there are."""
+    """Write the hash and the weight of each term of a text; return how many there are."""
     n, found = len(codes), 0
     for i in range(n):
-        out[found] = np.int64(_mix(np.uint64(codes[i]), np.uint64(1)) % np.uint64(n_buckets))
+        out[found] = _mix(np.uint64(codes[i]), np.uint64(1))
         weights[found] = weight_of(counts, n_texts, codes[i])
         found += 1
     for i in range(n - 1):
-        pair = _mix(_mix(np.uint64(codes[i]), np.uint64(2)), np.uint64(codes[i + 1]))
-        out[found] = np.int64(pair % np.uint64(n_buckets))
+        out[found] = _mix(_mix(np.uint64(codes[i]), np.uint64(2)), np.uint64(codes[i + 1]))
         weights[found] = 4
         found += 1
     if with_runs:
@@ -69,13 +69,13 @@ def _terms(  # noqa: PLR0917 - arrays go to a kernel by position
             run = np.uint64(3)
             for k in range(i, i + RUN):
                 run = _mix(run, np.uint64(lengths[k]))
-            out[found] = np.int64(run % np.uint64(n_buckets))
+            out[found] = run
             weights[found] = 4
             found += 1
         whole = np.uint64(5)
         for k in range(n):
             whole = _mix(whole, np.uint64(lengths[k]))
-        out[found] = np.int64(whole % np.uint64(n_buckets))
+        out[found] = whole
         weights[found] = 4 * n
         found += 1
     return found
@@ -181,7 +181,7 @@ def _similarities(  # noqa: PLR0917 - arrays go to a kernel by position
 
 @kernel
 def _gather(
-    terms: Ints,
+    terms: Hashes,
     weights: Ints,
     n_terms: int,
     table: npt.NDArray[np.int32],
@@ -191,8 +191,9 @@ def _gather(
     """Add up, per slot, the weight of the terms that were posted for it; return how many slots."""
     n = 0
     for t in range(n_terms):
+        bucket = np.int64(terms[t] % np.uint64(len(table)))
         for k in range(DEPTH):
-            slot = table[terms[t], k]
+            slot = table[bucket, k]
             if slot >= 0:
                 if tally[slot] == 0:
                     touched[n] = slot
@@ -223,10 +224,10 @@ def _heaviest(tally: npt.NDArray[np.int32], touched: Ints, n: int, found: Ints) 
 
 @kernel
 def _post(
-    terms: Ints, n_terms: int, slot: int, table: npt.NDArray[np.int32], at: npt.NDArray[np.uint8]
+    terms: Hashes, n_terms: int, slot: int, table: npt.NDArray[np.int32], at: npt.NDArray[np.uint8]
 ) -> None:
     for t in range(n_terms):
-        bucket = terms[t]
+        bucket = np.int64(terms[t] % np.uint64(len(table)))
         last = (at[bucket] - 1) % DEPTH
         if table[bucket, last] != slot:
             table[bucket, at[bucket]] = slot
@@ -266,39 +267,61 @@ def overlaps(
     )
 
 
+class _Postings:
+    """For each term's bucket, the last `DEPTH` slots whose texts had it.
+
+    Args:
+        n_texts: Texts that are posted at one time.
+    """
+
+    def __init__(self, n_texts: int) -> None:
+        n_buckets = 1 << max(10, (8 * n_texts - 1).bit_length())
+        self.table = np.full((n_buckets, DEPTH), -1, dtype=np.int32)
+        self.at = np.zeros(n_buckets, dtype=np.uint8)
+        """By bucket, the place that is written next."""
+
+
 class Nearness:
     """Kept texts by their words.
 
     Args:
-        capacity: Texts kept; a slot's new text takes the place of its old one.
+        n_first: Slots of first appearances; a slot's new text takes the place of its old one.
+        n_near: Slots of near copies, which come after them.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, n_first: int, n_near: int) -> None:
+        n_slots = n_first + n_near
         self.frequencies = Frequencies()
-        self._n_buckets = 1 << max(10, (8 * capacity - 1).bit_length())
-        self._table = np.full((self._n_buckets, DEPTH), -1, dtype=np.int32)
-        self._at = np.zeros(self._n_buckets, dtype=np.uint8)
-        self._kept = np.zeros((capacity, MOST_WORDS), dtype=np.uint32)
-        self._order = np.zeros((capacity, MOST_WORDS), dtype=np.uint32)
-        self._n_kept = np.zeros(capacity, dtype=np.int32)
-        self._tally = np.zeros(capacity, dtype=np.int32)
+        self._n_first = n_first
+        self._first, self._near = _Postings(n_first), _Postings(n_near)
+        self._kept = np.zeros((n_slots, MOST_WORDS), dtype=np.uint32)
+        self._order = np.zeros((n_slots, MOST_WORDS), dtype=np.uint32)
+        self._n_kept = np.zeros(n_slots, dtype=np.int32)
+        self._tally = np.zeros(n_slots, dtype=np.int32)
         self._touched = np.empty(MOST_TERMS * DEPTH, dtype=np.int64)
-        self._terms = np.empty(MOST_TERMS, dtype=np.int64)
+        self._terms = np.empty(MOST_TERMS, dtype=np.uint64)
         self._weights = np.empty(MOST_TERMS, dtype=np.int64)
         self._found = np.empty(MOST_FOUND, dtype=np.int64)
 
     def candidates(self, codes: Codes, lengths: Codes, *, is_disguised: bool) -> list[int]:
-        """Return the slots that share the most words and neighbours with a text, best first.
+        """Return the slots that share the most words and neighbours with a text.
+
+        First appearances best first, then near copies best first.
 
         Args:
             codes: uint32 [n], its words in order.
             lengths: uint32 [n], their lengths in characters.
             is_disguised: Look by runs of word lengths as well.
         """
-        n = self._look(codes, lengths, with_runs=is_disguised)
-        n = _gather(self._terms, self._weights, n, self._table, self._tally, self._touched)
-        n = _heaviest(self._tally, self._touched, n, self._found)
-        return [int(slot) for slot in self._found[:n]]
+        n_terms = self._look(codes, lengths, with_runs=is_disguised)
+        found: list[int] = []
+        for posted in (self._first, self._near):
+            n = _gather(
+                self._terms, self._weights, n_terms, posted.table, self._tally, self._touched
+            )
+            n = _heaviest(self._tally, self._touched, n, self._found)
+            found += self._found[:n].tolist()
+        return found
 
     def similarities(
         self, sample: Codes, order: Codes, slots: Ints, least: float
@@ -322,7 +345,8 @@ class Nearness:
     def keep(self, slot: int, codes: Codes, lengths: Codes, sample: Codes, order: Codes) -> None:
         """Keep a text in a slot."""
         n = self._look(codes, lengths, with_runs=True)
-        _post(self._terms, n, slot, self._table, self._at)
+        posted = self._first if slot < self._n_first else self._near
+        _post(self._terms, n, slot, posted.table, posted.at)
         self._kept[slot, : len(sample)] = sample
         self._order[slot, : len(order)] = order
         self._n_kept[slot] = len(sample)
@@ -331,7 +355,7 @@ class Nearness:
         f = self.frequencies
         return int(
             _terms(
-                codes[:_MOST_WORDS_LOOKED], lengths[: _MOST_WORDS_LOOKED], with_runs, self._n_buckets,
+                codes[:_MOST_WORDS_LOOKED], lengths[:_MOST_WORDS_LOOKED], with_runs,
                 self._terms, self._weights, f.counts, f.n_texts,
             )
         )  # fmt: skip

@@ -27,6 +27,10 @@ from finllm.runtime.tally import Tally
 
 LONGEST_TEXT: Final = 1_000_000
 """Bytes of UTF-8; a longer text is refused."""
+LONGEST_NAME: Final = 200
+"""Characters of an author, source or symbol; the rest is cut off. The room's tables are keyed by them."""
+MOST_SYMBOLS: Final = 64
+"""Symbols of a document; the rest are left out."""
 SORT_LIMIT: Final = 512_000_000
 """Characters of text that are sorted in memory, where a file gives no receive times."""
 CLOCK_SKEW_NS: Final = NS_PER_MIN
@@ -40,9 +44,7 @@ LATE_STAMPS: Final = frozenset({"date_only", "assumed_time", "assumed_zone"})
 """Flags of a stamp that is the latest that it can mean: what was received before it was published then."""
 _LATEST_BY_NS: Final = NS_PER_DAY + 2 * NS_PER_HOUR
 """By how much such a stamp may lie ahead: a day, with the hours of a clock that is set back."""
-_MOST_SYMBOLS: Final = 64
 _MOST_FLAGS: Final = 16
-_LONGEST_NAME: Final = 200
 
 
 def read_documents(
@@ -209,7 +211,7 @@ def _flags(row: Row) -> tuple[str, ...]:
     value = row.get("flags")
     if not isinstance(value, list | tuple):
         return ()
-    return tuple(flag[:_LONGEST_NAME] for flag in value[:_MOST_FLAGS] if isinstance(flag, str))
+    return tuple(flag[:LONGEST_NAME] for flag in value[:_MOST_FLAGS] if isinstance(flag, str))
 
 
 def _usual_source(row: Row) -> str:
@@ -241,7 +243,7 @@ def _name(row: Row, field: str) -> str:
         return ""
     if not isinstance(value, str | int):
         raise Unusable("bad_field", f"{field} is neither text nor a whole number")
-    name = str(value)[:_LONGEST_NAME]
+    name = str(value)[:LONGEST_NAME]
     _n_bytes(name)
     return name
 
@@ -249,12 +251,12 @@ def _name(row: Row, field: str) -> str:
 def _symbols(row: Row) -> tuple[str, ...]:
     value = row.get("symbols", row.get("symbol"))
     if isinstance(value, str):
-        value = re.split(r"[,;\s]+", value[: _MOST_SYMBOLS * _LONGEST_NAME])
+        value = re.split(r"[,;\s]+", value[: MOST_SYMBOLS * LONGEST_NAME])
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(symbol, str) for symbol in value):
         raise Unusable("bad_field", "symbols is not a list of texts")
-    names = (symbol.strip()[:_LONGEST_NAME] for symbol in value[:_MOST_SYMBOLS])
+    names = (symbol.strip()[:LONGEST_NAME] for symbol in value[:MOST_SYMBOLS])
     kept = tuple(name for name in names if name)
     _n_bytes("".join(kept))
     return kept
@@ -335,4 +337,4 @@ def _moment(stamp: str) -> datetime:
     try:
         return datetime.fromisoformat(stamp)
     except ValueError:
-        return parsedate_to_datetime(stamp[:_LONGEST_NAME])
+        return parsedate_to_datetime(stamp[:LONGEST_NAME])
