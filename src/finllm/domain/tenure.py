@@ -100,10 +100,14 @@ class Newest:
         return self._shown.get(forecast_id)
 
     def take(self, forecast: Forecast) -> bool:
-        """Take one version; tell whether it is shown from now on."""
+        """Take one live version; tell whether it is shown from now on."""
         if forecast.epoch < self._epochs.get(forecast.instrument, 0):
             return False
         self._epochs[forecast.instrument] = forecast.epoch
+        return self.settle(forecast)
+
+    def settle(self, forecast: Forecast) -> bool:
+        """Take a version that counts in the common order, however late it is heard of; tell as `take`."""
         shown = self._shown.get(forecast.forecast_id)
         if shown is not None and not is_newer(forecast, shown):
             return False

@@ -63,7 +63,7 @@ class SiteView:
             return False
         standing = self._open.get(forecast.forecast_id)
         if standing is None:
-            goes_on = forecast.version == 1 and self._open.admits(forecast)
+            goes_on = forecast.version == 1 and self._open.ended(forecast.forecast_id) is None
         else:
             goes_on = forecast == msgspec.structs.replace(standing, epoch=forecast.epoch)
         if goes_on:
