@@ -3,8 +3,11 @@
 It speaks only once its own tenure has come back to it in the site's log: by then it has heard
 everything that counts of those before it, and goes on with what they left open. Loses the right when
 it hears of a higher epoch, or when the lease runs out by its own clock, which may be wrong: receivers
-fence it either way. Sends nothing and reads no clock.
+fence it either way. Steps down too when a word of its own does not count, so that it begins anew from
+what does. Sends nothing and reads no clock.
 """
+
+from typing import Any
 
 import msgspec
 
@@ -36,6 +39,7 @@ class Owner:
         self.name, self.ledger = name, ledger
         self.view = SiteView()
         self._held: dict[str, _Held] = {}
+        self._begun: dict[str, int] = {}  # the last epoch begun: one that is over never comes back
         self._outlooks: dict[str, Outlook] = {}
         self._came = Inbox()
         for verdict in ledger.records(Verdict):
@@ -53,7 +57,8 @@ class Owner:
         held = self._held.get(instrument)
         if held is not None and held.epoch == epoch:
             held.until = max(held.until, until)
-        elif held is None or held.epoch < epoch:
+        elif self._begun.get(instrument, 0) < epoch:
+            self._begun[instrument] = epoch
             self._held[instrument] = _Held(epoch=epoch, until=until)
             self.ledger.append(Tenure(instrument=instrument, epoch=epoch, owner=self.name, ts=now))
 
@@ -72,6 +77,8 @@ class Owner:
         counts = self.view.take(logged)
         if counts and isinstance(logged.record, Tenure):
             self._succeed(logged.record)
+        elif not counts and logged.writer == self.name:
+            self._yield(logged.record)
         return counts
 
     def open(self, forecast: Forecast, now: int) -> bool:
@@ -108,6 +115,12 @@ class Owner:
     def close_due(self, now: int) -> list[Closing]:
         """End every forecast whose time is over."""
         return self.ledger.close_due(now)
+
+    def _yield(self, unheard: Any) -> None:
+        """Step down if a version that was said under the tenure in force does not count."""
+        said = unheard.forecast if isinstance(unheard, Revision) else unheard
+        if isinstance(said, Forecast) and self.epoch(said.instrument) == said.epoch:
+            del self._held[said.instrument]
 
     def _succeed(self, tenure: Tenure) -> None:
         """Go on with what is open if the tenure is ours; step down if it is a successor's."""

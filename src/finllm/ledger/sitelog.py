@@ -19,6 +19,8 @@ class Logged(NamedTuple):
     entry: Entry
     record: Any
     """What the entry holds."""
+    ts: int
+    """When it got its place, by the clock of the log, ns UTC."""
 
 
 class SiteLog:
@@ -34,10 +36,14 @@ class SiteLog:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def append(self, shipment: Shipment) -> int:
+    def append(self, shipment: Shipment, now: int) -> int:
         """Take what follows on what is here; return how many entries of that ledger are here.
 
         What has come before changes nothing, what lies beyond a hole is left to be sent again.
+
+        Args:
+            shipment: From one ledger.
+            now: The log's time, ns UTC.
 
         Raises:
             TamperedError: If an entry has the next number and does not chain to the one before.
@@ -52,7 +58,7 @@ class SiteLog:
                 raise TamperedError(f"entry {seq} of {writer} does not chain to the one before")
             self._chains[writer] = seq, stored
             place = len(self._entries) + 1
-            self._entries.append(Logged(place, writer, entry, decode(kind, body)))
+            self._entries.append(Logged(place, writer, entry, decode(kind, body), now))
         return self._chains.get(writer, (0, GENESIS))[0]
 
     def after(self, seq: int, most: int) -> list[Logged]:

@@ -1,18 +1,29 @@
 """Which version of each forecast stands for a whole site: the fold of the site's log, behind the fence.
 
-Whoever folds the same log sees the same, whenever it comes to it: what an owner wrote after its
-successor began is in the log and counts for nothing.
+Whoever folds the same log sees the same, whenever it comes to it. Two things that an owner wrote are in
+the log and count for nothing: what comes after its successor began, and a revision that reaches the log
+only after its forecast's expiry, by the log's clock, whatever the owner's clock said.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Closing, Outlook, Revision, follows
 from finllm.domain.tenure import Fence, Tenure
+from finllm.domain.units import NS_PER_S
 from finllm.ledger.sitelog import Logged
 from finllm.ledger.view import LatestView
+
+CLOCKS_APART_NS: Final = 2 * NS_PER_S
+"""How far the clocks of owners and log may be apart before a revision in time is taken for a late one."""
+
+
+def is_in_time(revision: Revision, standing: Forecast, logged_at: int) -> bool:
+    """Return whether a revision was in the log before its forecast's expiry."""
+    return not revision.forecast or logged_at < standing.valid_until + CLOCKS_APART_NS
 
 
 class SiteView:
@@ -47,7 +58,7 @@ class SiteView:
         if isinstance(record, Outlook):
             return self._outlook(writer, record)
         if isinstance(record, Revision | Closing):
-            return self._changed(writer, record)
+            return self._changed(logged, record)
         return True
 
     def inherited(self, instrument: str, epoch: int) -> list[Forecast]:
@@ -79,12 +90,22 @@ class SiteView:
             return True
         return False
 
-    def _changed(self, writer: str, record: Revision | Closing) -> bool:
+    def _changed(self, logged: Logged, record: Revision | Closing) -> bool:
         standing = self._open.get(record.forecast_id)
-        if standing is None or not self.fence.admits(writer, standing.instrument, standing.epoch):
+        if standing is None:
             return False
-        if isinstance(record, Revision):
+        if not self.fence.admits(logged.writer, standing.instrument, standing.epoch):
+            return False
+        if isinstance(record, Closing):
+            return self._closed(record, standing)
+        counts = is_in_time(record, standing, logged.ts)
+        if counts:
             self._open.revised(record)
-        else:
-            self._open.closed(record)
-        return True
+        return counts
+
+    def _closed(self, closing: Closing, standing: Forecast) -> bool:
+        """End a forecast; not by an owner whose last revision of it did not count."""
+        counts = closing.version == standing.version
+        if counts:
+            self._open.closed(closing)
+        return counts

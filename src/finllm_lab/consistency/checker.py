@@ -16,6 +16,7 @@ import msgspec
 from finllm.domain.forecast import Forecast, Status
 from finllm.domain.protocol import Action, Applied, Closing, Outlook, Revision, Verdict
 from finllm.domain.tenure import Lease, Tenure
+from finllm.domain.units import NS_PER_S
 from finllm.ledger.kinds import decode
 from finllm.ledger.rows import Entry
 from finllm.ledger.sitelog import Logged
@@ -27,6 +28,7 @@ _STATUS: Final = {
     Action.RETRACT: Status.RETRACTED,
 }
 _ENDED: Final = {Status.RETRACTED: Status.EXPIRED}
+_CLOCKS_APART_NS: Final = 2 * NS_PER_S
 _GENESIS: Final = sha256(b"finllm ledger, format 1").digest()
 
 
@@ -179,15 +181,16 @@ class Checker(Watch):
         ):
             _fail("each entry is logged once, in order", f"{logged.writer} {logged.entry[:3]}")
         ledger.n_logged += 1
-        self._counts.append(self._counted(logged.writer, logged.record))
+        self._counts.append(self._counted(logged, logged.record))
 
-    def _counted(self, writer: str, record: Any) -> bool:
+    def _counted(self, logged: Logged, record: Any) -> bool:
+        writer = logged.writer
         if isinstance(record, Tenure):
             return self._began(writer, record)
         if isinstance(record, Forecast):
             return self._stands(writer, record)
         if isinstance(record, Revision | Closing):
-            return self._changes(writer, record)
+            return self._changes(logged, record)
         if isinstance(record, Outlook):
             return self._overlooks(writer, record)
         return True
@@ -227,17 +230,19 @@ class Checker(Watch):
             _fail("an outlook gives way to newer ones only", f"{_name(forecast)}: {seen} to {now}")
         self._spoken[forecast.instrument] = now
 
-    def _changes(self, writer: str, record: Revision | Closing) -> bool:
+    def _changes(self, logged: Logged, record: Revision | Closing) -> bool:
         before = self.final.get(record.forecast_id)
         if before is None or record.forecast_id in self._closed:
             return False
-        if not self._speaks(writer, before.instrument, before.epoch):
+        if not self._speaks(logged.writer, before.instrument, before.epoch):
             return False
         if isinstance(record, Closing):
             if record.version != before.version:
-                _fail("what ends is what stood", _name(before))
+                return False
             self._closed.add(record.forecast_id)
         elif record.forecast is not None:
+            if logged.ts >= before.valid_until + _CLOCKS_APART_NS:
+                return False
             if record.forecast.version != before.version + 1:
                 _fail("versions grow one by one", _name(record.forecast))
             self._say(record.forecast)

@@ -172,6 +172,7 @@ FAULTS: Final[dict[str, tuple[Place, ...]]] = {
     "chain skips what a crash left": ((Ledger, "_recover", _skips_the_tail),),
     "sent taken for arrived": ((Shipper, "due", _sent_is_arrived),),
     "resend not idempotent": ((sitelog, "is_next", _accepts_again),),
+    "late in the log counts": ((siteview, "is_in_time", _always),),
     "no fence": ((Fence, "admits", _no_fence),),
     "lease without compare-and-set": ((services, "claimed", _granted_to_all),),
     "succession before catching up": ((Owner, "granted", _granted_early),),

@@ -98,7 +98,7 @@ class Services:
     def ship(self, shipment: Shipment, sender: Node) -> None:
         """Take entries for the log, and tell those who follow it."""
         before = len(self.log)
-        count = self.log.append(shipment)
+        count = self.log.append(shipment, self._world.now)
         self._world.send("site", sender.name, sender.take, sender.shipped, count)
         new = self.log.after(before, _BATCH)
         if not new:
