@@ -32,7 +32,7 @@ _CLOCKS_APART_NS: Final = 2 * NS_PER_S
 _GENESIS: Final = sha256(b"finllm ledger, format 1").digest()
 
 
-class Violation(Exception):
+class InvariantError(Exception):
     """An invariant does not hold."""
 
     def __init__(self, invariant: str, detail: str) -> None:
@@ -54,7 +54,7 @@ class _Ledger:
 
 
 class Checker(Watch):
-    """Told of everything; raises `Violation` at the first thing that must not be.
+    """Told of everything; raises `InvariantError` at the first thing that must not be.
 
     Args:
         clock_of: Returns what a node's clock says now, ns UTC.
@@ -132,24 +132,23 @@ class Checker(Watch):
         before, after = ledger.open.get(revision.forecast_id), revision.forecast
         if before is None or after is None:
             _fail("only an open forecast is revised", _of(revision))
-        if revision.ts >= before.valid_until:
-            _fail("nothing is applied after expiry", _of(revision))
-        if (verdict.forecast_id, verdict.epoch) != (before.forecast_id, before.epoch):
-            _fail("a verdict applies in its own epoch", _of(revision))
-        if verdict.base_version != before.version:
-            _fail("a verdict applies to the standing version", _of(revision))
-        if not (after.version == revision.version == before.version + 1):
-            _fail("versions grow one by one", _of(revision))
-        if after.base_version != before.version or after.epoch != before.epoch:
-            _fail("a version says what it was made from", _of(revision))
-        if before.status is Status.RETRACTED:
-            _fail("what is withdrawn stays so", _of(revision))
-        if after.status is not _STATUS[verdict.action]:
-            _fail("the status is the verdict's", _of(revision))
-        if (after.base, after.valid_until) != (before.base, before.valid_until):
-            _fail("base and expiry stay", _of(revision))
-        if not all(map(math.isfinite, after.emitted)) or abs(sum(after.emitted) - 1.0) > 1e-9:
-            _fail("probabilities sum to one", _of(revision))
+        p = after.emitted
+        held = {
+            "nothing is applied after expiry": revision.ts < before.valid_until,
+            "a verdict applies to its own forecast": verdict.forecast_id == before.forecast_id,
+            "a verdict applies in its own epoch": verdict.epoch == before.epoch == after.epoch,
+            "a verdict applies to the standing version": verdict.base_version == before.version,
+            "versions grow one by one": after.version == revision.version == before.version + 1,
+            "a version says what it was made from": after.base_version == before.version,
+            "what is withdrawn stays so": before.status is not Status.RETRACTED,
+            "the status is the verdict's": after.status is _STATUS[verdict.action],
+            "base and expiry stay": (after.base, after.valid_until)
+            == (before.base, before.valid_until),
+            "probabilities sum to one": all(map(math.isfinite, p)) and abs(sum(p) - 1.0) < 1e-9,
+        }
+        for invariant, holds in held.items():
+            if not holds:
+                _fail(invariant, _of(revision))
         ledger.open[revision.forecast_id] = after
 
     def _ended(self, ledger: _Ledger, closing: Closing) -> None:
@@ -314,7 +313,7 @@ class Checker(Watch):
 
 
 def _fail(invariant: str, detail: str) -> NoReturn:
-    raise Violation(invariant, detail)
+    raise InvariantError(invariant, detail)
 
 
 def _name(forecast: Forecast) -> str:

@@ -20,7 +20,7 @@ from finllm.ledger.shipping import Shipment, Shipper
 from finllm.ledger.sitelog import Logged
 from finllm.ledger.store import Ledger
 from finllm_lab.consistency.messages import Answer, LeaseRequest, Question
-from finllm_lab.consistency.world import Disk, PowerCut, World
+from finllm_lab.consistency.world import Disk, PowerCutError, World
 
 LEASE_NS: Final = 6 * NS_PER_S
 ROW_NS: Final = 5 * NS_PER_S
@@ -134,7 +134,7 @@ class Node:
         self._world.after(down_ns, self.boot)
 
     def pause(self, ns: float, lag_ns: float) -> None:
-        """Freeze; what comes meanwhile waits. The clock then lags for a while, as a resumed machine's does."""
+        """Freeze; what comes meanwhile waits. The clock then lags for a while, as one resumed does."""
         if not self.is_up or self._queue is not None:
             return
         self._world.note(self.name, "freezes")
@@ -155,7 +155,7 @@ class Node:
             return
         try:
             call(*args)
-        except PowerCut as place:
+        except PowerCutError as place:
             self._world.note(self.name, "write is cut", place)
             self.crash(self._world.chance.between("crash length", 1.0, 40.0) * NS_PER_S)
 
@@ -219,9 +219,7 @@ class Node:
         self.owner.close_due(now)
         self._flush()
         for message_id, question in self._questions.due(now):
-            self._world.send(
-                self.name, "cloud", self._site.question, message_id, question, self
-            )
+            self._world.send(self.name, "cloud", self._site.question, message_id, question, self)
 
     def _flush(self) -> None:
         """Commit, and send what is committed."""
@@ -368,5 +366,3 @@ class Node:
 def judged_at(_: Answer, now: int) -> int:
     """Return the instant that decides whether an answer is in time: this node's own, whatever it says."""
     return now
-
-

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -43,6 +43,14 @@ class Watch:
         """The consumer shows a version."""
 
 
+class Heard(Protocol):
+    """What is told of an entry that a follower takes."""
+
+    def __call__(self, logged: Logged, *, counts: bool) -> None:
+        """Take the entry, and whether it counts."""
+        ...
+
+
 class Follower:
     """A place that follows the log from afar.
 
@@ -52,9 +60,7 @@ class Follower:
         heard: Told each entry taken and whether it counts.
     """
 
-    def __init__(
-        self, name: str, world: World, heard: Callable[[Logged, bool], None]
-    ) -> None:
+    def __init__(self, name: str, world: World, heard: Heard) -> None:
         self.name, self.view = name, SiteView()
         self._world, self._heard = world, heard
 
@@ -62,7 +68,7 @@ class Follower:
         """Take the entries that follow; the others are asked for again in time."""
         for logged in entries:
             if logged.seq == self.view.count + 1:
-                self._heard(logged, self.view.take(logged))
+                self._heard(logged, counts=self.view.take(logged))
 
     def ask(self, catch_up: Callable[..., None]) -> None:
         """Ask for what is missing, now and then for ever."""
@@ -151,7 +157,7 @@ class Services:
             self._world.seal(canonical(forecast))
             self._watch.shown(forecast)
 
-    def _shop_heard(self, logged: Logged, counts: bool) -> None:
+    def _shop_heard(self, logged: Logged, *, counts: bool) -> None:
         self._watch.heard("shop", logged, counts=counts)
         record = logged.record.forecast if isinstance(logged.record, Revision) else logged.record
         if counts and isinstance(record, Forecast) and self.newest.settle(record):
@@ -159,7 +165,7 @@ class Services:
 
     # --- the cloud ---------------------------------------------------------------------------
 
-    def _cloud_heard(self, logged: Logged, counts: bool) -> None:
+    def _cloud_heard(self, logged: Logged, *, counts: bool) -> None:
         self._watch.heard("cloud", logged, counts=counts)
         if not counts:
             self._world.chance.happened[f"fenced {logged.entry[1]}"] += 1
@@ -183,7 +189,9 @@ class Services:
         if chance.happens("twice"):
             self._say_later(question, verdicts, outlook)
         if chance.happens("second opinion"):
-            again = tuple(self._verdict(question, one, tag="again") for one in question.asked.standing)
+            again = tuple(
+                self._verdict(question, one, tag="again") for one in question.asked.standing
+            )
             self._say_later(question, again, None)
         self._say_after_retraction(question, verdicts)
         if verdicts and chance.happens("at expiry"):

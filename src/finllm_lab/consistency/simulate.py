@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
 from finllm.ledger import rows
 from finllm.ledger.store import Ledger
 from finllm_lab.consistency.chance import KINDS, Chance
-from finllm_lab.consistency.checker import Checker, Violation
+from finllm_lab.consistency.checker import Checker, InvariantError
 from finllm_lab.consistency.node import ROW_NS, Node, Row
 from finllm_lab.consistency.services import Services
 from finllm_lab.consistency.world import T0, Disk, Tell, World
@@ -65,7 +66,7 @@ def simulate(
     violation = ""
     try:
         run.go()
-    except Violation as found:
+    except InvariantError as found:
         violation = str(found)
     except FinllmError as refused:
         violation = f"the protocol works: {type(refused).__name__}: {refused}"
@@ -105,7 +106,7 @@ class _Run:
         self._minutes = minutes
         self._end = T0 + int(minutes * NS_PER_MIN)
         for name in NODES:
-            disk = Disk(name, lambda group, name=name: self.checker.stored(name, group))
+            disk = Disk(name, partial(self.checker.stored, name))
             node = Node(name, self.world, self._services, disk, INSTRUMENTS)
             self._nodes[name] = node
 
@@ -138,7 +139,9 @@ class _Run:
             self.checker.followed(name, node.owner.view.count)
             self.checker.reread(name, list(rows.entries(node.disk.connection)))
             if list(Ledger.on(node.disk).standing):
-                raise Violation("every forecast ends", f"some are open in the ledger of {name}")
+                raise InvariantError(
+                    "every forecast ends", f"some are open in the ledger of {name}"
+                )
 
     # --- what happens when -------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ _REMEMBERED: Final = 40
 Tell = Callable[[str], None]
 
 
-class PowerCut(Exception):
+class PowerCutError(Exception):
     """The node stops here: what is on its disk stays, all else is gone."""
 
 
@@ -142,7 +142,7 @@ class Disk:
         """Keep a group and after it the head.
 
         Raises:
-            PowerCut: Where a cut was planned.
+            PowerCutError: Where a cut was planned.
         """
         self._maybe_cut("before")
         self.connection.execute("BEGIN IMMEDIATE")
@@ -163,7 +163,7 @@ class Disk:
     def _maybe_cut(self, place: str) -> None:
         if self.cut == place:
             self.cut = ""
-            raise PowerCut(place)
+            raise PowerCutError(place)
 
 
 def _text(line: tuple[int, str, str, tuple[object, ...]]) -> str:

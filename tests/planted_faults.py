@@ -93,24 +93,20 @@ def _sent_is_arrived(self: Shipper, now: int) -> Any:
     return shipment
 
 
-def _no_fence(
-    self: Fence, _owner: str, _instrument: str, _epoch: int | None = None
-) -> bool:
+def _no_fence(self: Fence, _owner: str, _instrument: str, _epoch: int | None = None) -> bool:
     return self is not None
 
 
-def _granted_to_all(
-    lease: Lease, holder: str, expected: int, now: int, ttl_ns: int
-) -> Lease:
+def _granted_to_all(lease: Lease, holder: str, expected: int, now: int, ttl_ns: int) -> Lease:
     """Grant whatever epoch is claimed next, without comparing."""
     return msgspec.structs.replace(lease, holder=holder, epoch=expected + 1, until=now + ttl_ns)
 
 
 def _granted_early(self: Owner, instrument: str, epoch: int, until: int, now: int) -> None:
     """Go on with what is open as far as it has been heard, not up to the own tenure."""
-    is_new = self.epoch(instrument) < epoch
+    before = self.epoch(instrument)
     _GRANTED(self, instrument, epoch, until, now)
-    if is_new:
+    if before < self.epoch(instrument):
         for forecast in self.view.inherited(instrument, epoch):
             self.ledger.adopt(forecast)
         outlook = self.view.outlook(instrument)
@@ -133,7 +129,7 @@ def _published_at_once(self: Node, answer: Answer) -> None:
         if made is not None:
             self._publish(made)
 
-    self.ledger._write = tell  # type: ignore[method-assign]
+    self.ledger._write = tell
     _ANSWER(self, answer)
     del self.ledger._write
 

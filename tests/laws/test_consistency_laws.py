@@ -1,0 +1,80 @@
+"""The protocol under fire: no seed breaks an invariant, and a protocol with a fault in it does."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from finllm_lab.consistency.campaign import campaign
+from finllm_lab.consistency.chance import KINDS, Chance
+from finllm_lab.consistency.simulate import needed, simulate
+from planted_faults import FAULTS, planted
+
+SEEDS = 200
+MINUTES = 4.0
+"""Virtual time of each seed here; the whole ten minutes are `finllm_lab consistency`'s."""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_seed_breaks_an_invariant(part: int) -> None:
+    n = SEEDS // 4
+    found = campaign(part * n, n, MINUTES, 1, twice=False, told=lambda _: None)
+    assert not found.violations, found.failed[0]
+    assert all(found.happened[kind] >= n / 4 for kind in KINDS), "a kind of fault hardly happened"
+    verdicts = [
+        found.happened[f"verdict {of}"] for of in ("applied", "superseded", "late", "refused")
+    ]
+    assert min(verdicts) > n
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str, record_property: Callable[..., None]) -> None:
+    with planted(fault):
+        broken = (seed for seed in range(SEEDS) if simulate(seed, MINUTES).violation)
+        seed = next(broken, None)
+        assert seed is not None
+    record_property("seeds", seed + 1)
+    assert not simulate(seed, MINUTES).violation, "the fault is the planted one"
+
+
+def test_a_seed_gives_the_same_trace_in_another_process_and_hash_order() -> None:
+    wanted = simulate(7, 2.0).trace_hash
+    code = (
+        "from finllm_lab.consistency.simulate import simulate; print(simulate(7, 2.0).trace_hash)"
+    )
+    for hash_seed in ("1", "2"):
+        child = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert child.stdout.strip() == wanted
+
+
+def test_leaving_a_fault_out_leaves_the_draws_of_the_others() -> None:
+    whole, less = Chance(3), Chance(3, frozenset({"duplicate"}))
+    for _ in range(1_000):
+        assert not less.happens("duplicate")
+        whole.happens("duplicate")
+        assert whole.happens("loss") == less.happens("loss")
+    assert whole.times("partition", 10.0) == less.times("partition", 10.0)
+
+
+def test_a_failing_seed_says_which_faults_it_takes_and_replays() -> None:
+    with planted("duplicate verdict judged twice"):
+        kinds = needed(0, MINUTES)
+        assert 1 <= len(kinds) <= 3, kinds
+        without = frozenset(KINDS) - set(kinds)
+        lines: list[str] = []
+        again = simulate(0, MINUTES, without, tell=lines.append)
+        assert again.violation == simulate(0, MINUTES, without).violation != ""
+        assert list(again.timeline) == lines[-len(again.timeline) :]
+
+
+def test_without_faults_nearly_every_word_counts() -> None:
+    happened = simulate(1, MINUTES, frozenset(KINDS)).happened
+    assert not set(happened) & {*KINDS, "verdict superseded", "fenced Revision"}
+    assert happened["verdict applied"] > 50
