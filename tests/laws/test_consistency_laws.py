@@ -1,11 +1,15 @@
 """The protocol under fire: no seed breaks an invariant, and a protocol with a fault in it does."""
 
+import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
+from finllm_lab.cli import app
 from finllm_lab.consistency.campaign import campaign
 from finllm_lab.consistency.chance import KINDS, Chance
 from finllm_lab.consistency.simulate import needed, simulate
@@ -72,6 +76,21 @@ def test_a_failing_seed_says_which_faults_it_takes_and_replays() -> None:
         again = simulate(0, MINUTES, without, tell=lines.append)
         assert again.violation == simulate(0, MINUTES, without).violation != ""
         assert list(again.timeline) == lines[-len(again.timeline) :]
+
+
+def test_the_command_names_a_failing_seed_and_the_line_that_shows_it_again() -> None:
+    with planted("epoch ignored"):
+        failed = CliRunner().invoke(
+            app, ["consistency", "--seeds", "2", "--minutes", "2", "--json"]
+        )
+        assert failed.exit_code == 1
+        assert json.loads(failed.stdout)["violations"] == 2
+        line = failed.stderr.strip().splitlines()[-1]
+        assert line.startswith("finllm_lab consistency --first 0 --minutes 2 --replay")
+        again = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert again.exit_code == 1
+        assert "violated: a verdict applies in its own epoch" in again.stdout
+    assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
 
 
 def test_without_faults_nearly_every_word_counts() -> None:

@@ -38,9 +38,9 @@ class Shipper:
         """Return what is to be sent now, or None."""
         if self._sent > self._arrived and now >= self._resend_at:
             self._sent = self._arrived
-        entries = tuple(self._ledger.committed(self._sent, self._most))
-        if not entries:
+        if self._sent >= self._ledger.head.count:
             return None
+        entries = tuple(self._ledger.committed(self._sent, self._most))
         self._sent = entries[-1][0]
         self._resend_at = now + self._resend_ns
         return Shipment(self._writer, entries)

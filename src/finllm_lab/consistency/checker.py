@@ -1,4 +1,4 @@
-"""The invariants, checked after every event by plain bookkeeping that shares nothing with the protocol.
+"""The invariants, checked after every event by plain bookkeeping that shares only records with the protocol.
 
 It reads what is written on every disk, what the log holds, who was granted what, and what consumers are
 shown; it says by itself which version of which forecast stands, and stops the run at the first difference.
