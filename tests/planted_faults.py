@@ -20,7 +20,7 @@ from finllm.ledger.shipping import Shipper
 from finllm.ledger.sitelog import Logged
 from finllm.ledger.siteview import SiteView
 from finllm.ledger.store import Ledger
-from finllm_lab.consistency import node, services
+from finllm_lab.consistency import services
 from finllm_lab.consistency.messages import Answer
 from finllm_lab.consistency.node import Node
 
@@ -77,8 +77,11 @@ def _any_outlook(_outlook: Outlook, _in_force: int) -> bool:
     return True
 
 
-def _sender_clock(answer: Answer, _now: int) -> int:
-    return answer.ts
+def _sender_clock(self: Node, answer: Answer) -> None:
+    """Go by what the answer says of the time."""
+    self._now = lambda: answer.ts
+    _ANSWER(self, answer)
+    del self._now
 
 
 def _skips_the_tail(self: Ledger, head: Any) -> None:
@@ -163,7 +166,7 @@ FAULTS: Final[dict[str, tuple[Place, ...]]] = {
     "base version unchecked": _rule(_any_base),
     "retraction overwritten": _rule(_over_retraction),
     "duplicate verdict judged twice": ((delivery.Inbox, "take", _always),),
-    "sender's clock trusted": ((node, "judged_at", _sender_clock),),
+    "sender's clock trusted": ((Node, "answer", _sender_clock),),
     "outlook regresses": ((owner, "follows", _any_outlook), (siteview, "follows", _any_outlook)),
     "chain skips what a crash left": ((Ledger, "_recover", _skips_the_tail),),
     "sent taken for arrived": ((Shipper, "due", _sent_is_arrived),),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "soak"))
 
-from ledger_workload import MS, T0, forecast, revised, verdict
+from ledger_workload import T0, forecast, revised, verdict
 
 from finllm.domain.delivery import Inbox, Outbox
 from finllm.domain.forecast import Forecast
@@ -193,8 +193,14 @@ def test_what_is_shown_never_goes_back_and_ends_with_the_newest(
         found = newest.get(forecast(0).forecast_id)
         assert found is not None
         assert (found.epoch, found.version) == max(said)
-    live.forget(T0 + 10_000 * MS)
-    assert len(live) == 0
+
+
+def test_a_consumer_remembers_a_bounded_number() -> None:
+    newest = Newest(kept=3)
+    for i in range(5):
+        assert newest.take(forecast(i))
+    kept = [newest.get(forecast(i).forecast_id) is not None for i in range(5)]
+    assert kept == [False, False, True, True, True]
 
 
 @ANY

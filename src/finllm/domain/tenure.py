@@ -6,6 +6,8 @@ epoch is heard: an owner that wakes from a long pause cannot overwrite its succe
 clock says. Knows nothing of networks or of how the order is kept.
 """
 
+from collections import OrderedDict
+
 import msgspec
 
 from finllm.domain.forecast import Forecast
@@ -86,14 +88,15 @@ class Newest:
     """What a consumer of the live stream shows: the newest version of each forecast, never an older one.
 
     The stream may lose, repeat and reorder; (epoch, version) says what is newer.
+
+    Args:
+        kept: Forecasts remembered at most, those shown first let go first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = 65_536) -> None:
+        self._kept = kept
         self._epochs: dict[str, int] = {}
-        self._shown: dict[str, Forecast] = {}
-
-    def __len__(self) -> int:
-        return len(self._shown)
+        self._shown: OrderedDict[str, Forecast] = OrderedDict()
 
     def get(self, forecast_id: str) -> Forecast | None:
         """Return the version shown."""
@@ -112,11 +115,9 @@ class Newest:
         if shown is not None and not is_newer(forecast, shown):
             return False
         self._shown[forecast.forecast_id] = forecast
+        if len(self._shown) > self._kept:
+            self._shown.popitem(last=False)
         return True
-
-    def forget(self, now: int) -> None:
-        """Let go of what is no longer valid."""
-        self._shown = {key: f for key, f in self._shown.items() if now < f.valid_until}
 
 
 def is_newer(forecast: Forecast, shown: Forecast) -> bool:

@@ -20,7 +20,6 @@ from finllm.domain.units import NS_PER_S
 from finllm.ledger.kinds import decode
 from finllm.ledger.rows import Entry
 from finllm.ledger.sitelog import Logged
-from finllm_lab.consistency.services import Watch
 
 _STATUS: Final = {
     Action.CONFIRM: Status.CONFIRMED,
@@ -53,7 +52,7 @@ class _Ledger:
         self.n_logged = 0
 
 
-class Checker(Watch):
+class Checker:
     """Told of everything; raises `InvariantError` at the first thing that must not be.
 
     Args:

@@ -346,7 +346,7 @@ class Node:
         now, asked = self._now(), answer.question.asked
         self._world.send(self.name, "cloud", self._site.acknowledge, answer.answer_id)
         for verdict in answer.verdicts:
-            revision = self.owner.revise(verdict, asked.instrument, judged_at(answer, now))
+            revision = self.owner.revise(verdict, asked.instrument, now)
             if revision is not None:
                 self._world.chance.happened[f"verdict {revision.applied}"] += 1
                 if revision.applied is Applied.APPLIED:
@@ -361,8 +361,3 @@ class Node:
     def _take_outlook(self, outlook: Outlook | None, asked: Escalate, now: int) -> None:
         if outlook is not None and now <= asked.deadline and self.owner.adopt(outlook, now):
             self._world.chance.happened["outlook adopted"] += 1
-
-
-def judged_at(_: Answer, now: int) -> int:
-    """Return the instant that decides whether an answer is in time: this node's own, whatever it says."""
-    return now

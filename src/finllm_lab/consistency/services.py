@@ -24,23 +24,28 @@ _LATE_NS: Final = 60 * NS_PER_S
 _ACTIONS: Final = (Action.CONFIRM,) * 4 + (Action.REFINE,) * 9 + (Action.RETRACT,) * 3
 
 
-class Watch:
-    """What is told of everything that happens at the site; a checker or nothing."""
+class Watch(Protocol):
+    """What is told of everything that happens."""
 
     def granted(self, lease: Lease) -> None:
-        """A lease is granted anew."""
+        """Hear that a lease is granted anew."""
+        ...
 
     def logged(self, logged: Logged) -> None:
-        """An entry has its place in the log."""
+        """Hear that an entry has its place in the log."""
+        ...
 
     def heard(self, where: str, logged: Logged, *, counts: bool) -> None:
-        """A follower has taken an entry."""
+        """Hear that a follower has taken an entry."""
+        ...
 
     def published(self, forecast: Forecast) -> None:
-        """A node publishes a version."""
+        """Hear that a node publishes a version."""
+        ...
 
     def shown(self, forecast: Forecast) -> None:
-        """The consumer shows a version."""
+        """Hear that the consumer shows a version."""
+        ...
 
 
 class Heard(Protocol):
