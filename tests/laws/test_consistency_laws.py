@@ -5,14 +5,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from file_disk import FileDisk
+from finllm.ledger.verify import verify
 from finllm_lab.cli import app
 from finllm_lab.consistency.campaign import campaign
 from finllm_lab.consistency.chance import KINDS, Chance
-from finllm_lab.consistency.simulate import needed, simulate
+from finllm_lab.consistency.simulate import NODES, needed, simulate
 from planted_faults import FAULTS, planted
 
 SEEDS = 200
@@ -91,6 +94,16 @@ def test_the_command_names_a_failing_seed_and_the_line_that_shows_it_again() -> 
         assert again.exit_code == 1
         assert "violated: a verdict applies in its own epoch" in again.stdout
     assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_ledgers_in_files_give_the_same_trace_as_in_memory(seed: int, tmp_path: Path) -> None:
+    found = simulate(seed, MINUTES, new_disk=lambda name, stored: FileDisk(tmp_path / name, stored))
+    assert not found.violation, found.violation
+    assert found.happened["crash"]
+    assert found.trace_hash == simulate(seed, MINUTES).trace_hash
+    for name in NODES:
+        assert verify(tmp_path / name).ok
 
 
 def test_without_faults_nearly_every_word_counts() -> None:

@@ -20,7 +20,7 @@ from finllm.ledger.shipping import Shipment, Shipper
 from finllm.ledger.sitelog import SiteLog
 from finllm.ledger.siteview import SiteView
 from finllm.ledger.store import Ledger
-from finllm_lab.consistency.world import Disk
+from finllm_lab.consistency.world import MemoryDisk
 
 ANY = settings(max_examples=60, deadline=None)
 ABOUT = (forecast(0), forecast(1))
@@ -73,7 +73,7 @@ def interleaved(lists: list[list], data: st.DataObject) -> list:
 
 def ledger_of(name: str, n: int, epoch: int = 1) -> list[Entry]:
     """Return the entries of a small ledger of an owner of an instrument of its own."""
-    ledger = Ledger.on(Disk(name, lambda _: None))
+    ledger = Ledger.on(MemoryDisk(name, lambda _: None))
     ledger.append(Tenure(instrument=name, epoch=epoch, owner=name, ts=T0))
     for i in range(n):
         made = msgspec.structs.replace(
@@ -132,7 +132,7 @@ def test_the_order_of_independent_owners_is_irrelevant(data: st.DataObject) -> N
 @ANY
 @given(st.lists(st.booleans(), max_size=40), st.data())
 def test_what_is_sent_arrives_however_much_is_lost(lost: list[bool], data: st.DataObject) -> None:
-    disk = Disk("one", lambda _: None)
+    disk = MemoryDisk("one", lambda _: None)
     ledger = Ledger.on(disk)
     ledger.append(Tenure(instrument="one", epoch=1, owner="one", ts=T0))
     for i in range(12):

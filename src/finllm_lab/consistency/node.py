@@ -106,7 +106,7 @@ class Node:
         self._life += 1
         self.is_up = True
         self._latest = 0
-        self.ledger = Ledger.on(self.disk)
+        self.ledger = Ledger.on(self.disk.opened())
         self.owner = Owner(self.name, self.ledger)
         self._shipper = Shipper(self.name, self.ledger, resend_ns=NS_PER_S)
         self._gate, self._belief = Gate(_GATE), LatencyBelief(_LATENCY)

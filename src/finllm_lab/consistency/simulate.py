@@ -16,12 +16,13 @@ from finllm_lab.consistency.chance import KINDS, Chance
 from finllm_lab.consistency.checker import Checker, InvariantError
 from finllm_lab.consistency.node import ROW_NS, Node, Row
 from finllm_lab.consistency.services import Services
-from finllm_lab.consistency.world import T0, Disk, Tell, World
+from finllm_lab.consistency.world import T0, Disk, MemoryDisk, Stored, Tell, World
 
 INSTRUMENTS: Final = ("sim:A", "sim:B")
 NODES: Final = ("one", "two", "three")
 REST_NS: Final = 120 * NS_PER_S
 """Virtual time without faults after the run: longer than any forecast, crash or resend."""
+NewDisk = Callable[[str, Stored], Disk]
 _NOTICE_S: Final = 10.0
 _LINKS: Final = (
     *(((node, "site"),) for node in NODES),
@@ -53,6 +54,7 @@ def simulate(
     minutes: float = 10.0,
     without: frozenset[str] = frozenset(),
     tell: Tell | None = None,
+    new_disk: NewDisk = MemoryDisk,
 ) -> Result:
     """Run one seed.
 
@@ -61,8 +63,9 @@ def simulate(
         minutes: Virtual time under fire.
         without: Kinds of fault that are left out.
         tell: Told each line of the timeline.
+        new_disk: Makes a node's disk.
     """
-    run = _Run(seed, minutes, without, tell)
+    run = _Run(Chance(seed, without), minutes, tell, new_disk)
     violation = ""
     try:
         run.go()
@@ -96,17 +99,17 @@ def needed(seed: int, minutes: float) -> tuple[str, ...]:
 
 class _Run:
     def __init__(
-        self, seed: int, minutes: float, without: frozenset[str], tell: Tell | None
+        self, chance: Chance, minutes: float, tell: Tell | None, new_disk: NewDisk
     ) -> None:
-        self.chance = Chance(seed, without)
-        self.world = World(self.chance, tell)
+        self.chance = chance
+        self.world = World(chance, tell)
         self.checker = Checker(lambda name: self._nodes[name].clock())
         self._services = Services(self.world, self.checker, INSTRUMENTS)
         self._nodes = self._services.nodes
         self._minutes = minutes
         self._end = T0 + int(minutes * NS_PER_MIN)
         for name in NODES:
-            disk = Disk(name, partial(self.checker.stored, name))
+            disk = new_disk(name, partial(self.checker.stored, name))
             node = Node(name, self.world, self._services, disk, INSTRUMENTS)
             self._nodes[name] = node
 
@@ -128,7 +131,7 @@ class _Run:
 
     def close(self) -> None:
         for node in self._nodes.values():
-            node.disk.connection.close()
+            node.disk.close()
 
     def _look_back(self) -> None:
         """Check what is left at rest, reading each disk back as after a crash."""
@@ -137,8 +140,8 @@ class _Run:
             self.checker.followed(follower.name, follower.view.count)
         for name, node in self._nodes.items():
             self.checker.followed(name, node.owner.view.count)
-            self.checker.reread(name, list(rows.entries(node.disk.connection)))
-            if list(Ledger.on(node.disk).standing):
+            self.checker.reread(name, list(rows.entries(node.disk.opened().connection)))
+            if list(Ledger.on(node.disk.opened()).standing):
                 raise InvariantError(
                     "every forecast ends", f"some are open in the ledger of {name}"
                 )

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.ledger import rows
 from finllm.ledger.head import EMPTY, Head
+from finllm.ledger.storage import Store
 from finllm_lab.consistency.chance import Chance
 
 T0: Final = 1_700_000_000 * NS_PER_S
@@ -121,22 +122,44 @@ class World:
         return delay
 
 
-class Disk:
+class Disk(Protocol):
+    """A node's disk: outlives its user, and can be made to cut a write."""
+
+    cut: str
+    """Where the next write is cut: `before` it, `between` entries and head, or `after` it; else empty."""
+
+    def opened(self) -> Store:
+        """Return what a ledger stands on, as it was left."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it when the run is over."""
+        ...
+
+
+Stored = Callable[[Sequence[rows.Entry]], None]
+"""Told each group of entries that is kept for good."""
+
+
+class MemoryDisk:
     """What a node's ledger stands on: SQLite in memory under the ledger's own schema, and the head.
 
     Args:
         name: Whose it is.
-        stored: Told each group of entries that is kept for good.
+        stored: Told each group.
     """
 
-    def __init__(self, name: str, stored: Callable[[Sequence[rows.Entry]], None]) -> None:
+    def __init__(self, name: str, stored: Stored) -> None:
         self.folder = Path(name)
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         rows.make_schema(self.connection)
         self.head_found: Head = EMPTY
         self.cut = ""
-        """Where the next write is cut: `before` it, `between` entries and head, `after` it, or nowhere."""
         self._stored = stored
+
+    def opened(self) -> Store:
+        """Return itself: memory is as it was left."""
+        return self
 
     def store(self, group: Sequence[rows.Entry], count: int, last_hash: bytes) -> None:
         """Keep a group and after it the head.
@@ -158,7 +181,8 @@ class Disk:
         self.head_found = head
 
     def close(self) -> None:
-        """Do nothing: the disk outlives its user."""
+        """Let go of the memory."""
+        self.connection.close()
 
     def _maybe_cut(self, place: str) -> None:
         if self.cut == place:

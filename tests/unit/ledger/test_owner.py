@@ -18,7 +18,7 @@ from finllm.ledger.shipping import Shipment
 from finllm.ledger.sitelog import SiteLog
 from finllm.ledger.siteview import CLOCKS_APART_NS
 from finllm.ledger.store import Ledger
-from finllm_lab.consistency.world import Disk
+from finllm_lab.consistency.world import MemoryDisk
 
 FIRST = forecast(0)
 INSTRUMENT = FIRST.instrument
@@ -30,7 +30,7 @@ class Site:
 
     def __init__(self, *names: str) -> None:
         self.log = SiteLog()
-        self.owners = {n: Owner(n, Ledger.on(Disk(n, lambda _: None))) for n in names}
+        self.owners = {n: Owner(n, Ledger.on(MemoryDisk(n, lambda _: None))) for n in names}
 
     def exchange(self, *, now: int = T0, deaf: str = "") -> None:
         for name, owner in self.owners.items():
@@ -145,7 +145,7 @@ def test_a_verdict_has_its_effect_once_even_across_a_crash() -> None:
 def test_a_fork_of_a_ledger_is_refused_by_the_log() -> None:
     log = SiteLog()
     for tag in (1, 2):
-        ledger = Ledger.on(Disk("a", lambda _: None))
+        ledger = Ledger.on(MemoryDisk("a", lambda _: None))
         ledger.open_forecast(msgspec.structs.replace(FIRST, row_seq=tag))
         ledger.open_forecast(forecast(1))
         ledger.commit()
