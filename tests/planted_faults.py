@@ -118,6 +118,12 @@ def _granted_early(self: Owner, instrument: str, epoch: int, until: int, now: in
         self._held[instrument].speaks = True
 
 
+def _granted_again(self: Owner, instrument: str, epoch: int, until: int, now: int) -> None:
+    """Take a lease whose epoch is over for a new one."""
+    self._begun.clear()
+    _GRANTED(self, instrument, epoch, until, now)
+
+
 def _nothing_inherited(_view: SiteView, _instrument: str, _epoch: int) -> list[Forecast]:
     return []
 
@@ -175,6 +181,7 @@ FAULTS: Final[dict[str, tuple[Place, ...]]] = {
     "no fence": ((Fence, "admits", _no_fence),),
     "lease without compare-and-set": ((services, "claimed", _granted_to_all),),
     "succession before catching up": ((Owner, "granted", _granted_early),),
+    "ended epoch comes back": ((Owner, "granted", _granted_again),),
     "nothing inherited": ((SiteView, "inherited", _nothing_inherited),),
     "published before it is kept": ((Node, "answer", _published_at_once),),
     "older version shown": ((tenure, "is_newer", _always),),

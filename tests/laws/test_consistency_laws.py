@@ -108,5 +108,5 @@ def test_ledgers_in_files_give_the_same_trace_as_in_memory(seed: int, tmp_path: 
 
 def test_without_faults_nearly_every_word_counts() -> None:
     happened = simulate(1, MINUTES, frozenset(KINDS)).happened
-    assert not set(happened) & {*KINDS, "verdict superseded", "fenced Revision"}
+    assert not set(happened) & {*KINDS, "verdict superseded", "uncounted Revision"}
     assert happened["verdict applied"] > 50

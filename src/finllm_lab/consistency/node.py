@@ -9,8 +9,8 @@ from finllm.domain.delivery import Outbox
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Applied, Escalate, Outlook, Revision
-from finllm.domain.tenure import Lease
+from finllm.domain.protocol import Escalate, Outlook, Revision
+from finllm.domain.tenure import Lease, Tenure
 from finllm.domain.tilt import tilt
 from finllm.domain.units import NS_PER_S
 from finllm.escalation.gate import Gate, GateSettings
@@ -247,6 +247,8 @@ class Node:
         if logged.writer != self.name:
             return
         record = logged.record
+        if counts and isinstance(record, Tenure):
+            self._world.note(self.name, "speaks for", record.instrument, record.epoch)
         if counts and isinstance(record, Revision) and record.forecast is not None:
             self._publish(record.forecast)
 
@@ -264,6 +266,8 @@ class Node:
                 if row.seq % every == 0:
                     forecast = self._forecast(row, horizon, ns, now)
                     if self.owner.open(forecast, now):
+                        said = f"{forecast.forecast_id[:8]} {forecast.epoch}.1"
+                        self._world.note(self.name, "opens", said, horizon)
                         self._publish(forecast)
         self.owner.close_due(now)
         self._flush()
@@ -349,10 +353,8 @@ class Node:
             revision = self.owner.revise(verdict, asked.instrument, now)
             if revision is not None:
                 self._world.chance.happened[f"verdict {revision.applied}"] += 1
-                if revision.applied is Applied.APPLIED:
-                    self._world.note(
-                        self.name, "revises", verdict.forecast_id[:8], "to", revision.version
-                    )
+                said = f"{revision.forecast_id[:8]} {verdict.epoch}.{revision.version}"
+                self._world.note(self.name, f"verdict {revision.applied}", said, verdict.action)
         if asked.question_id in self._asked:
             self._belief.observe(now - asked.ts)
             self._take_outlook(answer.outlook, asked, now)

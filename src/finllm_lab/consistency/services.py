@@ -173,7 +173,9 @@ class Services:
     def _cloud_heard(self, logged: Logged, *, counts: bool) -> None:
         self._watch.heard("cloud", logged, counts=counts)
         if not counts:
-            self._world.chance.happened[f"fenced {logged.entry[1]}"] += 1
+            _, kind, entry_id, *_ = logged.entry
+            self._world.chance.happened[f"uncounted {kind}"] += 1
+            self._world.note("cloud", f"{kind} does not count:", entry_id[:12], logged.writer)
 
     def question(self, message_id: str, question: Question, sender: Node) -> None:
         """Think about a question, once however often it comes."""
