@@ -40,7 +40,7 @@ class Owner:
         self.view = SiteView()
         self._held: dict[str, _Held] = {}
         self._begun: dict[str, int] = {}  # the last epoch begun: one that is over never comes back
-        self._outlooks: dict[str, Outlook] = {}
+        self._outlooks: dict[str, Outlook | None] = {}
         self._came = Inbox()
         for verdict in ledger.records(Verdict):
             self._came.take(verdict.verdict_id)
@@ -132,7 +132,5 @@ class Owner:
             return
         for forecast in self.view.inherited(tenure.instrument, tenure.epoch):
             self.ledger.adopt(forecast)
-        outlook = self.view.outlook(tenure.instrument)
-        if outlook is not None:
-            self._outlooks[tenure.instrument] = outlook
+        self._outlooks[tenure.instrument] = self.view.outlook(tenure.instrument)
         held.speaks = True

@@ -129,6 +129,17 @@ def test_a_revision_that_is_logged_after_expiry_does_not_count_and_its_owner_beg
     assert owner.view.get(FIRST.forecast_id) is None
 
 
+def test_an_outlook_that_never_counted_is_not_in_force_in_a_later_tenure() -> None:
+    site = Site("a", "b")
+    first = site.begin("a", 1)
+    site.begin("b", 2, deaf="a")
+    assert first.adopt(_outlook(4), T0), "as far as it knows"
+    site.exchange()
+    site.begin("a", 3)
+    assert first.outlook(INSTRUMENT) is None
+    assert first.adopt(_outlook(1), T0)
+
+
 def test_a_verdict_has_its_effect_once_even_across_a_crash() -> None:
     site = Site("a")
     owner = site.begin("a", 1)
