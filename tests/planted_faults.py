@@ -12,7 +12,7 @@ import msgspec
 from finllm.domain import delivery, tenure
 from finllm.domain.forecast import Forecast, Status
 from finllm.domain.protocol import Applied, Outlook, Standing, Verdict, transition
-from finllm.domain.tenure import Fence, Lease
+from finllm.domain.tenure import Fence, Lease, Tenure
 from finllm.ledger import owner, sitelog, siteview, store
 from finllm.ledger.owner import Owner
 from finllm.ledger.rows import Entry
@@ -124,6 +124,14 @@ def _granted_again(self: Owner, instrument: str, epoch: int, until: int, now: in
     _GRANTED(self, instrument, epoch, until, now)
 
 
+def _keeps_its_outlook(self: Owner, tenure: Tenure) -> None:
+    """Go on with an outlook of one's own where the log has none that counts."""
+    mine = self.outlook(tenure.instrument)
+    _SUCCEED(self, tenure)
+    if self.view.outlook(tenure.instrument) is None:
+        self._outlooks[tenure.instrument] = mine
+
+
 def _nothing_inherited(_view: SiteView, _instrument: str, _epoch: int) -> list[Forecast]:
     return []
 
@@ -158,6 +166,7 @@ _RECOVER: Final = Ledger._recover
 _DUE: Final = Shipper.due
 _GRANTED: Final = Owner.granted
 _ANSWER: Final = Node.answer
+_SUCCEED: Final = Owner._succeed
 
 
 def _rule(instead: Callable[..., Judged]) -> tuple[Place, ...]:
@@ -182,6 +191,7 @@ FAULTS: Final[dict[str, tuple[Place, ...]]] = {
     "lease without compare-and-set": ((services, "claimed", _granted_to_all),),
     "succession before catching up": ((Owner, "granted", _granted_early),),
     "ended epoch comes back": ((Owner, "granted", _granted_again),),
+    "uncounted outlook kept": ((Owner, "_succeed", _keeps_its_outlook),),
     "nothing inherited": ((SiteView, "inherited", _nothing_inherited),),
     "published before it is kept": ((Node, "answer", _published_at_once),),
     "older version shown": ((tenure, "is_newer", _always),),

@@ -21,6 +21,7 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     seeds: int
     minutes: float
+    fire: float
     violations: int
     failed: tuple[Result, ...]
     """The first ten seeds that violate an invariant."""
@@ -35,7 +36,14 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def campaign(
-    first: int, seeds: int, minutes: float, jobs: int, *, twice: bool, told: Told
+    first: int,
+    seeds: int,
+    minutes: float,
+    jobs: int,
+    *,
+    fire: float = 1.0,
+    twice: bool = False,
+    told: Told,
 ) -> Campaign:
     """Run seeds one after the other, or in several processes at once.
 
@@ -44,13 +52,14 @@ def campaign(
         seeds: How many.
         minutes: Virtual time of each.
         jobs: Processes; 1 = this one.
+        fire: Times the usual rates of faults.
         twice: Whether to run each seed again and compare the trace hashes.
         told: Told each result, in order.
     """
     happened: Counter[str] = Counter()
     digest, failed, differing = blake2b(digest_size=16), [], []
     violations = checked = 0
-    run = partial(_twice if twice else _once, minutes=minutes)
+    run = partial(_twice if twice else _once, minutes=minutes, fire=fire)
     for result, same in _each(run, range(first, first + seeds), jobs):
         happened.update(result.happened)
         digest.update(result.trace_hash.encode())
@@ -65,6 +74,7 @@ def campaign(
         first=first,
         seeds=seeds,
         minutes=minutes,
+        fire=fire,
         violations=violations,
         failed=tuple(failed[:10]),
         trace_hash=digest.hexdigest(),
@@ -85,10 +95,10 @@ def _each(
         yield from pool.map(run, seeds, chunksize=_CHUNK)
 
 
-def _once(seed: int, minutes: float) -> tuple[Result, bool]:
-    return simulate(seed, minutes), True
+def _once(seed: int, minutes: float, fire: float) -> tuple[Result, bool]:
+    return simulate(seed, minutes, fire=fire), True
 
 
-def _twice(seed: int, minutes: float) -> tuple[Result, bool]:
-    result = simulate(seed, minutes)
-    return result, simulate(seed, minutes).trace_hash == result.trace_hash
+def _twice(seed: int, minutes: float, fire: float) -> tuple[Result, bool]:
+    result = simulate(seed, minutes, fire=fire)
+    return result, simulate(seed, minutes, fire=fire).trace_hash == result.trace_hash

@@ -31,6 +31,8 @@ RATES: Final = {
 or probability per answer (the others: what a reasoner does)."""
 KINDS: Final = tuple(RATES)
 _BLOCK: Final = 256
+_MOST: Final = 0.9
+"""Probability of a fault at most, so that something arrives at last."""
 
 
 class Chance:
@@ -39,17 +41,19 @@ class Chance:
     Args:
         seed: Of the run.
         without: Kinds of fault that are left out.
+        fire: Times the usual rates.
     """
 
-    def __init__(self, seed: int, without: frozenset[str] = frozenset()) -> None:
+    def __init__(self, seed: int, without: frozenset[str] = frozenset(), fire: float = 1.0) -> None:
         self.happened: Counter[str] = Counter()
         self._seed = seed
         self._without = without
+        self._fire = fire
         self._sources: dict[str, tuple[np.random.Generator, list[float]]] = {}
 
     def happens(self, kind: str) -> bool:
         """Return whether a fault of a kind happens now; a kind that is left out draws nothing."""
-        if kind in self._without or self.unit(kind) >= RATES[kind]:
+        if kind in self._without or self.unit(kind) >= min(_MOST, RATES[kind] * self._fire):
             return False
         self.happened[kind] += 1
         return True
@@ -58,7 +62,7 @@ class Chance:
         """Return when faults of a kind are planned, in order, as shares of the run."""
         if kind in self._without:
             return []
-        n = round(RATES[kind] * minutes / 10.0 * (0.5 + self.unit(kind)))
+        n = round(RATES[kind] * self._fire * minutes / 10.0 * (0.5 + self.unit(kind)))
         return sorted(self.unit(kind) for _ in range(n))
 
     def unit(self, source: str) -> float:

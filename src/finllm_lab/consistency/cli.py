@@ -16,6 +16,7 @@ def consistency(
     first: Annotated[int, typer.Option(help="The first of them.", min=0)] = 0,
     minutes: Annotated[float, typer.Option(help="Virtual minutes under fire, each.")] = 10.0,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    fire: Annotated[float, typer.Option(help="Times the usual rates of faults.", min=0.0)] = 1.0,
     without: Annotated[
         list[str] | None, typer.Option(help="A kind of fault to leave out.", metavar="KIND")
     ] = None,
@@ -45,26 +46,26 @@ def consistency(
             mend=f"Kinds are {', '.join(KINDS)}.",
         )
     if replay:
-        _replay(first, minutes, left_out)
+        _replay(first, minutes, fire, left_out)
     elif left_out:
         raise SettingsError(
             "kinds are left out of one seed only", place="--without", mend="Add --replay."
         )
     else:
-        _campaign((first, seeds, minutes, jobs), twice=twice, json=json)
+        _campaign((first, seeds, minutes, jobs), fire, twice=twice, json=json)
 
 
-def _replay(seed: int, minutes: float, without: frozenset[str]) -> None:
+def _replay(seed: int, minutes: float, fire: float, without: frozenset[str]) -> None:
     from finllm_lab.consistency.simulate import simulate
 
-    result = simulate(seed, minutes, without, tell=typer.echo)
+    result = simulate(seed, minutes, without, tell=typer.echo, fire=fire)
     typer.echo(f"trace {result.trace_hash}, {result.checked} entries")
     if result.violation:
         typer.echo(f"violated: {result.violation}")
         raise typer.Exit(1)
 
 
-def _campaign(plan: tuple[int, int, float, int], *, twice: bool, json: bool) -> None:
+def _campaign(plan: tuple[int, int, float, int], fire: float, *, twice: bool, json: bool) -> None:
     from finllm_lab.consistency.campaign import campaign
 
     with typer.progressbar(length=plan[1], label="seeds", file=sys.stderr) as bar:
@@ -74,7 +75,7 @@ def _campaign(plan: tuple[int, int, float, int], *, twice: bool, json: bool) -> 
                 typer.echo(f"\nseed {result.seed}: {result.violation}", err=True)
             bar.update(1)
 
-        found = campaign(*plan, twice=twice, told=told)
+        found = campaign(*plan, fire=fire, twice=twice, told=told)
     for result in found.failed[:1]:
         _explain(result)
     if json:
@@ -91,14 +92,12 @@ def _explain(result: "Result") -> None:
     from finllm_lab.consistency.simulate import needed
 
     typer.echo("\n".join(result.timeline), err=True)
-    kinds = needed(result.seed, result.minutes)
+    kinds = needed(result.seed, result.minutes, result.fire)
     left_out = "".join(f" --without '{kind}'" for kind in KINDS if kind not in kinds)
     typer.echo(f"violated: {result.violation}", err=True)
     typer.echo(f"it takes: {', '.join(kinds) or 'no fault at all'}", err=True)
-    typer.echo(
-        f"finllm_lab consistency --first {result.seed} --minutes {result.minutes:g} --replay{left_out}",
-        err=True,
-    )
+    plan = f"--first {result.seed} --minutes {result.minutes:g} --fire {result.fire:g}"
+    typer.echo(f"finllm_lab consistency {plan} --replay{left_out}", err=True)
 
 
 def _show(found: "Campaign") -> None:

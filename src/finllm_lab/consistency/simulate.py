@@ -37,6 +37,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int
     minutes: float
+    fire: float
     trace_hash: str
     """Over every record in the common order and every version shown, with its time."""
     happened: dict[str, int]
@@ -54,6 +55,8 @@ def simulate(
     minutes: float = 10.0,
     without: frozenset[str] = frozenset(),
     tell: Tell | None = None,
+    *,
+    fire: float = 1.0,
     new_disk: NewDisk = MemoryDisk,
 ) -> Result:
     """Run one seed.
@@ -63,9 +66,10 @@ def simulate(
         minutes: Virtual time under fire.
         without: Kinds of fault that are left out.
         tell: Told each line of the timeline.
+        fire: Times the usual rates of faults.
         new_disk: Makes a node's disk.
     """
-    run = _Run(Chance(seed, without), minutes, tell, new_disk)
+    run = _Run(Chance(seed, without, fire), minutes, tell, new_disk)
     violation = ""
     try:
         run.go()
@@ -77,6 +81,7 @@ def simulate(
     return Result(
         seed=seed,
         minutes=minutes,
+        fire=fire,
         trace_hash=run.world.trace_hash,
         happened=dict(run.chance.happened),
         checked=run.checker.n_checked,
@@ -85,14 +90,14 @@ def simulate(
     )
 
 
-def needed(seed: int, minutes: float) -> tuple[str, ...]:
+def needed(seed: int, minutes: float, fire: float = 1.0) -> tuple[str, ...]:
     """Return the kinds of fault without which a failing seed would pass, by leaving out one by one.
 
     Kinds are left out for good where the seed fails without them.
     """
     without: frozenset[str] = frozenset()
     for kind in KINDS:
-        if simulate(seed, minutes, without | {kind}).violation:
+        if simulate(seed, minutes, without | {kind}, fire=fire).violation:
             without |= {kind}
     return tuple(kind for kind in KINDS if kind not in without)
 
