@@ -247,7 +247,7 @@ class Node:
         if logged.writer != self.name:
             return
         record = logged.record
-        if counts and isinstance(record, Tenure):
+        if isinstance(record, Tenure) and self.owner.epoch(record.instrument) == record.epoch:
             self._world.note(self.name, "speaks for", record.instrument, record.epoch)
         if counts and isinstance(record, Revision) and record.forecast is not None:
             self._publish(record.forecast)
