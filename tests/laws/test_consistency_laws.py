@@ -19,7 +19,7 @@ from finllm_lab.consistency.simulate import NODES, needed, simulate
 from planted_faults import FAULTS, planted
 
 SEEDS = 200
-RARE = {"uncounted outlook kept": 5.0}
+RARE = {"uncounted outlook kept": 5.0, "succession before catching up": 5.0}
 """Faults that show only when several things go wrong at once: sought at so many times the usual rates."""
 MINUTES = 4.0
 """Virtual time of each seed here; the whole ten minutes are `finllm_lab consistency`'s."""
