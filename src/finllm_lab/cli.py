@@ -9,6 +9,7 @@ import typer
 from finllm.domain.errors import FinllmError
 from finllm_lab.alignment.cli import alignment
 from finllm_lab.conflicts.cli import conflicts
+from finllm_lab.consistency.cli import consistency
 from finllm_lab.credibility.cli import credibility
 from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
@@ -34,6 +35,7 @@ app.command("evaluate")(evaluate)
 app.command("narrative")(narrative)
 app.command("alignment")(alignment)
 train.command("heavier")(heavier)
+app.command("consistency")(consistency)
 app.command("zoo")(zoo)
 app.command("shrink")(shrink)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from finllm.domain.evidence import Evidence
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.market import ROW_HEAD, Flag, RowKind
-from finllm.domain.protocol import Outlook
+from finllm.domain.protocol import Outlook, follows
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.bank import Bank
 from finllm.edge.serving import REGIME, ROW, entry_words
@@ -223,7 +223,7 @@ class Lane:
 
     def adopt(self, outlook: Outlook) -> bool:
         """Put an outlook in force from the next row on, unless a newer one is; tell whether it is."""
-        if outlook.version <= self._adopted:
+        if not follows(outlook, self._adopted):
             return False
         self._adopted = outlook.version
         self.session.adopt(outlook)

@@ -220,6 +220,11 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
         return 0.0, 1.0
 
 
+def follows(outlook: Outlook, in_force: int) -> bool:
+    """Return whether an outlook replaces the version that was last put in force: only a newer one does."""
+    return outlook.version > in_force
+
+
 class Applied(StrEnum):
     """What became of a verdict."""
 

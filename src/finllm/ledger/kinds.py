@@ -18,6 +18,7 @@ from finllm.domain.evidence import (
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.market import Gap
 from finllm.domain.protocol import Closing, Escalate, Hold, Outlook, Revision, Verdict
+from finllm.domain.tenure import Tenure
 from finllm.domain.trace import Trace
 
 
@@ -63,6 +64,7 @@ _KINDS: Final = (
     Kind(Outcome, attrgetter("forecast_id"), attrgetter("ts_resolved")),
     Kind(Verdict, attrgetter("verdict_id"), lambda _: 0),
     Kind(Outlook, lambda outlook: f"{outlook.instrument}/{outlook.version}", attrgetter("ts")),
+    Kind(Tenure, lambda tenure: f"{tenure.instrument}/{tenure.epoch}", attrgetter("ts")),
     Kind(Escalate, attrgetter("question_id"), attrgetter("ts")),
     Kind(Hold, attrgetter("notice_id"), attrgetter("ts")),
     Kind(Document, attrgetter("document_id"), attrgetter("ts_recv")),

@@ -96,6 +96,14 @@ def entries(connection: sqlite3.Connection, after: int = 0) -> Iterator[Entry]:
         after = chunk[-1][0]
 
 
+def entries_between(connection: sqlite3.Connection, after: int, last: int) -> Iterator[Entry]:
+    """Yield the entries after a number up to another, in order."""
+    query = (
+        "SELECT seq, kind, id, ts, body, hash FROM entries WHERE seq > ? AND seq <= ? ORDER BY seq"
+    )
+    yield from connection.execute(query, (after, last))
+
+
 def is_well_typed(entry: tuple[object, ...]) -> bool:
     """Return whether every column has its type; SQLite itself lets any value into any column."""
     return tuple(map(type, entry)) == _TYPES

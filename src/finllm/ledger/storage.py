@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.ledger import rows
@@ -19,6 +19,26 @@ _DISK: Final = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_READONLY,
 }
+
+
+class Store(Protocol):
+    """What a ledger stands on."""
+
+    folder: Path
+    connection: sqlite3.Connection
+    head_found: Head
+
+    def store(self, group: Sequence[rows.Entry], count: int, last_hash: bytes) -> None:
+        """Return once a group, and after it the head, is kept for good."""
+        ...
+
+    def settle(self, head: Head) -> None:
+        """Keep for good what a crash left half kept, and the head over it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
 
 
 class Storage:

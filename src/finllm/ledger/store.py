@@ -33,7 +33,7 @@ from finllm.ledger import rows
 from finllm.ledger.chain import GENESIS, link
 from finllm.ledger.head import EMPTY, Head
 from finllm.ledger.kinds import BY_TYPE, decode, kind_of
-from finllm.ledger.storage import Storage
+from finllm.ledger.storage import Storage, Store
 from finllm.ledger.view import LatestView
 from finllm.runtime.tally import Tally
 
@@ -53,7 +53,7 @@ class Ledger:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Store,
         *,
         group: int,
         before_commit: BeforeCommit | None,
@@ -128,7 +128,25 @@ class Ledger:
             LedgerError: If there is none, or another process writes it.
             TamperedError: If what is stored is not what was acknowledged; says what is missing.
         """
-        storage = Storage(folder, max_bytes)
+        return cls.on(
+            Storage(folder, max_bytes),
+            group=group,
+            before_commit=before_commit,
+            on_commit=on_commit,
+            on_failure=on_failure,
+        )
+
+    @classmethod
+    def on(
+        cls,
+        storage: Store,
+        *,
+        group: int = 500,
+        before_commit: BeforeCommit | None = None,
+        on_commit: OnCommit | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> Self:
+        """Go on with the ledger that a storage holds; arguments and errors as for `open`."""
         ledger = cls(
             storage,
             group=group,
@@ -140,7 +158,7 @@ class Ledger:
             ledger._recover(storage.head_found)
         except (sqlite3.Error, UnicodeDecodeError) as why:
             storage.close()
-            raise TamperedError(f"{folder / rows.DB}: {why}") from why
+            raise TamperedError(f"{storage.folder / rows.DB}: {why}") from why
         except BaseException:
             storage.close()
             raise
@@ -174,6 +192,17 @@ class Ledger:
             self.tally.drop("already_open", forecast.forecast_id)
             return False
         self.tally.used += 1
+        self._view.opened(forecast)
+        self._write(forecast)
+        return True
+
+    def adopt(self, forecast: Forecast) -> bool:
+        """Keep the standing version of a forecast that another ledger opened, under this one's epoch.
+
+        Tells whether it was kept: not if it is or was open here under the same or a higher epoch.
+        """
+        if not self._view.admits(forecast):
+            return False
         self._view.opened(forecast)
         self._write(forecast)
         return True
@@ -222,6 +251,11 @@ class Ledger:
     def latest(self, forecast_id: str) -> Forecast | None:
         """Return the standing version of an open forecast; None if it is not open."""
         return self._view.get(forecast_id)
+
+    def committed(self, after: int, most: int) -> Iterator[rows.Entry]:
+        """Yield the acknowledged entries after a number, in order, at most so many."""
+        last = min(after + most, self._acknowledged.count)
+        return rows.entries_between(self._storage.connection, after, last)
 
     def records(self, kind: type[T]) -> Iterator[T]:
         """Yield the records of one type in the order they were written."""
