@@ -228,6 +228,16 @@ def _reason(notice: EvidenceNotice, n_asked: int) -> str:
     )
 
 
+def conflict_of(stance: float, move_z: float) -> float:
+    """Return how far a text and what the market has just done disagree, 0 to 1.
+
+    Args:
+        stance: Of the text, -1 bearish to +1 bullish.
+        move_z: The last move, in deviations.
+    """
+    return _unit(-_finite(stance) * math.tanh(_finite(move_z) / 2.0))
+
+
 def _finite(x: float) -> float:
     return x if math.isfinite(x) else 0.0
 

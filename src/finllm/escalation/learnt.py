@@ -1,0 +1,239 @@
+"""What the gate learns: how far an answer will move forecasts, and how much of that comes true.
+
+A realised gain is a hundred times noisier than its mean, so the two are learnt apart. How far an answer moves
+what stands (the relative entropy of the new forecasts to the old: its *claim*) is known for every answer,
+with no luck in it, and is predicted from the notice by a regression with a logarithmic link. What share of
+claims comes true needs outcomes, and is one slowly learnt number by reasoner, kind and horizon.
+
+Knows no reasoner, notice or forecast record: numbers and names only. Plain arithmetic in a fixed order, so
+that the same history gives the same bits on every machine.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from finllm.domain.errors import InputError
+
+FORMAT: Final = 1
+"""Of the state's bytes."""
+MOST_KEYS: Final = 4_096
+_STEEPEST: Final = 1.0
+"""Most that one answer may change the log of an estimate like its own."""
+_LEAST: Final = 1e-9
+
+
+class Regression:
+    """Expected claim = exp(weights . inputs), learnt answer by answer.
+
+    The variance of a claim is taken to be `dispersion` x mean^1.5, between a count's and a size's: most answers
+    move nothing and a few move much (Tweedie 1984; Jorgensen 1987). One step of an extended Kalman filter
+    per answer, whose prior is where it starts.
+
+    Args:
+        mean: Prior mean of each weight.
+        deviation: Prior deviation of each.
+        dispersion: Of a claim.
+    """
+
+    def __init__(
+        self, mean: Sequence[float], deviation: Sequence[float], dispersion: float = 4.0
+    ) -> None:
+        self.weights = list(mean)
+        n = len(self.weights)
+        self.spread = [[deviation[i] ** 2 if i == j else 0.0 for j in range(n)] for i in range(n)]
+        self._dispersion = dispersion
+
+    def log_expected(self, inputs: Sequence[float]) -> float:
+        """Return the log of the expected claim."""
+        total = 0.0
+        for weight, x in zip(self.weights, inputs, strict=True):
+            total += weight * x
+        return min(20.0, max(-20.0, total))
+
+    def learn(self, inputs: Sequence[float], own: float, expected: float, claim: float) -> None:
+        """Learn from one answer.
+
+        Args:
+            inputs: Of the question.
+            own: What the regression expected of it.
+            expected: With what was pending besides.
+            claim: What the answer claimed.
+        """
+        n = len(inputs)
+        toward = [sum(row[j] * inputs[j] for j in range(n)) for row in self.spread]
+        along = sum(x * t for x, t in zip(inputs, toward, strict=True))
+        noise = self._dispersion * max(expected, _LEAST) ** 1.5
+        total = own * own * along + noise
+        step = own * (claim - expected) / total
+        change = step * along
+        if abs(change) > _STEEPEST:
+            step *= _STEEPEST / abs(change)
+        shrink = own * own / total
+        for i in range(n):
+            self.weights[i] += step * toward[i]
+            row, t = self.spread[i], shrink * toward[i]
+            for j in range(n):
+                row[j] -= t * toward[j]
+
+
+class Factors:
+    """By name, how much more or less than expected: (sum of claims + k) / (sum of expectations + k).
+
+    Source:
+        Buhlmann (1967), "Experience rating and credibility".
+    """
+
+    def __init__(self, weight: float = 8.0) -> None:
+        self._weight = weight
+        """Usual answers that the prior, one, is worth."""
+        self.sums: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self.mean = 0.0
+        self.n = 0
+
+    def of(self, name: str) -> float:
+        """Return a name's factor; 1 for one never heard of."""
+        claims, expected = self.sums.get(name, (0.0, 0.0))
+        k = max(self._weight * self.mean, _LEAST)
+        return (claims + k) / (expected + k)
+
+    def count(self, name: str, claim: float, expected: float) -> None:
+        """Count one answer; the name longest unheard of is forgotten first."""
+        self.n += 1
+        self.mean += (claim - self.mean) / min(self.n, 1_000)
+        claims, sums = self.sums.pop(name, (0.0, 0.0))
+        self.sums[name] = (claims + claim, sums + expected)
+        if len(self.sums) > MOST_KEYS:
+            self.sums.popitem(last=False)
+
+
+class Reliability:
+    """What share of claimed gain comes true, by reasoner, then kind, then horizon, each shrunk to the last.
+
+    Args:
+        prior: Share before any outcome.
+        weight: Nats claimed that the prior is worth.
+    """
+
+    def __init__(self, prior: float = 0.8, weight: float = 10.0) -> None:
+        self._prior, self._weight = prior, weight
+        self.sums: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def of(self, reasoner: str, kind: str = "", horizon_s: float = 0.0) -> float:
+        """Return the share for a reasoner, and where named for a kind and a horizon; 0 to 1.5."""
+        share = self._shrunk(reasoner, self._prior)
+        if kind:
+            share = self._shrunk(f"{reasoner}|{kind}", share)
+        if horizon_s:
+            share = self._shrunk(f"{reasoner}|{horizon_s:g}s", share)
+        return min(1.5, max(0.0, share))
+
+    def count(
+        self, reasoner: str, kind: str, horizon_s: float, claimed: float, realised: float
+    ) -> None:
+        """Count what forecasts claimed and realised, nats; each by as much as it overlaps no other."""
+        for name in (reasoner, f"{reasoner}|{kind}", f"{reasoner}|{horizon_s:g}s"):
+            before = self.sums.pop(name, (0.0, 0.0))
+            self.sums[name] = (before[0] + claimed, before[1] + realised)
+        while len(self.sums) > MOST_KEYS:
+            self.sums.popitem(last=False)
+
+    def _shrunk(self, name: str, towards: float) -> float:
+        claimed, realised = self.sums.get(name, (0.0, 0.0))
+        return (realised + self._weight * towards) / (claimed + self._weight)
+
+
+class Threshold:
+    """The worth from which a share of questions is asked: their quantile, followed as they come.
+
+    A credit besides holds the share over any stretch: what is not spent is kept, up to a bound.
+
+    Source:
+        Robbins & Monro (1951).
+    """
+
+    def __init__(self, share: float, explore: float) -> None:
+        self.share = share
+        self._aim = max(0.0, share - explore)
+        self.level = -20.0
+        """Log of the worth."""
+        self.n = 0
+        self.credit = 1.0
+
+    def passes(self, worth: float) -> bool:
+        """Return whether a question is worth one of the share; the quantile follows."""
+        value = math.log(max(worth, _LEAST))
+        if not self.n:
+            self.level = value
+        self.n += 1
+        self.credit = min(50.0, self.credit + self.share)
+        is_above = value >= self.level
+        step = max(0.03, 2.0 / (self.n + 5.0))
+        self.level += step * ((1.0 if is_above else 0.0) - self._aim)
+        return is_above or self.share >= 1.0
+
+    @property
+    def can_spend(self) -> bool:
+        """Return whether a question can be paid for."""
+        return self.credit >= 1.0 or self.share >= 1.0
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """All that was learnt."""
+
+    format: int
+    weights: list[float]
+    spread: list[list[float]]
+    factors: list[tuple[list[tuple[str, float, float]], float, int]]
+    reliability: list[tuple[str, float, float]]
+    level: float
+    n: int
+    credit: float
+
+
+def encode(
+    regression: Regression, factors: Sequence[Factors], reliability: Reliability, threshold: Threshold
+) -> bytes:
+    """Return what was learnt as bytes; the same learning, the same bytes."""
+    return msgspec.msgpack.encode(
+        State(
+            format=FORMAT,
+            weights=regression.weights,
+            spread=regression.spread,
+            factors=[([(k, *v) for k, v in f.sums.items()], f.mean, f.n) for f in factors],
+            reliability=[(k, *v) for k, v in reliability.sums.items()],
+            level=threshold.level,
+            n=threshold.n,
+            credit=threshold.credit,
+        )
+    )
+
+
+def restore(
+    state: bytes, regression: Regression, factors: Sequence[Factors], reliability: Reliability,
+    threshold: Threshold,
+) -> None:  # fmt: skip
+    """Put back what was learnt.
+
+    Raises:
+        InputError: If the bytes are no such state, or another format's.
+    """
+    try:
+        held = msgspec.msgpack.decode(state, type=State)
+    except msgspec.DecodeError as error:
+        raise InputError(str(error), place="the gate's state", mend="Start without it.") from error
+    if held.format != FORMAT or len(held.weights) != len(regression.weights):
+        raise InputError(
+            f"format {held.format} with {len(held.weights)} weights",
+            place="the gate's state",
+            mend="Start without it.",
+        )
+    regression.weights, regression.spread = held.weights, held.spread
+    for mine, (sums, mean, n) in zip(factors, held.factors, strict=True):
+        mine.sums = OrderedDict((k, (a, b)) for k, a, b in sums)
+        mine.mean, mine.n = mean, n
+    reliability.sums = OrderedDict((k, (a, b)) for k, a, b in held.reliability)
+    threshold.level, threshold.n, threshold.credit = held.level, held.n, held.credit
