@@ -21,17 +21,25 @@ from finllm.domain.errors import InputError
 FORMAT: Final = 1
 """Of the state's bytes."""
 MOST_KEYS: Final = 4_096
+MOST_CREDIT: Final = 60.0
+"""Questions that may be saved up for a busy hour."""
+RESERVE: Final = 30.0
+"""Saved questions beyond which the threshold comes down faster."""
 _STEEPEST: Final = 1.0
 """Most that one answer may change the log of an estimate like its own."""
 _LEAST: Final = 1e-9
 
 
+Inputs = tuple[tuple[int, float], ...]
+"""The inputs of a question that are not zero: (number, value)."""
+
+
 class Regression:
     """Expected claim = exp(weights . inputs), learnt answer by answer.
 
-    The variance of a claim is taken to be `dispersion` x mean^1.5, between a count's and a size's: most answers
-    move nothing and a few move much (Tweedie 1984; Jorgensen 1987). One step of an extended Kalman filter
-    per answer, whose prior is where it starts.
+    The variance of a claim is taken to be `dispersion` x mean^1.5, between a count's and a size's: most
+    answers move nothing and a few move much (Tweedie 1984; Jorgensen 1987). One step of an extended Kalman
+    filter per answer, whose prior is where it starts.
 
     Args:
         mean: Prior mean of each weight.
@@ -47,71 +55,69 @@ class Regression:
         self.spread = [[deviation[i] ** 2 if i == j else 0.0 for j in range(n)] for i in range(n)]
         self._dispersion = dispersion
 
-    def log_expected(self, inputs: Sequence[float]) -> float:
+    def log_expected(self, inputs: Inputs) -> float:
         """Return the log of the expected claim."""
         total = 0.0
-        for weight, x in zip(self.weights, inputs, strict=True):
-            total += weight * x
+        for i, x in inputs:
+            total += self.weights[i] * x
         return min(20.0, max(-20.0, total))
 
-    def learn(self, inputs: Sequence[float], own: float, expected: float, claim: float) -> None:
+    def learn(self, inputs: Inputs, expected: float, claim: float) -> None:
         """Learn from one answer.
 
         Args:
             inputs: Of the question.
-            own: What the regression expected of it.
-            expected: With what was pending besides.
+            expected: What was expected of it when it was asked.
             claim: What the answer claimed.
         """
-        n = len(inputs)
-        toward = [sum(row[j] * inputs[j] for j in range(n)) for row in self.spread]
-        along = sum(x * t for x, t in zip(inputs, toward, strict=True))
-        noise = self._dispersion * max(expected, _LEAST) ** 1.5
-        total = own * own * along + noise
-        step = own * (claim - expected) / total
-        change = step * along
-        if abs(change) > _STEEPEST:
-            step *= _STEEPEST / abs(change)
-        shrink = own * own / total
-        for i in range(n):
-            self.weights[i] += step * toward[i]
-            row, t = self.spread[i], shrink * toward[i]
-            for j in range(n):
-                row[j] -= t * toward[j]
+        toward = [0.0] * len(self.weights)
+        for i, row in enumerate(self.spread):
+            for j, x in inputs:
+                toward[i] += row[j] * x
+        along = 0.0
+        for i, x in inputs:
+            along += x * toward[i]
+        total = expected * expected * along + self._dispersion * max(expected, _LEAST) ** 1.5
+        step = expected * (claim - expected) / total
+        if abs(step * along) > _STEEPEST:
+            step = math.copysign(_STEEPEST / along, step)
+        shrink = expected * expected / total
+        for i, t in enumerate(toward):
+            if t != 0.0:
+                self.weights[i] += step * t
+                row = self.spread[i]
+                for j, other in enumerate(toward):
+                    row[j] -= shrink * t * other
 
 
-class Factors:
-    """By name, how much more or less than expected: (sum of claims + k) / (sum of expectations + k).
+class Names:
+    """A weight for each name heard of, among a fixed number of places.
 
-    Source:
-        Buhlmann (1967), "Experience rating and credibility".
+    Names take places as they come; once all are taken, further names share one, so that a flood of them
+    can neither fill memory nor move what is known of others.
+
+    Args:
+        places: How many, the shared one included.
     """
 
-    def __init__(self, weight: float = 8.0) -> None:
-        self._weight = weight
-        """Usual answers that the prior, one, is worth."""
-        self.sums: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self.mean = 0.0
-        self.n = 0
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.known: dict[str, int] = {}
 
-    def of(self, name: str) -> float:
-        """Return a name's factor; 1 for one never heard of."""
-        claims, expected = self.sums.get(name, (0.0, 0.0))
-        k = max(self._weight * self.mean, _LEAST)
-        return (claims + k) / (expected + k)
-
-    def count(self, name: str, claim: float, expected: float) -> None:
-        """Count one answer; the name longest unheard of is forgotten first."""
-        self.n += 1
-        self.mean += (claim - self.mean) / min(self.n, 1_000)
-        claims, sums = self.sums.pop(name, (0.0, 0.0))
-        self.sums[name] = (claims + claim, sums + expected)
-        if len(self.sums) > MOST_KEYS:
-            self.sums.popitem(last=False)
+    def place(self, name: str) -> int:
+        """Return a name's place."""
+        at = self.known.get(name)
+        if at is None:
+            at = min(len(self.known), self.places - 1)
+            if at < self.places - 1:
+                self.known[name] = at
+        return at
 
 
 class Reliability:
     """What share of claimed gain comes true, by reasoner, then kind, then horizon, each shrunk to the last.
+
+    A claim may come true more than wholly: answers that are bounded or shrunk promise less than they keep.
 
     Args:
         prior: Share before any outcome.
@@ -123,19 +129,19 @@ class Reliability:
         self.sums: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def of(self, reasoner: str, kind: str = "", horizon_s: float = 0.0) -> float:
-        """Return the share for a reasoner, and where named for a kind and a horizon; 0 to 1.5."""
-        share = self._shrunk(reasoner, self._prior)
-        if kind:
-            share = self._shrunk(f"{reasoner}|{kind}", share)
+        """Return the share for a reasoner, and where named for a kind and a horizon; 0 to 3."""
+        share = self._prior
+        for name in _levels(reasoner, kind):
+            share = self._shrunk(name, share)
         if horizon_s:
             share = self._shrunk(f"{reasoner}|{horizon_s:g}s", share)
-        return min(1.5, max(0.0, share))
+        return min(3.0, max(0.0, share))
 
     def count(
         self, reasoner: str, kind: str, horizon_s: float, claimed: float, realised: float
     ) -> None:
         """Count what forecasts claimed and realised, nats; each by as much as it overlaps no other."""
-        for name in (reasoner, f"{reasoner}|{kind}", f"{reasoner}|{horizon_s:g}s"):
+        for name in (*_levels(reasoner, kind), f"{reasoner}|{horizon_s:g}s"):
             before = self.sums.pop(name, (0.0, 0.0))
             self.sums[name] = (before[0] + claimed, before[1] + realised)
         while len(self.sums) > MOST_KEYS:
@@ -144,6 +150,12 @@ class Reliability:
     def _shrunk(self, name: str, towards: float) -> float:
         claimed, realised = self.sums.get(name, (0.0, 0.0))
         return (realised + self._weight * towards) / (claimed + self._weight)
+
+
+def _levels(reasoner: str, kind: str) -> list[str]:
+    """Return the names under which a kind such as `first/newswire` is counted, coarsest first."""
+    parts = [part for part in kind.split("/") if part]
+    return ["|".join((reasoner, *parts[:n])) for n in range(len(parts) + 1)]
 
 
 class Threshold:
@@ -169,10 +181,12 @@ class Threshold:
         if not self.n:
             self.level = value
         self.n += 1
-        self.credit = min(50.0, self.credit + self.share)
+        self.credit = min(MOST_CREDIT, self.credit + self.share)
         is_above = value >= self.level
         step = max(0.03, 2.0 / (self.n + 5.0))
-        self.level += step * ((1.0 if is_above else 0.0) - self._aim)
+        # Credit beyond a reserve says that the level is behind worths that have fallen.
+        spare = 1.0 + max(0.0, self.credit - RESERVE) / 10.0
+        self.level += step * (1.0 - self._aim if is_above else -self._aim * spare)
         return is_above or self.share >= 1.0
 
     @property
@@ -187,7 +201,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     format: int
     weights: list[float]
     spread: list[list[float]]
-    factors: list[tuple[list[tuple[str, float, float]], float, int]]
+    names: list[list[str]]
     reliability: list[tuple[str, float, float]]
     level: float
     n: int
@@ -195,7 +209,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 def encode(
-    regression: Regression, factors: Sequence[Factors], reliability: Reliability, threshold: Threshold
+    regression: Regression, names: Sequence[Names], reliability: Reliability, threshold: Threshold
 ) -> bytes:
     """Return what was learnt as bytes; the same learning, the same bytes."""
     return msgspec.msgpack.encode(
@@ -203,7 +217,7 @@ def encode(
             format=FORMAT,
             weights=regression.weights,
             spread=regression.spread,
-            factors=[([(k, *v) for k, v in f.sums.items()], f.mean, f.n) for f in factors],
+            names=[list(each.known) for each in names],
             reliability=[(k, *v) for k, v in reliability.sums.items()],
             level=threshold.level,
             n=threshold.n,
@@ -213,7 +227,7 @@ def encode(
 
 
 def restore(
-    state: bytes, regression: Regression, factors: Sequence[Factors], reliability: Reliability,
+    state: bytes, regression: Regression, names: Sequence[Names], reliability: Reliability,
     threshold: Threshold,
 ) -> None:  # fmt: skip
     """Put back what was learnt.
@@ -232,8 +246,7 @@ def restore(
             mend="Start without it.",
         )
     regression.weights, regression.spread = held.weights, held.spread
-    for mine, (sums, mean, n) in zip(factors, held.factors, strict=True):
-        mine.sums = OrderedDict((k, (a, b)) for k, a, b in sums)
-        mine.mean, mine.n = mean, n
+    for mine, known in zip(names, held.names, strict=True):
+        mine.known = {name: place for place, name in enumerate(known)}
     reliability.sums = OrderedDict((k, (a, b)) for k, a, b in held.reliability)
     threshold.level, threshold.n, threshold.credit = held.level, held.n, held.credit

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from finllm.app.reader import open_room
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_S
 from finllm.escalation.gate import conflict_of
-from finllm.market.known.base import BAND, REACH, REGIMES, TILT_C
-from finllm.market.known.law import GRID_S, HORIZONS_S, LISTINGS, Law
+from finllm.market.known.base import REACH, REGIMES, TILT_C
+from finllm.market.known.law import BAND, GRID_S, HORIZONS_S, LISTINGS, Law
 from finllm.market.known.stories import Alarm, Told
 from finllm.market.known.world import Day, days
 from finllm.market.known.worth import Truth, truth_of
@@ -79,14 +81,8 @@ def _read(room: Narrative, one: Told, day: Day, truth: Truth) -> Occasion:
     notice = next((n for n in admission.notices if n.instrument == key), None)
     if notice is not None:
         z = float(truth.base.z[i, day.step(ts)])
-        notice = _with_conflict(notice, conflict_of(notice.stance, z))
+        notice = replace(notice, conflict=conflict_of(notice.stance, z))
     return Occasion(ts, i, notice, one)
-
-
-def _with_conflict(notice: EvidenceNotice, conflict: float) -> EvidenceNotice:
-    from msgspec.structs import replace
-
-    return replace(notice, conflict=conflict)
 
 
 def _flagged(alarm: Alarm) -> Occasion:

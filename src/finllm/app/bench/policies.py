@@ -7,7 +7,7 @@ changes nothing.
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -35,6 +35,8 @@ class Stands:
     expires: int
     number: int
     """Of the question."""
+    before: "Stands | None" = None
+    """What stood before it, and would have stood on."""
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class Learnt:
 
     number: int
     claimed: Floats
-    """Gain that the answer promised, nats of disjoint forecasts."""
+    """Gain over what stood before that the answer promised, nats of disjoint forecasts."""
     realised: Floats
 
 
@@ -191,7 +193,8 @@ class Life:
         if before is not None:
             self._close(i, before, came)
         expires = came + OUTLOOK_LIVES * answer.half_life_ns
-        self.standing[i] = Stands(answer, came, expires, ask.number)
+        stood = None if before is None else replace(before, before=None)
+        self.standing[i] = Stands(answer, came, expires, ask.number, stood)
 
     def _verdict(self, i: int, asked: int, came: int, answer: Answer) -> None:
         """Revise the forecasts asked about that are still valid, for what is left of their lives."""
@@ -206,7 +209,7 @@ class Life:
                 continue
             at = np.array([step])
             said = (answer.shift[h : h + 1], answer.log_scale[h : h + 1])
-            expected, realised, _ = self._gains(i, np.array([h]), at, *said)
+            expected, realised = self._gains(i, np.array([h]), at, *said)
             if before is not None and before.since <= issued < before.expires:
                 stood = self._gains(i, np.array([h]), at, *self._said(before, np.array([h]), at))
                 expected, realised = expected - stood[0], realised - stood[1]
@@ -214,7 +217,9 @@ class Life:
 
     # --- worth ---------------------------------------------------------------------------------
 
-    def _said(self, stands: Stands, h: NDArray[np.int64], at: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    def _said(
+        self, stands: Stands, h: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> tuple[Floats, Floats]:
         """Return shift and ln k of an outlook for forecasts issued at some steps."""
         now = self.read.day.start + at * GRID_NS
         fade = np.exp2(-(now - stands.since) / stands.answer.half_life_ns)
@@ -222,15 +227,15 @@ class Life:
 
     def _gains(
         self, i: int, h: NDArray[np.int64], at: NDArray[np.int64], shift: Floats, log_scale: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return expected, realised and claimed gain of forecasts under tilts, each [n]."""
+    ) -> tuple[Floats, Floats]:
+        """Return expected and realised gain of forecasts under tilts, each [n]."""
         truth = self.read.truth
         base = truth.base.p[i, h, at]
         said = tilted(base, shift, log_scale)
         ratio = np.log(said / base)
         label = truth.label[i, h, at]
         realised = np.take_along_axis(ratio, label[:, None], axis=1)[:, 0]
-        return expected_gain(truth.p[i, h, at], said, base), realised, divergence(said, base)
+        return expected_gain(truth.p[i, h, at], said, base), realised
 
     def covers(
         self, i: int, stands: Stands, until: int
@@ -257,14 +262,32 @@ class Life:
         h, at = self.covers(i, stands, until)
         if not len(at) or not _says_anything(stands.answer):
             return
-        expected, realised, claimed = self._gains(i, h, at, *self._said(stands, h, at))
+        expected, realised = self._gains(i, h, at, *self._said(stands, h, at))
         self._earn(at, expected, realised)
         self.tally.outlook += float(expected.sum())
         self.tally.harm_answers -= min(0.0, float(expected.sum()))
-        disjoint = 1.0 / np.array(REACH)
-        sums = [np.bincount(h, weights=x, minlength=len(REACH)) * disjoint for x in (claimed, realised)]
         known = self.read.day.start + (int(at.max()) + max(REACH)) * GRID_NS
-        self._put(known, _LEARN, Learnt(stands.number, sums[0], sums[1]))
+        self._put(known, _LEARN, self._learnt(i, stands, h, at))
+
+    def _learnt(
+        self, i: int, stands: Stands, h: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> Learnt:
+        """Return what an outlook claimed and realised over what had stood before it."""
+        truth = self.read.truth
+        base, label = truth.base.p[i, h, at], truth.label[i, h, at]
+        said = tilted(base, *self._said(stands, h, at))
+        stood = base
+        if stands.before is not None:
+            stood = tilted(base, *self._said(stands.before, h, at))
+            over = self.read.day.start + at * GRID_NS >= stands.before.expires
+            stood[over] = base[over]
+        ratio = np.log(said / stood)
+        realised = np.take_along_axis(ratio, label[:, None], axis=1)[:, 0]
+        sums = [
+            np.bincount(h, weights=x, minlength=len(REACH)) / np.array(REACH)
+            for x in (divergence(said, stood), realised)
+        ]
+        return Learnt(stands.number, sums[0], sums[1])
 
     def _earn(self, at: NDArray[np.int64], expected: Floats, realised: Floats) -> None:
         self.tally.expected += float(expected.sum())
