@@ -205,7 +205,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     reliability: list[tuple[str, float, float]]
     level: float
     n: int
-    credit: float
 
 
 def encode(
@@ -221,7 +220,6 @@ def encode(
             reliability=[(k, *v) for k, v in reliability.sums.items()],
             level=threshold.level,
             n=threshold.n,
-            credit=threshold.credit,
         )
     )
 
@@ -230,7 +228,7 @@ def restore(
     state: bytes, regression: Regression, names: Sequence[Names], reliability: Reliability,
     threshold: Threshold,
 ) -> None:  # fmt: skip
-    """Put back what was learnt.
+    """Put back what was learnt; questions saved up are not carried over.
 
     Raises:
         InputError: If the bytes are no such state, or another format's.
@@ -249,4 +247,4 @@ def restore(
     for mine, known in zip(names, held.names, strict=True):
         mine.known = {name: place for place, name in enumerate(known)}
     reliability.sums = OrderedDict((k, (a, b)) for k, a, b in held.reliability)
-    threshold.level, threshold.n, threshold.credit = held.level, held.n, held.credit
+    threshold.level, threshold.n = held.level, held.n
