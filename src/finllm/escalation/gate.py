@@ -206,13 +206,18 @@ class Gate:
             learnt.ask(question.question_id, standing, appraisal)
             return question
         if not can_ask:
-            return _hold(notice, now, option.gain, self._spent)
+            spent = self._spent if learnt.threshold.can_spend else self._share_spent
+            return _hold(notice, now, option.gain, spent)
         why = f"{appraisal.said()}; asked from {math.exp(learnt.threshold.level):.3f} nats on"
         return _hold(notice, now, option.gain, why, s.explore)
 
     @property
     def _spent(self) -> str:
         return f"budget of {self._settings.budget_per_min} questions a minute is spent"
+
+    @property
+    def _share_spent(self) -> str:
+        return f"share of {self._settings.call_share:.0%} of the notices is spent"
 
     def _ask(
         self, notice: EvidenceNotice, option: _Option, now: int, propensity: float = 1.0
