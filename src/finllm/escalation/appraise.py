@@ -113,6 +113,7 @@ class _Open(msgspec.Struct, frozen=True, kw_only=True):
 
     appraisal: Appraisal
     standing: tuple[Forecast, ...]
+    propensity: float
 
 
 class _Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +141,9 @@ class Appraiser:
         self._names = tuple(Names(places) for places in PLACES.values())
         self.reliability = Reliability()
         self.threshold = Threshold(share, explore)
+        self.refused_nats = 0.0
+        """What the questions that were refused would have gained: an estimate without bias from those that
+        were asked by chance, each standing for as many as were not (Horvitz & Thompson 1952)."""
         self._outlooks: dict[str, Outlook] = {}
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._answered: OrderedDict[tuple[str, int], _Answered] = OrderedDict()
@@ -225,9 +229,12 @@ class Appraiser:
         question_id: str,
         standing: tuple[Forecast, ...],
         appraisal: Appraisal,
+        propensity: float,
     ) -> None:
-        """Remember a question until its answer comes."""
-        self._open[question_id] = _Open(appraisal=appraisal, standing=standing)
+        """Remember a question, and the chance with which it was asked, until its answer comes."""
+        self._open[question_id] = _Open(
+            appraisal=appraisal, standing=standing, propensity=propensity
+        )
         if len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)
 
@@ -248,6 +255,9 @@ class Appraiser:
             if len(self._answered) > _MOST_OPEN:
                 self._answered.popitem(last=False)
         self._regression.learn(held.appraisal.inputs, held.appraisal.claim, claim)
+        if held.propensity < 1.0:
+            weight = 1.0 / held.propensity - 1.0
+            self.refused_nats += weight * claim * held.appraisal.reliability
 
     def _claim(
         self,

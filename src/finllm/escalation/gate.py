@@ -80,6 +80,12 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                     place=f"escalation.{name}",
                     mend="Give a number from 0 up.",
                 )
+        if not self.explore <= self.call_share <= 1.0:
+            raise SettingsError(
+                f"explores {self.explore} of the notices and asks about {self.call_share}",
+                place="escalation.call_share",
+                mend="Give 0 <= explore <= call_share <= 1.",
+            )
 
 
 class _Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +209,7 @@ class Gate:
             propensity = 1.0 if is_worth_it else s.explore
             question = self._ask(notice, option, now, propensity)
             learnt.threshold.credit -= 1.0
-            learnt.ask(question.question_id, standing, appraisal)
+            learnt.ask(question.question_id, standing, appraisal, propensity)
             return question
         if not can_ask:
             spent = self._spent if learnt.threshold.can_spend else self._share_spent

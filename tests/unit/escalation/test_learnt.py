@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asking import NOW, S, belief, forecast, notice
-from finllm.domain.errors import InputError
+from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Outcome
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
 from finllm.escalation.appraise import Prices, Tier
@@ -112,8 +112,25 @@ def test_what_is_refused_stays_measured_and_says_with_what_chance() -> None:
     assert all(a.propensity == 0.1 for a in refused)
 
 
+def test_what_is_refused_is_estimated_without_bias() -> None:
+    gate = learning(explore=0.1, call_share=0.3)
+    found = live(gate, 2_000, shift_of={"sound": 0.5, "loud": 0.5})
+    refused = sum(isinstance(answer, Hold) and answer.propensity > 0.0 for _, answer in found)
+    by_chance = [a for _, a in found if isinstance(a, Escalate) and a.propensity < 1.0]
+    assert gate.appraiser is not None
+    each = gate.appraiser.refused_nats / (9.0 * len(by_chance))
+    assert gate.appraiser.refused_nats == pytest.approx(each * refused, rel=0.35)
+    assert each > 0.0
+
+
+@pytest.mark.parametrize(("explore", "share"), [(0.3, 0.2), (0.0, 1.5)])
+def test_shares_that_cannot_be_are_refused(explore: float, share: float) -> None:
+    with pytest.raises(SettingsError):
+        GateSettings(learn=True, explore=explore, call_share=share)
+
+
 def test_a_copy_is_not_asked_about_by_chance_either() -> None:
-    gate = learning(explore=1.0)
+    gate = learning(explore=1.0, call_share=1.0)
     answer = ask(gate, 0, NOW, novelty=0.0)
     assert isinstance(answer, Hold)
     assert answer.propensity == 0.0

@@ -83,6 +83,7 @@ class Tally:
     """Those that the gate is asked about."""
     late: int = 0
     late_applied: int = 0
+    """Verdicts that changed a forecast at or after its end, or after the deadline; there must be none."""
     expected: float = 0.0
     """Summed expected gain, nats."""
     outlook: float = 0.0
@@ -189,14 +190,14 @@ class Life:
             return
         self._policy.hear(self.read, i, ask.number, answer, came - asked)
         before = self.standing[i]
-        self._verdict(i, asked, came, answer)
+        self._verdict(i, asked, came, ask, answer)
         if before is not None:
             self._close(i, before, came)
         expires = came + OUTLOOK_LIVES * answer.half_life_ns
         stood = None if before is None else replace(before, before=None)
         self.standing[i] = Stands(answer, came, expires, ask.number, stood)
 
-    def _verdict(self, i: int, asked: int, came: int, answer: Answer) -> None:
+    def _verdict(self, i: int, asked: int, came: int, ask: Ask, answer: Answer) -> None:
         """Revise the forecasts asked about that are still valid, for what is left of their lives."""
         step = self.read.day.step(asked)
         issued = self.read.day.start + step * GRID_NS
@@ -214,6 +215,7 @@ class Life:
                 stood = self._gains(i, np.array([h]), at, *self._said(before, np.array([h]), at))
                 expected, realised = expected - stood[0], realised - stood[1]
             self._earn(at, left * expected, left * realised)
+            self.tally.late_applied += came >= min(issued + int(life), ask.deadline + 1)
 
     # --- worth ---------------------------------------------------------------------------------
 
