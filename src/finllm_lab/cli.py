@@ -15,6 +15,7 @@ from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
 from finllm_lab.reasoner import reasoner
 from finllm_lab.regimes.commands import regimes
+from finllm_lab.worth.cli import worth
 from finllm_lab.zoo.cli import heavier, shrink, zoo
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.add_typer(train, name="train")
 app.add_typer(regimes, name="regimes")
 app.add_typer(conflicts, name="conflicts")
 app.add_typer(credibility, name="credibility")
+app.add_typer(worth, name="worth")
 train.command("reasoner")(reasoner)
 app.command("evaluate")(evaluate)
 app.command("narrative")(narrative)

@@ -24,6 +24,7 @@ from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
 from finllm.app.options import Config, Json
 from finllm.app.recall_cli import recall
+from finllm.app.route_cli import route
 from finllm.app.source_cli import ingest, source_app
 from finllm.domain.errors import FinllmError, InputError
 from finllm.domain.units import parse_instant
@@ -55,6 +56,7 @@ app.command("ingest")(ingest)
 app.command("attack")(attack_command)
 app.command("link")(link)
 app.command("recall")(recall)
+app.command("route")(route)
 
 Run = Annotated[
     Path | None,

@@ -5,8 +5,8 @@ its row is forecast (`edge`). On a grid the row becomes forecast records, which 
 document is admitted (`narrative`); what is new in it is put to the gate (`escalation`); an escalated
 question gets its evidence gathered (`narrative`) and is judged (`reasoning`); when the answer's time
 has come, the ledger revises the forecasts asked about, and the edge adopts the outlook. Outcomes flow
-back to the edge between two rows. Why a forecast was revised is written later, one trace at a time, and
-not at all while the slow path is behind.
+back to the edge and to the gate between two rows. Why a forecast was revised is written later, one trace
+at a time, and not at all while the slow path is behind.
 
 Rows of a chunk are inferred together, because a row's inference depends on nothing but the row.
 Everything else happens row by row in the order of receive times, so that the size of a chunk or the
@@ -461,6 +461,7 @@ class Pipeline:
         for forecast, outcome in settled:
             if self._parts.track is not None:
                 self._parts.track.learn(outcome)
+            self._gate_of(forecast.instrument).learn(forecast, outcome)
             if forecast.ts_emit >= self._parts.emit_from:
                 self._append(outcome)
 
@@ -521,10 +522,9 @@ class Pipeline:
     def _notify(self, notice: EvidenceNotice) -> None:
         if self.now < self._parts.emit_from:
             return
-        lane = self._by_key[notice.instrument]
-        road = self._parts.bar if notice.instrument in self._bar_lanes else self._parts.book
+        lane, gate = self._by_key[notice.instrument], self._gate_of(notice.instrument)
         standing = lane.asked_about(self.now)
-        answer = road.gate.decide(notice, standing, self.now, self._parts.belief, self._next_rung())
+        answer = gate.decide(notice, standing, self.now, self._parts.belief, self._next_rung())
         self._append(notice)
         self._append(answer)
         self._parts.recorder.choice(answer)
@@ -533,6 +533,9 @@ class Pipeline:
             self._ask(lane, answer, standing)
         else:
             self.counts["held"] += 1
+
+    def _gate_of(self, instrument: str) -> Gate:
+        return (self._parts.bar if instrument in self._bar_lanes else self._parts.book).gate
 
     def _ask(self, lane: Lane, question: Escalate, standing: tuple[Forecast, ...]) -> None:
         parts = self._parts
@@ -613,6 +616,8 @@ class Pipeline:
             if parts.track is not None and revision.applied in COUNTED:
                 parts.track.follow(before, verdict)
             self._publish(lane, before, verdict, revision, reply.pack)
+        if not is_late:
+            self._gate_of(lane.instrument).hear(question, reply.judgement.outlook, self.now)
         if reply.judgement.outlook is not None and not is_late:
             self._take_outlook(lane, reply.judgement.outlook)
 

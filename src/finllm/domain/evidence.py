@@ -149,6 +149,8 @@ class EvidenceNotice(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str = ""
     conflict: float = 0.0
     """0 to 1: how far text and book disagree, where known."""
+    origin: str = ""
+    """Independent source behind it; empty where the market itself raises the question."""
 
 
 class EvidencePack(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,10 @@ class Escalate(msgspec.Struct, frozen=True, kw_only=True):
     expected_gain: float
     """Nats of log score, over all forecasts asked about and the outlook."""
     reason: str
+    tier: str = ""
+    """Which reasoner is asked, where there is a choice."""
+    propensity: float = 1.0
+    """Chance with which it was asked: below one, it was asked to learn what is refused."""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     notice_id: str
     expected_gain: float
     reason: str
+    propensity: float = 0.0
+    """Chance with which it would have been asked nevertheless, to learn what is refused."""
 
 
 class Citation(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """The gate: which notices are worth a slow second look, about which forecasts, and until when.
 
-Knows nothing of reasoners or outcomes. It is pure given what it was asked before: the same notices
-at the same instants give the same answers.
+Knows nothing of reasoners. It is pure given what it was asked and told before: the same notices, answers
+and outcomes at the same instants give the same decisions. Its estimate is set by hand or, with `learn`,
+starts there and follows what answers and outcomes teach (`appraise`).
 """
 
 import math
@@ -12,10 +13,11 @@ import msgspec
 
 from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
-from finllm.domain.forecast import Forecast, Rung, Status
+from finllm.domain.forecast import Forecast, Outcome, Rung, Status
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Escalate, Hold, standing_of
+from finllm.domain.protocol import Escalate, Hold, Outlook, standing_of
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
+from finllm.escalation.appraise import Appraisal, Appraiser, Prices, Tier
 from finllm.escalation.latency import LatencyBelief
 
 OPEN: Final = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
@@ -56,23 +58,59 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share added when text and book disagree wholly."""
     few_factor: float = 4.0
     """Times `min_gain` that a question must be worth on the rung of few escalations."""
+    learn: bool = False
+    """Learn the estimate from answers and outcomes; the coefficients above are where it starts."""
+    call_share: float = 0.2
+    """Share of the notices that may be asked about, when learning; 1 = whatever pays."""
+    explore: float = 0.02
+    """Share asked by chance, when learning, so that what is refused stays measured."""
+    count_every_ns: int = 10 * NS_PER_S
+    """How often an outlook's gain is counted for each horizon, when learning."""
+    prices: Prices = Prices()
+    """What a question's price is in nats, when learning."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
+            if isinstance(value, Prices):
+                continue
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(
                     f"{value} is not a limit",
                     place=f"escalation.{name}",
                     mend="Give a number from 0 up.",
                 )
+        if not self.explore <= self.call_share <= 1.0:
+            raise SettingsError(
+                f"explores {self.explore} of the notices and asks about {self.call_share}",
+                place="escalation.call_share",
+                mend="Give 0 <= explore <= call_share <= 1.",
+            )
+
+
+class _Option(msgspec.Struct, frozen=True, kw_only=True):
+    """One reasoner that might be asked."""
+
+    tier: Tier
+    asked: list[Forecast]
+    gain: float
+    appraisal: Appraisal | None = None
 
 
 class Gate:
-    """Decides, notice by notice. Learns nothing from what becomes of its answers."""
+    """Decides, notice by notice.
+
+    Args:
+        settings: Its limits, and whether it learns.
+    """
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()
+        s = self._settings
+        self.appraiser = (
+            Appraiser(s.call_share, s.explore, s.count_every_ns, s.prices) if s.learn else None
+        )
+        """What it has learnt; None if it does not learn."""
         self._last: dict[str, int] = {}  # instrument -> when it was last asked about
         self._asked: deque[int] = deque()  # instants of the questions of the last minute
         self._in_flight: dict[str, tuple[int, int, int]] = {}  # id -> epoch, version, asked at
@@ -84,6 +122,7 @@ class Gate:
         now: int,
         latency: LatencyBelief,
         rung: Rung = Rung.FULL,
+        tiers: tuple[Tier, ...] = (),
     ) -> Escalate | Hold:
         """Return whether to ask, about which forecasts, by when and why.
 
@@ -93,29 +132,104 @@ class Gate:
             now: The instant of the decision, ns UTC; never before an earlier one.
             latency: What is believed of the reasoner's reply times.
             rung: Rung of the degradation ladder; below "few escalations" nothing is asked.
+            tiers: The reasoners to choose from; none = the one with that latency.
 
         Returns:
             `Escalate` with the forecasts that an answer can still serve (none of them, if it is
             asked for the outlook alone), or `Hold`. Either states the expected gain and the reason.
         """
-        asked = self._servable(notice.instrument, standing, now, latency)
-        gain = self._expected_gain(notice, asked, now, latency)
+        choice = tiers or (Tier(latency=latency),)
+        options = [self._option(notice, standing, now, tier) for tier in choice]
+        option = max(options, key=lambda one: one.gain)
+        bar = self._bar(notice, option, now, rung)
+        if bar:
+            return _hold(notice, now, option.gain, bar)
+        if self.appraiser is None or option.appraisal is None:
+            return self._by_hand(notice, option, now, rung)
+        return self._by_learning(notice, standing, option, now, rung)
+
+    def hear(self, question: Escalate, outlook: Outlook | None, now: int) -> None:
+        """Learn from an answer that came in time.
+
+        Args:
+            question: What was asked.
+            outlook: What was answered; None if nothing was.
+            now: When it came, ns UTC.
+        """
+        if self.appraiser is not None:
+            self.appraiser.hear(question.question_id, question.instrument, outlook, now)
+
+    def learn(self, forecast: Forecast, outcome: Outcome) -> None:
+        """Learn from what became of a forecast."""
+        if self.appraiser is not None:
+            self.appraiser.learn(forecast, outcome)
+
+    def _option(
+        self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, tier: Tier
+    ) -> _Option:
+        """Return what one reasoner could be asked, and what that is worth."""
+        asked = self._servable(notice.instrument, standing, now, tier.latency)
+        hand = self._expected_gain(notice, asked, now, tier.latency)
+        if self.appraiser is None:
+            return _Option(tier=tier, asked=asked, gain=hand)
+        appraisal = self.appraiser.appraise(
+            notice,
+            standing,
+            now,
+            hand=hand,
+            asked_at=self._last.get(notice.instrument),
+            tier=tier,
+            deadline_ns=self._settings.outlook_within_ns,
+        )
+        return _Option(tier=tier, asked=asked, gain=appraisal.worth, appraisal=appraisal)
+
+    def _by_hand(
+        self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung
+    ) -> Escalate | Hold:
         s = self._settings
         least = s.min_gain * (s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0)
-        if rung in _SILENT:
-            why_not = f"the slow path rests on rung {rung}"
-        else:
-            why_not = self._refusal(notice, asked, gain, now, latency, least)
-        if why_not:
-            return Hold(
-                instrument=notice.instrument,
-                ts=now,
-                notice_id=notice.notice_id,
-                expected_gain=gain,
-                reason=why_not,
-            )
-        self._remember(notice.instrument, asked, now, latency)
-        return self._question(notice, asked, gain, now)
+        if option.gain < least:
+            why = f"expected gain {option.gain:.5f} nats is below {least:.5f}"
+            return _hold(notice, now, option.gain, why)
+        if len(self._asked) >= s.budget_per_min:
+            return _hold(notice, now, option.gain, self._spent)
+        return self._ask(notice, option, now)
+
+    def _by_learning(
+        self, notice: EvidenceNotice, standing: tuple[Forecast, ...], option: _Option, now: int,
+        rung: Rung,
+    ) -> Escalate | Hold:  # fmt: skip
+        s, learnt, appraisal = self._settings, self.appraiser, option.appraisal
+        assert learnt is not None and appraisal is not None  # noqa: S101, PT018 - `decide` has looked
+        few = s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0
+        is_worth_it = learnt.threshold.passes(option.gain / few) and option.gain >= s.min_gain
+        is_explored = _chance(notice.notice_id) < s.explore
+        can_ask = learnt.threshold.can_spend and len(self._asked) < s.budget_per_min
+        if can_ask and (is_worth_it or is_explored):
+            propensity = 1.0 if is_worth_it else s.explore
+            question = self._ask(notice, option, now, propensity)
+            learnt.threshold.credit -= 1.0
+            learnt.ask(question.question_id, standing, appraisal, propensity)
+            return question
+        if not can_ask:
+            spent = self._spent if learnt.threshold.can_spend else self._share_spent
+            return _hold(notice, now, option.gain, spent)
+        why = f"{appraisal.said()}; asked from {math.exp(learnt.threshold.level):.3f} nats on"
+        return _hold(notice, now, option.gain, why, s.explore)
+
+    @property
+    def _spent(self) -> str:
+        return f"budget of {self._settings.budget_per_min} questions a minute is spent"
+
+    @property
+    def _share_spent(self) -> str:
+        return f"share of {self._settings.call_share:.0%} of the notices is spent"
+
+    def _ask(
+        self, notice: EvidenceNotice, option: _Option, now: int, propensity: float = 1.0
+    ) -> Escalate:
+        self._remember(notice.instrument, option.asked, now, option.tier.latency)
+        return self._question(notice, option, now, propensity)
 
     def _servable(
         self, instrument: str, standing: tuple[Forecast, ...], now: int, latency: LatencyBelief
@@ -165,17 +279,11 @@ class Gate:
         trust = _unit(notice.relevance) * _unit(notice.novelty) * _unit(notice.credibility)
         return trust * effect * (1.0 + s.weight_conflict * _unit(notice.conflict))
 
-    def _refusal(
-        self,
-        notice: EvidenceNotice,
-        asked: list[Forecast],
-        gain: float,
-        now: int,
-        latency: LatencyBelief,
-        least: float,
-    ) -> str:
-        """Return why not to ask; empty if there is no reason."""
+    def _bar(self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung) -> str:
+        """Return why a question is out of the question, whatever it is worth; empty if it is not."""
         s = self._settings
+        if rung in _SILENT:
+            return f"the slow path rests on rung {rung}"
         last = self._last.get(notice.instrument)
         while self._asked and now - self._asked[0] >= NS_PER_MIN:
             self._asked.popleft()
@@ -183,12 +291,8 @@ class Gate:
             return "copy of what is known"
         if last is not None and now - last < s.min_interval_ns:
             return f"asked about it {(now - last) / NS_PER_MS:.1f} ms ago"
-        if not asked and latency.p95_ns >= s.outlook_within_ns:
+        if not option.asked and option.tier.latency.p95_ns >= s.outlook_within_ns:
             return "no forecast can still be served, and an outlook would come too late"
-        if gain < least:
-            return f"expected gain {gain:.5f} nats is below {least:.5f}"
-        if len(self._asked) >= s.budget_per_min:
-            return f"budget of {s.budget_per_min} questions a minute is spent"
         return ""
 
     def _remember(
@@ -202,10 +306,14 @@ class Gate:
             self._in_flight[forecast.forecast_id] = (forecast.epoch, forecast.version, now)
 
     def _question(
-        self, notice: EvidenceNotice, asked: list[Forecast], gain: float, now: int
+        self, notice: EvidenceNotice, option: _Option, now: int, propensity: float
     ) -> Escalate:
-        standing = tuple(standing_of(forecast) for forecast in asked)
-        latest = max((forecast.valid_until for forecast in asked), default=0)
+        standing = tuple(standing_of(forecast) for forecast in option.asked)
+        latest = max((forecast.valid_until for forecast in option.asked), default=0)
+        reason = _reason(notice, len(option.asked))
+        if option.appraisal is not None:
+            by = "by chance: " if propensity < 1.0 else ""
+            reason = f"{by}{option.appraisal.said()}; {reason}"
         return Escalate(
             question_id=content_id("question", notice.notice_id, now, standing),
             instrument=notice.instrument,
@@ -213,9 +321,29 @@ class Gate:
             notice_id=notice.notice_id,
             standing=standing,
             deadline=latest or now + self._settings.outlook_within_ns,
-            expected_gain=gain,
-            reason=_reason(notice, len(asked)),
+            expected_gain=option.gain,
+            reason=reason,
+            tier=option.tier.name,
+            propensity=propensity,
         )
+
+
+def _hold(
+    notice: EvidenceNotice, now: int, gain: float, reason: str, propensity: float = 0.0
+) -> Hold:
+    return Hold(
+        instrument=notice.instrument,
+        ts=now,
+        notice_id=notice.notice_id,
+        expected_gain=gain,
+        reason=reason,
+        propensity=propensity,
+    )
+
+
+def _chance(notice_id: str) -> float:
+    """Return a number in [0, 1) that belongs to a notice: a replay draws the same."""
+    return int(content_id("explore", notice_id)[:13], 16) / 16.0**13
 
 
 def _reason(notice: EvidenceNotice, n_asked: int) -> str:
@@ -226,6 +354,16 @@ def _reason(notice: EvidenceNotice, n_asked: int) -> str:
         f"credibility {notice.credibility:.2f}, stance {notice.stance:+.2f}, "
         f"burst {notice.burst:.1f}; for {about}"
     )
+
+
+def conflict_of(stance: float, move_z: float) -> float:
+    """Return how far a text and what the market has just done disagree, 0 to 1.
+
+    Args:
+        stance: Of the text, -1 bearish to +1 bullish.
+        move_z: The last move, in deviations.
+    """
+    return _unit(-_finite(stance) * math.tanh(_finite(move_z) / 2.0))
 
 
 def _finite(x: float) -> float:

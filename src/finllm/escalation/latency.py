@@ -5,7 +5,7 @@ that a replay thinks exactly as long each time.
 """
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from hashlib import blake2b
 from typing import Final
@@ -78,6 +78,10 @@ class LatencyBelief:
     def p95_ns(self) -> int:
         """Return the 95th percentile in nanoseconds."""
         return self._rank(0.95)
+
+    def share_within(self, duration_ns: int) -> float:
+        """Return the share of replies that take at most so long."""
+        return bisect_right(self._sorted, duration_ns) / len(self._sorted)
 
     def _rank(self, level: float) -> int:
         return self._sorted[max(0, math.ceil(level * len(self._sorted)) - 1)]

@@ -549,6 +549,7 @@ class Narrative:
             stance=claim.stance,
             burst=self._burst(self._watched[claim.instrument], now),
             event_type=claim.event_type,
+            origin=claim.origin,
         )
 
     def _retire(self, what: str, n: int) -> None:

@@ -11,11 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from finllm.app.options import Config, Json
+from finllm.domain.errors import InputError
 
 if TYPE_CHECKING:
     from finllm.app.bench.edge import EdgeFigures
     from finllm.app.bench.measure import Quiet
     from finllm.app.bench.narrative import NarrativeFigures
+    from finllm.app.bench.protocol import ProtocolFigures
     from finllm.app.bench.reasoning import ReasoningFigures
 
 bench_app = typer.Typer(help="How fast it is here, on the real path.", no_args_is_help=True)
@@ -284,3 +286,85 @@ def _show_reasoning(figures: "ReasoningFigures", console: Console) -> None:
         highlight=False,
     )
     _show_quiet(figures.quiet, console)
+
+
+@bench_app.command("protocol")
+def protocol(
+    *,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of the worlds, such as 811,812.", metavar="LIST")
+    ] = "811,812",
+    days: Annotated[int, typer.Option(help="Days of each world.", min=1)] = 2,
+    warm_days: Annotated[
+        int, typer.Option(help="Days of another world in which the gate learns before.", min=0)
+    ] = 2,
+    reasoner: Annotated[
+        str, typer.Option(help="Simulated: embedded, small or ensemble.")
+    ] = "ensemble",
+    moved_days: Annotated[
+        int, typer.Option(help="Days of each world with a parameter moved; 0 = none.", min=0)
+    ] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the curve into this PNG.", metavar="FILE")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What asking is worth: the gate and other policies in worlds of which everything is known.
+
+    The reasoner is simulated: nothing is said here of a language model's judgement. Takes a minute or so a
+    day of a world.
+
+    Example: finllm bench protocol --seeds 811 --days 1 --warm-days 1 --json
+    """
+    from finllm.app.bench import protocol as bench
+
+    try:
+        chosen = tuple(int(seed) for seed in seeds.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"{seeds!r} is no list of seeds", place="--seeds", mend="Write 811,812."
+        ) from error
+    plan = bench.Plan(
+        seeds=chosen, days=days, warm_days=warm_days, mind=reasoner, moved_days=moved_days
+    )
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        figures = bench.bench_protocol(plan, status.update)
+    if plot is not None:
+        bench.plot(figures, plot)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        return
+    _show_protocol(figures, Console())
+
+
+def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
+    table = Table(
+        "policy", "calls", "of the occasions", "gain", "harm", "outlook", "late", "p",
+        title=f"{figures.forecasts:,} forecasts, {figures.documents:,} documents; "
+        f"reasoner {figures.reasoner} ({figures.judgement})",
+    )  # fmt: skip
+    for point in figures.curve:
+        table.add_row(
+            point.policy,
+            f"{point.calls:,}",
+            f"{point.call_share:.1%}",
+            f"{point.gain_share:.1%}",
+            f"{point.harm_share:.1%}",
+            f"{point.outlook_share:.1%}",
+            f"{point.late}",
+            "-" if point.p_value is None else f"{point.p_value:.1e}",
+        )
+    console.print(table)
+    decide = figures.stages["decide"]
+    console.print(
+        f"{figures.n_eff:,} independent forecasts; at a fifth of the calls {figures.of_oracle:.1%} of the "
+        f"oracle's gain; a decision takes {decide.p50:.0f} us (p99 {decide.p99:.0f})",
+        highlight=False,
+    )
+    for one in figures.moved:
+        console.print(
+            f"{one.parameter} x {one.factor}: {one.gain_share:.1%} of the gain "
+            f"at {one.call_share:.1%} of the calls",
+            highlight=False,
+        )

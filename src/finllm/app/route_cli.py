@@ -1,0 +1,78 @@
+"""`finllm route`: parse, ask the gate and nobody else, render."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from finllm.app.options import Config, Json
+from finllm.domain.errors import InputError
+from finllm.domain.units import NS_PER_S, iso
+
+if TYPE_CHECKING:
+    from finllm.app.routed import Route, Routed
+
+
+def route(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a run. Default: a known world.", metavar="[RUN]"),
+    ] = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Required: nothing is asked of any reasoner.")
+    ] = False,
+    learn: Annotated[
+        bool | None,
+        typer.Option("--learn/--by-hand", help="Which estimate. Default: as the settings say."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the known world, where no run is named.")] = 1,
+    limit: Annotated[int, typer.Option(help="At most so many questions.", min=1)] = 1_000,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Tell for each question the gate's estimate, the deadline, who would be asked and why.
+
+    Nothing is asked and nothing is learnt: a gate that learns shows the estimate that it starts with.
+
+    Example: finllm route --dry-run runs/demo-0001 --learn
+    """
+    from finllm.app.routed import route_run, route_world
+    from finllm.app.settings import load_settings
+
+    if not dry_run:
+        raise InputError(
+            "asks in earnest only within a run", place="route", mend="Write --dry-run."
+        )
+    settings = load_settings(config)
+    if learn is not None:
+        escalation = msgspec.structs.replace(settings.escalation, learn=learn)
+        settings = msgspec.structs.replace(settings, escalation=escalation)
+    found = route_world(seed, settings, limit) if run is None else route_run(run, settings, limit)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    else:
+        _show(found, Console())
+
+
+def _show(found: "Route", console: Console) -> None:
+    for one in found.questions:
+        console.print(_line(one), highlight=False, markup=False, soft_wrap=True)
+    by = "learnt" if found.learns else "set by hand"
+    console.print(
+        f"{found.source}: {found.escalated:,} would be asked, {found.held:,} held; estimate {by}; "
+        f"reasoners {', '.join(found.tiers)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _line(one: "Routed") -> str:
+    head = f"{iso(one.ts)} {one.instrument} {one.event_type}: {one.expected_gain:.5f} nats"
+    if not one.escalates:
+        return f"{head}; hold: {one.reason}"
+    left_s = (one.deadline - one.ts) / NS_PER_S
+    return f"{head}; ask {one.tier} within {left_s:.1f} s: {one.reason}"

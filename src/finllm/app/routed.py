@@ -1,0 +1,160 @@
+"""What the gate would do, and why, without doing it: over a run's notices, or a day of a known world.
+
+Nothing is asked, so nothing is learnt: each question is appraised by what the gate knows at its start.
+"""
+
+import heapq
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from finllm.app.records import open_ledger
+from finllm.app.settings import Settings
+from finllm.domain.evidence import EvidenceNotice
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Escalate, Hold, Revision
+from finllm.escalation.appraise import Tier
+from finllm.escalation.gate import Gate
+from finllm.escalation.latency import LatencyBelief, LatencySettings
+from finllm.ledger.reader import LedgerReader
+
+Question = tuple[EvidenceNotice, tuple[Forecast, ...], int]
+"""A notice, the forecasts that stood, and when."""
+_Said = tuple[int, int, Forecast | Escalate | Hold]
+
+
+class Routed(msgspec.Struct, frozen=True, kw_only=True):
+    """One question and what the gate would do."""
+
+    ts: int
+    instrument: str
+    event_type: str
+    notice_id: str
+    escalates: bool
+    expected_gain: float
+    """Nats, less the price where the gate learns."""
+    deadline: int
+    """An answer after it is worth nothing, ns UTC; 0 where nothing is asked."""
+    tier: str
+    """Who would be asked; empty where nobody is."""
+    n_asked: int
+    """Forecasts that an answer could still change."""
+    propensity: float
+    reason: str
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """All questions."""
+
+    source: str
+    learns: bool
+    tiers: tuple[str, ...]
+    escalated: int
+    held: int
+    questions: list[Routed]
+
+
+def route_run(run: Path, settings: Settings, most: int) -> Route:
+    """Return what the gate would do with the notices of a run.
+
+    Raises:
+        InputError: If the folder holds no run.
+    """
+    belief = LatencyBelief(settings.latency)
+    llm = settings.reasoning.llm
+    embedded = LatencyBelief(LatencySettings())
+    tiers = [Tier(name="embedded", latency=embedded if llm.is_on else belief)]
+    if llm.is_on:
+        tiers.append(Tier(name=llm.model, latency=belief))
+    with open_ledger(run) as ledger:
+        return _route(
+            str(run), islice(_questions(ledger), most), Gate(settings.escalation), tuple(tiers)
+        )
+
+
+def route_world(seed: int, settings: Settings, most: int) -> Route:
+    """Return what the gate would do on the first day of a known world, with its simulated reasoners."""
+    from finllm.app.bench.known import read_world, standing_at
+    from finllm.market.known.law import LAW
+    from finllm.market.known.minds import MINDS
+
+    read = next(read_world(LAW, seed, 1))
+    tiers = tuple(
+        Tier(
+            name=mind.name,
+            latency=LatencyBelief(
+                LatencySettings(p50_ms=mind.p50_s * 1e3, p95_ms=mind.p95_s * 1e3)
+            ),
+            tokens=mind.tokens,
+            usd=mind.usd,
+            energy_j=mind.energy_j,
+        )
+        for mind in MINDS
+    )
+    asked = (
+        (o.notice, standing_at(read, o.instrument, o.ts), o.ts)
+        for o in read.occasions
+        if o.notice is not None
+    )
+    return _route(f"known world {seed}", islice(asked, most), Gate(settings.escalation), tiers)
+
+
+def _route(
+    source: str, questions: Iterator[Question], gate: Gate, tiers: tuple[Tier, ...]
+) -> Route:
+    found = [_routed(gate, notice, standing, now, tiers) for notice, standing, now in questions]
+    escalated = sum(one.escalates for one in found)
+    return Route(
+        source=source,
+        learns=gate.appraiser is not None,
+        tiers=tuple(tier.name for tier in tiers),
+        escalated=escalated,
+        held=len(found) - escalated,
+        questions=found,
+    )
+
+
+def _routed(
+    gate: Gate, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int,
+    tiers: tuple[Tier, ...],
+) -> Routed:  # fmt: skip
+    answer = gate.decide(notice, standing, now, tiers[0].latency, tiers=tiers)
+    asked = answer if isinstance(answer, Escalate) else None
+    return Routed(
+        ts=now,
+        instrument=notice.instrument,
+        event_type=notice.event_type,
+        notice_id=notice.notice_id,
+        escalates=asked is not None,
+        expected_gain=answer.expected_gain,
+        deadline=asked.deadline if asked else 0,
+        tier=asked.tier if asked else "",
+        n_asked=len(asked.standing) if asked else 0,
+        propensity=answer.propensity,
+        reason=answer.reason,
+    )
+
+
+def _questions(ledger: LedgerReader) -> Iterator[Question]:
+    """Yield what the gate was asked about in a run, with the forecasts that stood, in order of time."""
+    notices = {notice.notice_id: notice for notice in ledger.records(EvidenceNotice)}
+    standing: dict[str, dict[int, Forecast]] = {}
+    said: Iterator[_Said] = heapq.merge(
+        ((f.ts_emit, 0, f) for f in ledger.records(Forecast)),
+        ((r.ts, 0, r.forecast) for r in ledger.records(Revision) if r.forecast is not None),
+        ((each.ts, 1, each) for each in ledger.records(Escalate)),
+        ((each.ts, 1, each) for each in ledger.records(Hold)),
+        key=lambda each: each[:2],
+    )
+    for ts, _, what in said:
+        if isinstance(what, Forecast):
+            standing.setdefault(what.instrument, {})[what.horizon_ns] = what
+        elif what.notice_id in notices:
+            of = standing.get(what.instrument, {})
+            yield (
+                notices[what.notice_id],
+                tuple(f for _, f in sorted(of.items()) if f.valid_until > ts),
+                ts,
+            )

@@ -1,0 +1,82 @@
+"""`finllm bench protocol`: policies live through the same worlds, and their figures hang together."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from finllm.app.bench import known
+from finllm.app.bench.learning import Gated
+from finllm.app.bench.policies import Chance, Life
+from finllm.app.bench.protocol import Plan, ProtocolFigures, bench_protocol, mind_named, plot
+from finllm.app.cli import app
+from finllm.domain.errors import InputError
+from finllm.market.known.law import LAW
+from finllm.market.known.minds import MINDS
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def world() -> list[known.Read]:
+    return list(known.read_world(LAW, 5, 1))
+
+
+@pytest.fixture(scope="module")
+def figures() -> ProtocolFigures:
+    return bench_protocol(Plan(seeds=(5,), days=1, warm_days=0), lambda _: None)
+
+
+def test_asking_nobody_gains_nothing_and_asking_everybody_asks_everybody(
+    world: list[known.Read],
+) -> None:
+    nobody = Life(MINDS[1], Chance(0.0, 1)).live(world)
+    assert (nobody.asked, nobody.expected) == (0, 0.0)
+    everybody = Life(MINDS[1], Chance(1.0, 1)).live(world)
+    assert everybody.asked == everybody.occasions > 500
+    assert everybody.expected > 0.0
+
+
+def test_a_mind_that_is_slower_than_the_deadline_changes_nothing(world: list[known.Read]) -> None:
+    slow = msgspec.structs.replace(MINDS[1], p50_s=300.0, p95_s=400.0, slots=10_000)
+    life = Life(slow, Chance(0.1, 1)).live(world)
+    assert life.late == life.asked > 0
+    assert (life.expected, life.late_applied) == (0.0, 0)
+
+
+def test_the_same_life_twice_is_the_same(world: list[known.Read]) -> None:
+    one, two = (Life(MINDS[1], Gated(MINDS[1])).live(world) for _ in range(2))
+    assert (one.asked, one.expected, one.harm) == (two.asked, two.expected, two.harm)
+
+
+def test_the_figures_of_a_bench_hang_together(figures: ProtocolFigures) -> None:
+    points = {point.policy: point for point in figures.curve}
+    assert points["always"].gain_share == points["always"].call_share == 1.0
+    assert points["oracle"].gain_share > points["gate"].gain_share
+    assert {"gate", "random", "uncertainty", "any document", "gate from cold"} <= set(points)
+    gated = [point for point in figures.curve if point.policy == "gate"]
+    assert [round(point.call_share, 1) for point in gated] == [0.0, 0.1, 0.2, 0.5]
+    assert all(point.late_applied == 0 for point in figures.curve)
+    assert figures.judgement.startswith("simulated")
+    assert 0 < figures.n_eff <= figures.forecasts
+    assert figures.stages["decide"].p50 > 0
+
+
+def test_a_curve_can_be_drawn(figures: ProtocolFigures, tmp_path: Path) -> None:
+    plot(figures, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_an_unknown_reasoner_is_named() -> None:
+    with pytest.raises(InputError, match="no reasoner"):
+        mind_named("delphi")
+
+
+def test_a_dry_run_over_a_known_world_names_estimate_deadline_tier_and_reason() -> None:
+    ran = CliRunner().invoke(app, ["route", "--dry-run", "--learn", "--limit", "40", "--json"])
+    found = msgspec.json.decode(ran.stdout)
+    assert found["tiers"] == ["embedded", "small", "ensemble"]
+    assert found["escalated"] + found["held"] == len(found["questions"]) == 40
+    asked = [one for one in found["questions"] if one["escalates"]]
+    assert all(one["tier"] in found["tiers"] and one["deadline"] > one["ts"] for one in asked)

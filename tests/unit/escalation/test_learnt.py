@@ -1,0 +1,240 @@
+"""Laws of the gate that learns."""
+
+import statistics
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from asking import NOW, S, belief, forecast, notice
+from finllm.domain.errors import InputError, SettingsError
+from finllm.domain.forecast import Outcome
+from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
+from finllm.escalation.appraise import Prices, Tier
+from finllm.escalation.gate import Gate, GateSettings, conflict_of
+from finllm.escalation.learnt import Names, Regression, Reliability, Threshold
+
+MIN = 60 * S
+
+
+def learning(**changes: Any) -> Gate:
+    return Gate(GateSettings(learn=True, **changes))
+
+
+def outlook(version: int, shift: float, now: int) -> Outlook:
+    return Outlook(
+        instrument="test:A",
+        version=version,
+        ts=now,
+        bands=(OutlookBand(up_to_ns=MIN, shift=shift, vol_scale=1.0),),
+        half_life_ns=MIN,
+        expires=now + 4 * MIN,
+    )
+
+
+def ask(gate: Gate, number: int, now: int, **changes: Any) -> Escalate | Hold:
+    told = notice(notice_id=f"n{number}", ts_recv=now, **changes)
+    standing = (msgspec.structs.replace(forecast(60.0), ts_recv=now, valid_until=now + 48 * S),)
+    return gate.decide(told, standing, now, belief())
+
+
+def live(gate: Gate, n: int, *, shift_of: dict[str, float]) -> list[tuple[str, Escalate | Hold]]:
+    """Let a gate live through n notices of two houses, whose answers shift by what their house is worth."""
+    found = []
+    for number in range(n):
+        now = NOW + number * 10 * MIN
+        house = "loud" if number % 2 else "sound"
+        answer = ask(gate, number, now, origin=f"{house}/writer{number % 7}")
+        found.append((house, answer))
+        if isinstance(answer, Escalate):
+            gate.hear(answer, outlook(number + 1, shift_of[house], now + S), now + S)
+    return found
+
+
+def test_it_comes_to_ask_where_answers_move_something() -> None:
+    asked = [
+        house
+        for house, answer in live(learning(), 600, shift_of={"sound": 0.8, "loud": 0.0})[300:]
+        if isinstance(answer, Escalate) and answer.propensity == 1.0
+    ]
+    assert asked.count("sound") > 10 * max(1, asked.count("loud"))
+
+
+def test_it_starts_in_the_order_of_the_hand_set_estimate() -> None:
+    told = [
+        notice(notice_id=str(i), relevance=r, credibility=c, burst=b)
+        for i, (r, c, b) in enumerate(
+            [(0.2, 0.3, 1.0), (0.5, 0.5, 1.0), (0.9, 0.9, 1.0), (1.0, 1.0, 9.0)]
+        )
+    ]
+    standing = (forecast(60.0),)
+    by_hand = [Gate().decide(one, standing, NOW, belief()).expected_gain for one in told]
+    learnt = [learning().decide(one, standing, NOW, belief()).expected_gain for one in told]
+    assert np.argsort(by_hand).tolist() == np.argsort(learnt).tolist()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_it_never_asks_more_than_its_share(share: float) -> None:
+    found = live(learning(call_share=share), 400, shift_of={"sound": 0.5, "loud": 0.5})
+    asked = [isinstance(answer, Escalate) for _, answer in found]
+    assert all(sum(asked[: n + 1]) <= 2.0 + share * (n + 1) for n in range(len(asked)))
+    assert sum(asked) > 0.25 * share * len(asked)
+
+
+def test_the_same_history_gives_the_same_decisions_and_the_same_bytes() -> None:
+    one, two = learning(), learning()
+    shift_of = {"sound": 0.6, "loud": 0.1}
+    assert live(one, 120, shift_of=shift_of) == live(two, 120, shift_of=shift_of)
+    assert one.appraiser is not None
+    assert two.appraiser is not None
+    assert one.appraiser.state == two.appraiser.state
+
+
+def test_what_was_learnt_outlives_the_process() -> None:
+    one, two = learning(), learning()
+    live(one, 120, shift_of={"sound": 0.6, "loud": 0.0})
+    assert one.appraiser is not None
+    assert two.appraiser is not None
+    two.appraiser.restore(one.appraiser.state)
+    assert two.appraiser.state == one.appraiser.state
+    with pytest.raises(InputError):
+        two.appraiser.restore(b"nonsense")
+
+
+def test_what_is_refused_stays_measured_and_says_with_what_chance() -> None:
+    found = live(learning(explore=0.1), 400, shift_of={"sound": 0.8, "loud": 0.0})
+    by_chance = [a for _, a in found if isinstance(a, Escalate) and a.propensity < 1.0]
+    assert 5 <= len(by_chance) <= 80
+    assert all(a.propensity == 0.1 and a.reason.startswith("by chance") for a in by_chance)
+    refused = [a for _, a in found if isinstance(a, Hold) and "asked from" in a.reason]
+    assert all(a.propensity == 0.1 for a in refused)
+
+
+def test_what_is_refused_is_estimated_without_bias() -> None:
+    gate = learning(explore=0.1, call_share=0.3)
+    found = live(gate, 2_000, shift_of={"sound": 0.5, "loud": 0.5})
+    refused = sum(isinstance(answer, Hold) and answer.propensity > 0.0 for _, answer in found)
+    by_chance = [a for _, a in found if isinstance(a, Escalate) and a.propensity < 1.0]
+    assert gate.appraiser is not None
+    each = gate.appraiser.refused_nats / (9.0 * len(by_chance))
+    assert gate.appraiser.refused_nats == pytest.approx(each * refused, rel=0.35)
+    assert each > 0.0
+
+
+@pytest.mark.parametrize(("explore", "share"), [(0.3, 0.2), (0.0, 1.5)])
+def test_shares_that_cannot_be_are_refused(explore: float, share: float) -> None:
+    with pytest.raises(SettingsError):
+        GateSettings(learn=True, explore=explore, call_share=share)
+
+
+def test_a_copy_is_not_asked_about_by_chance_either() -> None:
+    gate = learning(explore=1.0, call_share=1.0)
+    answer = ask(gate, 0, NOW, novelty=0.0)
+    assert isinstance(answer, Hold)
+    assert answer.propensity == 0.0
+
+
+def test_claims_that_do_not_come_true_lower_the_estimate() -> None:
+    def after(right: bool) -> float:
+        gate = learning(call_share=1.0, min_gain=0.0)
+        for number in range(60):
+            now = NOW + number * 10 * MIN
+            question = ask(gate, number, now)
+            assert isinstance(question, Escalate)
+            gate.hear(question, outlook(number + 1, 0.8, now + S), now + S)
+            for _ in range(12):
+                said = forecast(10.0, outlook_version=number + 1, emitted=(0.2, 0.4, 0.4))
+                told = Outcome(
+                    forecast_id=said.forecast_id, instrument="test:A", horizon="10s", ts_resolved=now,
+                    return_bps=0.0, label=2 if right else 0,
+                )  # fmt: skip
+                gate.learn(said, told)
+        return ask(gate, 99, NOW + 100 * 10 * MIN).expected_gain
+
+    assert after(right=False) < 0.3 * after(right=True)
+
+
+def test_a_price_is_taken_off_and_a_slow_reasoner_is_worth_less() -> None:
+    told, standing = notice(), (forecast(60.0),)
+    quick, slow = belief(), belief(p95_ms=240_000.0)
+    gate = learning(prices=Prices(nats_per_usd=0.1))
+    worth = {
+        name: gate.decide(told, standing, NOW, quick, tiers=(tier,)).expected_gain
+        for name, tier in {
+            "free": Tier(latency=quick),
+            "dear": Tier(latency=quick, usd=5.0),
+            "slow": Tier(latency=slow),
+        }.items()
+        if (gate := learning(prices=Prices(nats_per_usd=0.1))) is not None
+    }
+    assert worth["dear"] == pytest.approx(worth["free"] - 0.5)
+    assert worth["slow"] < worth["free"]
+
+
+def test_of_several_reasoners_the_one_worth_most_is_asked() -> None:
+    tiers = (Tier(name="dear", latency=belief(), usd=9.0), Tier(name="cheap", latency=belief()))
+    answer = learning(call_share=1.0).decide(
+        notice(), (forecast(60.0),), NOW, belief(), tiers=tiers
+    )
+    assert isinstance(answer, Escalate)
+    assert answer.tier == "cheap"
+
+
+def test_a_text_against_the_move_is_in_conflict_and_one_with_it_is_not() -> None:
+    assert conflict_of(0.8, -3.0) > 0.5
+    assert conflict_of(0.8, 3.0) == 0.0
+    assert conflict_of(0.0, -3.0) == 0.0
+
+
+def test_the_regression_finds_what_it_was_made_with() -> None:
+    rng = np.random.default_rng(3)
+    truth = (0.5, 1.0, -0.7)
+    learner = Regression((0.0, 0.0, 0.0), (2.0, 1.0, 1.0))
+    for _ in range(4_000):
+        x = tuple(enumerate((1.0, *rng.normal(size=2).tolist())))
+        mean = float(np.exp(sum(truth[i] * v for i, v in x)))
+        claim = mean * float(rng.gamma(0.5, 2.0))
+        learner.learn(x, float(np.exp(learner.log_expected(x))), claim)
+    assert learner.weights == pytest.approx(truth, abs=0.15)
+
+
+def test_a_flood_of_names_shares_one_place() -> None:
+    names = Names(4)
+    assert [names.place(name) for name in "abcdeab"] == [0, 1, 2, 3, 3, 0, 1]
+
+
+def test_reliability_is_shrunk_from_coarse_to_fine() -> None:
+    record = Reliability(prior=0.8, weight=10.0)
+    assert record.of("r", "first") == pytest.approx(0.8)
+    record.count("r", "first", 30.0, 1_000.0, 500.0)
+    assert record.of("r", "first") == pytest.approx(0.5, abs=0.01)
+    assert record.of("r", "again") == pytest.approx(record.of("r"))
+
+
+def test_the_threshold_follows_its_quantile() -> None:
+    rng = np.random.default_rng(1)
+    threshold = Threshold(0.2, 0.0)
+    passed = []
+    for _ in range(5_000):
+        passed.append(threshold.passes(float(np.exp(rng.normal()))) and threshold.can_spend)
+        threshold.credit -= passed[-1]
+    assert np.mean(passed[1_000:]) == pytest.approx(0.2, abs=0.02)
+
+
+def test_it_answers_in_well_under_a_millisecond() -> None:
+    gate = learning()
+    live(gate, 60, shift_of={"sound": 0.5, "loud": 0.1})
+    took = []
+    for number in range(200):
+        now = NOW + (1_000 + number) * 10 * MIN
+        told = notice(notice_id=f"t{number}", ts_recv=now)
+        standing = tuple(forecast(h) for h in (30.0, 120.0, 600.0))
+        began = time.perf_counter()
+        gate.decide(told, standing, now, belief_once)
+        took.append(time.perf_counter() - began)
+    assert statistics.median(took) < 1e-3
+
+
+belief_once = belief()
