@@ -118,6 +118,8 @@ class Reliability:
     """What share of claimed gain comes true, by reasoner, then kind, then horizon, each shrunk to the last.
 
     A claim may come true more than wholly: answers that are bounded or shrunk promise less than they keep.
+    It is never told as less than half a deviation of what luck does to it (what claims c nats realises c with
+    a variance of about 2c), so that a few unlucky answers do not shut a gate that would then hear no better.
 
     Args:
         prior: Share before any outcome.
@@ -129,13 +131,15 @@ class Reliability:
         self.sums: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def of(self, reasoner: str, kind: str = "", horizon_s: float = 0.0) -> float:
-        """Return the share for a reasoner, and where named for a kind and a horizon; 0 to 3."""
+        """Return the share for a reasoner, and where named for a kind and a horizon; up to 3."""
         share = self._prior
         for name in _levels(reasoner, kind):
             share = self._shrunk(name, share)
         if horizon_s:
             share = self._shrunk(f"{reasoner}|{horizon_s:g}s", share)
-        return min(3.0, max(0.0, share))
+        claimed, _ = self.sums.get(reasoner, (0.0, 0.0))
+        luck = math.sqrt(2.0 / (max(0.0, claimed) + self._weight))
+        return min(3.0, max(0.5 * luck, share))
 
     def count(
         self, reasoner: str, kind: str, horizon_s: float, claimed: float, realised: float

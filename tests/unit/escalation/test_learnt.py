@@ -213,6 +213,14 @@ def test_reliability_is_shrunk_from_coarse_to_fine() -> None:
     assert record.of("r", "again") == pytest.approx(record.of("r"))
 
 
+def test_a_few_unlucky_answers_do_not_shut_the_gate_and_many_do() -> None:
+    record = Reliability(prior=0.8, weight=10.0)
+    record.count("r", "first", 30.0, 10.0, -30.0)
+    assert record.of("r", "first") > 0.05
+    record.count("r", "first", 30.0, 10_000.0, -5_000.0)
+    assert 0.0 < record.of("r", "first") < 0.01
+
+
 def test_the_threshold_follows_its_quantile() -> None:
     rng = np.random.default_rng(1)
     threshold = Threshold(0.2, 0.0)
