@@ -13,7 +13,7 @@ from finllm.app.bench.protocol import Plan, ProtocolFigures, bench_protocol, min
 from finllm.app.cli import app
 from finllm.domain.errors import InputError
 from finllm.market.known.law import LAW
-from finllm.market.known.minds import MINDS
+from finllm.market.known.minds import MINDS, Seeing
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -31,22 +31,49 @@ def figures() -> ProtocolFigures:
 def test_asking_nobody_gains_nothing_and_asking_everybody_asks_everybody(
     world: list[known.Read],
 ) -> None:
-    nobody = Life(MINDS[1], Chance(0.0, 1)).live(world)
+    nobody = Life([MINDS[1]], Chance(0.0, 1)).live(world)
     assert (nobody.asked, nobody.expected) == (0, 0.0)
-    everybody = Life(MINDS[1], Chance(1.0, 1)).live(world)
+    everybody = Life([MINDS[1]], Chance(1.0, 1)).live(world)
     assert everybody.asked == everybody.occasions > 500
     assert everybody.expected > 0.0
 
 
 def test_a_mind_that_is_slower_than_the_deadline_changes_nothing(world: list[known.Read]) -> None:
     slow = msgspec.structs.replace(MINDS[1], p50_s=300.0, p95_s=400.0, slots=10_000)
-    life = Life(slow, Chance(0.1, 1)).live(world)
+    life = Life([slow], Chance(0.1, 1)).live(world)
     assert life.late == life.asked > 0
     assert (life.expected, life.late_applied) == (0.0, 0)
 
 
+def test_each_reasoner_of_a_cascade_is_asked_its_share_of_what_reaches_it(
+    world: list[known.Read],
+) -> None:
+    life = Life(MINDS[1:], Gated(MINDS[1:], [0.3, 0.2]))
+    tally = life.live(world)
+    small, large = MINDS[1].tokens, MINDS[2].tokens
+    n_large = (tally.tokens - small * tally.asked) / (large - small)
+    n_small = tally.asked - n_large
+    assert n_large == int(n_large) > 0
+    assert n_small / tally.occasions == pytest.approx(0.3, abs=0.05)
+    assert n_large / n_small == pytest.approx(0.2, abs=0.08)
+
+
+def test_advice_that_nobody_acts_on_changes_nothing_that_is_said(world: list[known.Read]) -> None:
+    read = world[0]
+    seeing = Seeing(MINDS, read.day, read.truth.base, 0)
+    hours = [read.day.start + hour * 3_600 * 10**9 for hour in range(1, 24)]
+    assert any(seeing.answer(0, at, also=0).shift.any() for at in hours)
+    assert not any(seeing.answer(0, at).shift.any() for at in hours)
+    seeing.read(0, hours[-1], 2)
+    assert any(seeing.answer(0, at).shift.any() for at in hours)
+    for at in hours:
+        said = seeing.answer(0, at).shift
+        assert (seeing.answer(0, at, also=0).shift == said).all()
+        assert (seeing.answer(0, at, also=2).shift == said).all()
+
+
 def test_the_same_life_twice_is_the_same(world: list[known.Read]) -> None:
-    one, two = (Life(MINDS[1], Gated(MINDS[1])).live(world) for _ in range(2))
+    one, two = (Life(MINDS[1:], Gated(MINDS[1:], [0.3, 0.3])).live(world) for _ in range(2))
     assert (one.asked, one.expected, one.harm) == (two.asked, two.expected, two.harm)
 
 
@@ -54,9 +81,13 @@ def test_the_figures_of_a_bench_hang_together(figures: ProtocolFigures) -> None:
     points = {point.policy: point for point in figures.curve}
     assert points["always"].gain_share == points["always"].call_share == 1.0
     assert points["oracle"].gain_share > points["gate"].gain_share
-    assert {"gate", "random", "uncertainty", "any document", "gate from cold"} <= set(points)
+    assert {"gate", "gate, advised", "random", "uncertainty", "any document"} <= set(points)
+    assert points["cascade"].calls > points["gate"].calls
     gated = [point for point in figures.curve if point.policy == "gate"]
     assert [round(point.call_share, 1) for point in gated] == [0.0, 0.1, 0.2, 0.5]
+    cascades = [point for point in figures.curve if point.policy == "cascade"]
+    assert all(point.token_share < 0.7 for point in cascades)
+    assert cascades == sorted(cascades, key=lambda point: point.token_share)
     assert all(point.late_applied == 0 for point in figures.curve)
     assert figures.judgement.startswith("simulated")
     assert 0 < figures.n_eff <= figures.forecasts

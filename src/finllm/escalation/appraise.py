@@ -30,12 +30,12 @@ from finllm.escalation.learnt import (
 
 INPUTS: Final = (
     "constant", "hand-set estimate", "credibility", "novelty", "relevance", "burst", "conflict",
-    "stance", "since asked", "outlook", "lean",
+    "stance", "since asked", "outlook", "lean", "below speaks", "below's claim",
 )  # fmt: skip
 PLACES: Final = {"house": 32, "kind": 16, "regime": 4, "reasoner": 4}
 """Names of which a weight each is kept: of origins without their authors, event types, and so on."""
-_PRIOR: Final = (0.0, 1.0, *(0.0,) * (9 + sum(PLACES.values())))
-_DEVIATION: Final = (2.0, 0.5, *(0.7,) * 9, *(1.0,) * sum(PLACES.values()))
+_PRIOR: Final = (0.0, 1.0, *(0.0,) * (11 + sum(PLACES.values())))
+_DEVIATION: Final = (2.0, 0.5, *(0.7,) * 11, *(1.0,) * sum(PLACES.values()))
 _USUAL_HAND: Final = 0.01
 """Nats of the hand-set estimate from which its log is counted."""
 _AT: Final = (0.0, 0.5, 1.0, 2.0)
@@ -45,6 +45,10 @@ FIRST: Final = "first"
 AGAIN: Final = "again"
 _SPEAKS: Final = 0.02
 """Shift or ln k from which on an outlook that stands makes the next question one that asks again."""
+_LEAST_CLAIM: Final = 0.001
+"""Nats from which on a cheaper reasoner is taken to say something."""
+_USUAL_CLAIM: Final = 0.3
+"""Nats from which the log of what it says is counted."""
 _KJ: Final = 1_000.0
 _J_PER_KWH: Final = 3.6e6
 
@@ -144,7 +148,8 @@ class Appraiser:
         self.refused_nats = 0.0
         """What the questions that were refused would have gained: an estimate without bias from those that
         were asked by chance, each standing for as many as were not (Horvitz & Thompson 1952)."""
-        self._outlooks: dict[str, Outlook] = {}
+        self._outlooks: dict[str, Outlook] = {}  # what stands
+        self._own: dict[str, Outlook] = {}  # what was last answered here
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._answered: OrderedDict[tuple[str, int], _Answered] = OrderedDict()
 
@@ -152,7 +157,7 @@ class Appraiser:
 
     def appraise(
         self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, *,
-        hand: float, asked_at: int | None, tier: Tier, deadline_ns: int,
+        hand: float, asked_at: int | None, tier: Tier, deadline_ns: int, below: Outlook | None = None,
     ) -> Appraisal:  # fmt: skip
         """Return what asking one reasoner about a notice is worth.
 
@@ -164,12 +169,13 @@ class Appraiser:
             asked_at: When the instrument was last asked about, if ever.
             tier: Who would be asked.
             deadline_ns: From now on, after which an answer is worth nothing.
+            below: What a cheaper reasoner says that has already read the news.
         """
         house = notice.origin.partition("/")[0] or notice.event_type
         regime = standing[0].regime if standing else ""
         look = self._look(notice.instrument, now)
         inputs = (
-            *self._numbers(notice, standing, now, hand, asked_at),
+            *self._numbers(notice, standing, now, hand, asked_at, below),
             *self._places((house, notice.event_type, regime, tier.name)),
         )
         return Appraisal(
@@ -191,7 +197,7 @@ class Appraiser:
 
     def _numbers(
         self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, hand: float,
-        asked_at: int | None,
+        asked_at: int | None, below: Outlook | None,
     ) -> Inputs:  # fmt: skip
         since_min = 60.0 if asked_at is None else (now - asked_at) / NS_PER_MIN
         lean = 0.0
@@ -209,8 +215,18 @@ class Appraiser:
             math.log1p(min(60.0, max(0.0, since_min))) - 2.5,
             self._stands(notice.instrument, now),
             min(2.0, lean / max(1, len(standing))),
+            *self._below(notice.instrument, standing, below, now),
         )
         return tuple(enumerate(numbers))
+
+    def _below(
+        self, instrument: str, standing: tuple[Forecast, ...], below: Outlook | None, now: int
+    ) -> tuple[float, float]:
+        """Return whether a cheaper reasoner speaks, and how far it moves what was last said here."""
+        claim = self._claim(self._own.get(instrument), standing, below, now)
+        if claim <= _LEAST_CLAIM:
+            return 0.0, 0.0
+        return 1.0, _held(math.log(claim / _USUAL_CLAIM), 4.0)
 
     def _look(self, instrument: str, now: int) -> str:
         return AGAIN if self._stands(instrument, now) > _SPEAKS else FIRST
@@ -238,6 +254,10 @@ class Appraiser:
         if len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)
 
+    def stand(self, outlook: Outlook) -> None:
+        """Take note of an outlook that another reasoner has put in force."""
+        self._outlooks[outlook.instrument] = outlook
+
     def hear(self, question_id: str, instrument: str, outlook: Outlook | None, now: int) -> None:
         """Learn from an answer that came in time: how far it moves what stands."""
         held = self._open.pop(question_id, None)
@@ -247,6 +267,7 @@ class Appraiser:
         claim = self._claim(before, held.standing, outlook, now)
         if outlook is not None:
             self._outlooks[instrument] = outlook
+            self._own[instrument] = outlook
             self._answered[instrument, outlook.version] = _Answered(
                 reasoner=held.appraisal.reasoner,
                 look=held.appraisal.look,

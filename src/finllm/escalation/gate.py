@@ -122,7 +122,9 @@ class Gate:
         now: int,
         latency: LatencyBelief,
         rung: Rung = Rung.FULL,
+        *,
         tiers: tuple[Tier, ...] = (),
+        below: Outlook | None = None,
     ) -> Escalate | Hold:
         """Return whether to ask, about which forecasts, by when and why.
 
@@ -133,13 +135,14 @@ class Gate:
             latency: What is believed of the reasoner's reply times.
             rung: Rung of the degradation ladder; below "few escalations" nothing is asked.
             tiers: The reasoners to choose from; none = the one with that latency.
+            below: What a cheaper reasoner says that has already read the news.
 
         Returns:
             `Escalate` with the forecasts that an answer can still serve (none of them, if it is
             asked for the outlook alone), or `Hold`. Either states the expected gain and the reason.
         """
         choice = tiers or (Tier(latency=latency),)
-        options = [self._option(notice, standing, now, tier) for tier in choice]
+        options = [self._option(notice, standing, now, tier, below) for tier in choice]
         option = max(options, key=lambda one: one.gain)
         bar = self._bar(notice, option, now, rung)
         if bar:
@@ -159,13 +162,23 @@ class Gate:
         if self.appraiser is not None:
             self.appraiser.hear(question.question_id, question.instrument, outlook, now)
 
+    def stand(self, outlook: Outlook) -> None:
+        """Take note of an outlook that another reasoner has put in force."""
+        if self.appraiser is not None:
+            self.appraiser.stand(outlook)
+
     def learn(self, forecast: Forecast, outcome: Outcome) -> None:
         """Learn from what became of a forecast."""
         if self.appraiser is not None:
             self.appraiser.learn(forecast, outcome)
 
     def _option(
-        self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, tier: Tier
+        self,
+        notice: EvidenceNotice,
+        standing: tuple[Forecast, ...],
+        now: int,
+        tier: Tier,
+        below: Outlook | None = None,
     ) -> _Option:
         """Return what one reasoner could be asked, and what that is worth."""
         asked = self._servable(notice.instrument, standing, now, tier.latency)
@@ -180,6 +193,7 @@ class Gate:
             asked_at=self._last.get(notice.instrument),
             tier=tier,
             deadline_ns=self._settings.outlook_within_ns,
+            below=below,
         )
         return _Option(tier=tier, asked=asked, gain=appraisal.worth, appraisal=appraisal)
 

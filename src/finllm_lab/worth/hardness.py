@@ -74,9 +74,11 @@ def measure(seeds: Sequence[int] = TEST) -> Hardness:
             told = sum(o.told is not None for read in world for o in read.occasions)
             asked = sum(o.notice is not None for read in world for o in read.occasions)
             gain += (
-                Life(mind, Chance(0.2 * asked / told, seed, any_document=True)).live(world).expected
+                Life([mind], Chance(0.2 * asked / told, seed, any_document=True))
+                .live(world)
+                .expected
             )
-            always += Life(mind, Chance(1.0, seed)).live(world).expected
+            always += Life([mind], Chance(1.0, seed)).live(world).expected
         reached[mind.name] = round(gain / always, 3)
     return Hardness(
         documents=n,

@@ -93,11 +93,14 @@ def test_news_that_nobody_has_published_is_no_part_of_the_truth(day: Day, truth:
 def test_a_mind_knows_nothing_before_it_is_told_and_says_the_same_twice(
     day: Day, truth: Truth
 ) -> None:
-    seeing = Seeing(MINDS[2], day, truth.base, 0)
-    first = seeing.answer(0, day.start + 5 * 3600 * 10**9)
-    again = Seeing(MINDS[2], day, truth.base, 0).answer(0, day.start + 5 * 3600 * 10**9)
-    assert (first.shift == again.shift).all()
-    assert not Seeing(MINDS[2], day, truth.base, 0).answer(0, day.start).shift.any()
+    at = day.start + 5 * 3600 * 10**9
+    one, two = (Seeing([MINDS[2]], day, truth.base, 0) for _ in range(2))
+    assert not one.answer(0, at).shift.any()
+    for seeing in (one, two):
+        seeing.read(0, at, 0)
+    assert one.answer(0, at).shift.any()
+    assert (one.answer(0, at).shift == two.answer(0, at).shift).all()
+    assert not one.answer(0, day.start).shift.any()
 
 
 @pytest.mark.parametrize("name", MOVED)

@@ -340,7 +340,7 @@ def protocol(
 
 def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
     table = Table(
-        "policy", "calls", "of the occasions", "gain", "harm", "outlook", "late", "p",
+        "policy", "calls", "of the occasions", "tokens", "gain", "harm", "outlook", "late", "p",
         title=f"{figures.forecasts:,} forecasts, {figures.documents:,} documents; "
         f"reasoner {figures.reasoner} ({figures.judgement})",
     )  # fmt: skip
@@ -349,6 +349,7 @@ def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
             point.policy,
             f"{point.calls:,}",
             f"{point.call_share:.1%}",
+            f"{point.token_share:.1%}",
             f"{point.gain_share:.1%}",
             f"{point.harm_share:.1%}",
             f"{point.outlook_share:.1%}",
@@ -364,7 +365,7 @@ def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
     )
     for one in figures.moved:
         console.print(
-            f"{one.parameter} x {one.factor}: {one.gain_share:.1%} of the gain "
-            f"at {one.call_share:.1%} of the calls",
+            f"{one.policy}, {one.parameter} x {one.factor}: {one.gain_share:.1%} of the gain "
+            f"at {one.call_share:.1%} of the calls, {one.token_share:.1%} of the tokens",
             highlight=False,
         )

@@ -56,6 +56,16 @@ class Ask:
     number: int
     deadline: int
     """ns; an answer after it is worth nothing."""
+    mind: int = 0
+    """Who is asked: index in the life's minds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """When a question was asked, and when its answer came, ns."""
+
+    asked: int
+    came: int
 
 
 class Policy(Protocol):
@@ -65,8 +75,8 @@ class Policy(Protocol):
         """Return the question, or None to hold."""
         ...
 
-    def hear(self, read: Read, i: int, number: int, answer: Answer, took_ns: int) -> None:
-        """Hear an answer when it comes."""
+    def hear(self, life: "Life", i: int, ask: Ask, answer: Answer, took: "Took") -> Ask | None:
+        """Hear an answer when it comes, and return a further question, to the next reasoner, if any."""
         ...
 
     def learn(self, learnt: Learnt) -> None:
@@ -79,6 +89,8 @@ class Tally:
     """What a policy's life was worth."""
 
     asked: int = 0
+    tokens: int = 0
+    """Of all questions and answers."""
     occasions: int = 0
     """Those that the gate is asked about."""
     late: int = 0
@@ -107,13 +119,14 @@ class Life:
     """One policy's life, over the days of one world.
 
     Args:
-        mind: Who is asked.
+        minds: Who may be asked, cheapest first.
         policy: Who asks.
-        seed: Of the mind's errors and latencies.
+        seed: Of the minds' errors and latencies.
     """
 
-    def __init__(self, mind: Mind, policy: Policy, seed: int = 0) -> None:
-        self._mind, self._policy, self._seed = mind, policy, seed
+    def __init__(self, minds: Sequence[Mind], policy: Policy, seed: int = 0) -> None:
+        self.minds = tuple(minds)
+        self._policy, self._seed = policy, seed
         self.tally = Tally()
         self._gain = np.zeros(STEPS)
 
@@ -125,10 +138,10 @@ class Life:
 
     def _day(self, read: Read) -> None:
         self.read = read
-        self.seeing = Seeing(self._mind, read.day, read.truth.base, self._seed)
+        self.seeing = Seeing(self.minds, read.day, read.truth.base, self._seed)
         self.standing: list[Stands | None] = [None] * len(LISTINGS)
-        self._slots = [0] * self._mind.slots
-        self._events: list[tuple[int, int, int, tuple[int, int, Ask, Answer] | Learnt]] = []
+        self._slots = [[0] * mind.slots for mind in self.minds]
+        self._events: list[tuple[int, int, int, tuple[int, int, Ask] | Learnt]] = []
         self._order = 0
         self._gain = np.zeros(STEPS)
         for occasion in read.occasions:
@@ -136,7 +149,7 @@ class Life:
             self.tally.occasions += occasion.notice is not None
             ask = self._policy.decide(self, read, occasion)
             if ask is not None:
-                self._asked(occasion, ask)
+                self._asked(occasion.instrument, occasion.ts, ask)
         end = read.day.start + STEPS * GRID_NS
         self._happen(end)
         for i, stands in enumerate(self.standing):
@@ -158,21 +171,21 @@ class Life:
 
     # --- time ----------------------------------------------------------------------------------
 
-    def _asked(self, occasion: Occasion, ask: Ask) -> None:
+    def _asked(self, i: int, ts: int, ask: Ask) -> None:
         self.tally.asked += 1
-        i, ts = occasion.instrument, occasion.ts
-        starts = max(ts, heapq.heappop(self._slots))
-        came = starts + self.thinking_ns(occasion)
-        heapq.heappush(self._slots, came)
-        answer = self.seeing.answer(i, ts)
-        self._put(came, _ANSWER, (i, ts, ask, answer))
+        self.tally.tokens += self.minds[ask.mind].tokens
+        slots = self._slots[ask.mind]
+        starts = max(ts, heapq.heappop(slots))
+        came = starts + self.thinking_ns(i, ts, ask.mind)
+        heapq.heappush(slots, came)
+        self._put(came, _ANSWER, (i, ts, ask))
 
-    def thinking_ns(self, occasion: Occasion) -> int:
-        """Return how long the mind thinks about an occasion once it has a slot."""
-        name = f"{self.read.seed} {occasion.instrument} {occasion.ts}"
-        return int(latency_of(self._mind, self._seed, name) * NS_PER_S)
+    def thinking_ns(self, i: int, ts: int, mind: int) -> int:
+        """Return how long a mind thinks about an instrument's news of an instant once it has a slot."""
+        name = f"{self.read.seed} {i} {ts}"
+        return int(latency_of(self.minds[mind], self._seed, name) * NS_PER_S)
 
-    def _put(self, ts: int, kind: int, what: tuple[int, int, Ask, Answer] | Learnt) -> None:
+    def _put(self, ts: int, kind: int, what: tuple[int, int, Ask] | Learnt) -> None:
         self._order += 1
         heapq.heappush(self._events, (ts, kind, self._order, what))
 
@@ -184,11 +197,12 @@ class Life:
             else:
                 self._answered(ts, *what)
 
-    def _answered(self, came: int, i: int, asked: int, ask: Ask, answer: Answer) -> None:
+    def _answered(self, came: int, i: int, asked: int, ask: Ask) -> None:
         if came > ask.deadline or came >= self.read.day.start + STEPS * GRID_NS:
             self.tally.late += 1
             return
-        self._policy.hear(self.read, i, ask.number, answer, came - asked)
+        self.seeing.read(i, asked, ask.mind)
+        answer = self.seeing.answer(i, asked)
         before = self.standing[i]
         self._verdict(i, asked, came, ask, answer)
         if before is not None:
@@ -196,6 +210,9 @@ class Life:
         expires = came + OUTLOOK_LIVES * answer.half_life_ns
         stood = None if before is None else replace(before, before=None)
         self.standing[i] = Stands(answer, came, expires, ask.number, stood)
+        further = self._policy.hear(self, i, ask, answer, Took(asked, came))
+        if further is not None:
+            self._asked(i, came, further)
 
     def _verdict(self, i: int, asked: int, came: int, ask: Ask, answer: Answer) -> None:
         """Revise the forecasts asked about that are still valid, for what is left of their lives."""
@@ -205,7 +222,7 @@ class Life:
         for h, reach in enumerate(REACH):
             life = LIFE * reach * GRID_NS
             left = 1.0 - (came - issued) / life
-            is_served = reach * GRID_S >= 10.0 * self._mind.p95_s
+            is_served = reach * GRID_S >= 10.0 * self.minds[ask.mind].p95_s
             if left <= 0.0 or not is_served or self.read.truth.label[i, h, step] < 0:
                 continue
             at = np.array([step])
@@ -304,8 +321,9 @@ def _says_anything(answer: Answer) -> bool:
 class Unlearning:
     """What most policies do with what they hear: nothing."""
 
-    def hear(self, read: Read, i: int, number: int, answer: Answer, took_ns: int) -> None:
-        """Hear an answer."""
+    def hear(self, life: Life, i: int, ask: Ask, answer: Answer, took: Took) -> Ask | None:
+        """Hear an answer, and ask nobody further."""
+        return None
 
     def learn(self, learnt: Learnt) -> None:
         """Hear what became of an answer."""
@@ -389,9 +407,9 @@ class Oracle(Unlearning):
         return Ask(self._n, occasion.ts + DEADLINE_NS)
 
     def _gain(self, life: Life, occasion: Occasion) -> float:
-        i = occasion.instrument
-        answer = life.seeing.answer(i, occasion.ts)
-        came = occasion.ts + life.thinking_ns(occasion)
+        i, best = occasion.instrument, len(life.minds) - 1
+        answer = life.seeing.answer(i, occasion.ts, also=best)
+        came = occasion.ts + life.thinking_ns(i, occasion.ts, best)
         after = Stands(answer, came, came + OUTLOOK_LIVES * answer.half_life_ns, 0)
         gain = life.worth(i, after, after.expires)
         before = life.standing[i]

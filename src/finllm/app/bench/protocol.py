@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finllm.app.bench.known import Read, read_world
-from finllm.app.bench.learning import SETTINGS, Gated
+from finllm.app.bench.learning import Gated
 from finllm.app.bench.measure import Say
 from finllm.app.bench.policies import (
     Chance,
@@ -42,7 +42,18 @@ from finllm.market.known.minds import MINDS, Mind
 
 Floats = NDArray[np.float64]
 SHARES: Final = (0.05, 0.1, 0.2, 0.5)
+TICKS: Final = (*SHARES, 1.0)
 MAIN: Final = 0.2
+GATE: Final = "gate"
+"""The gate before the reasoner, by share of the calls."""
+CASCADE: Final = "cascade"
+"""The small reasoner behind a gate, and the large one behind another, told what the small one said: by share
+of the tokens."""
+ADVISED: Final = "{}, advised"
+"""The same, the first gate told what a reader without a language model sees in the news. The simulated one
+reads better than the embedded reasoner that ships (docs/lab-log.md)."""
+PASSED_ON: Final = 0.3
+"""Of what the small reasoner has answered, the share that may be put to the large one."""
 WARM_SEED: Final = 901
 """The world in which the gate has learnt before the others begin; none of them."""
 SEEDS: Final = (811, 812)
@@ -60,8 +71,12 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     call_share: float
     """Questions over the occasions that the gate is asked about."""
+    token_share: float
+    """Tokens over those of always asking."""
     gain_share: float
     """Expected gain over that of always asking."""
+    oracle_share: float
+    """Expected gain over the oracle's."""
     harm_share: float
     """Summed expected loss of the forecasts that lose, over the gain."""
     harm_answers_share: float
@@ -83,9 +98,11 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """What remains where the worlds are other than the gate has learnt in."""
 
+    policy: str
     parameter: str
     factor: float
     call_share: float
+    token_share: float
     gain_share: float
 
 
@@ -110,6 +127,7 @@ class ProtocolFigures(msgspec.Struct, frozen=True, kw_only=True):
     explored: int
     """Questions that it asked by chance."""
     reasoner: str
+    """The one that is always asked, and tops the cascade."""
     judgement: str
     """Where the reasoner's judgement comes from."""
     worlds: str
@@ -145,24 +163,23 @@ def bench_protocol(plan: Plan, say: Say) -> ProtocolFigures:
         InputError: If there is no such reasoner.
     """
     mind = mind_named(plan.mind)
-    states = dict.fromkeys(SHARES, b"")
+    run = _Run(mind)
     if plan.warm_days:
-        warm = list(read_world(LAW, WARM_SEED, plan.warm_days, say))
-        for share in SHARES:
-            states[share] = _lived(mind, warm, share, b"")[1]
-    run = _Run(mind, states)
+        run.warm(list(read_world(LAW, WARM_SEED, plan.warm_days, say)), say)
+    learnt = dict(run.states)
     for seed in plan.seeds:
         run.world(list(read_world(LAW, seed, plan.days, say)), say)
     points = [run.point(name, share) for name, share in run.lives]
-    gate, oracle = run.lives["gate", MAIN], run.lives["oracle", 0.0]
+    gate = run.lives[GATE, MAIN]
     took = np.array(run.took_ns) / 1e3
     p50, p99 = (round(float(x), 1) for x in np.quantile(took, (0.5, 0.99)))
+    main = next(p for p in points if (p.policy, p.calls) == (GATE, gate.asked))
     return ProtocolFigures(
         stages={"decide": Stage(p50=p50, p99=p99, per_s=round(1e6 / float(took.mean())))},
         curve=points,
         n_eff=_independent(gate, plan),
-        p_value=next(p.p_value for p in points if (p.policy, p.calls) == ("gate", gate.asked)),
-        of_oracle=round(gate.expected / oracle.expected, 4),
+        p_value=main.p_value,
+        of_oracle=main.oracle_share,
         explored=run.explored,
         reasoner=mind.name,
         judgement="simulated, by stated skill",
@@ -171,7 +188,7 @@ def bench_protocol(plan: Plan, say: Say) -> ProtocolFigures:
         days=plan.days,
         forecasts=gate.rows,
         documents=run.documents,
-        moved=list(_moved(mind, states[MAIN], plan.moved_days, say)) if plan.moved_days else [],
+        moved=list(_moved(mind, learnt, plan.moved_days, say)) if plan.moved_days else [],
     )
 
 
@@ -188,33 +205,53 @@ def mind_named(name: str) -> Mind:
     return found
 
 
-def _gated(mind: Mind, share: float, state: bytes) -> Gated:
-    gated = Gated(mind, msgspec.structs.replace(SETTINGS, call_share=share))
-    if state and gated.gate.appraiser is not None:
-        gated.gate.appraiser.restore(state)
-    return gated
+def _cascades(mind: Mind, share: float) -> dict[str, tuple[list[Mind], list[float | None]]]:
+    """Return the cascades that are measured, each with who is in it and what shares their gates may ask.
+
+    A gate's share is one of calls, a whole cascade's one of tokens.
+    """
+    embedded, *cheaper = MINDS[: MINDS.index(mind)] or (mind,)
+    found: dict[str, tuple[list[Mind], list[float | None]]] = {GATE: ([mind], [share])}
+    if mind is not embedded:
+        found[ADVISED.format(GATE)] = [embedded, mind], [None, share]
+    if cheaper:
+        small = cheaper[-1]
+        first = min(1.0, share / (small.tokens / mind.tokens + PASSED_ON))
+        found[CASCADE] = [small, mind], [first, PASSED_ON]
+        found[ADVISED.format(CASCADE)] = [embedded, small, mind], [None, first, PASSED_ON]
+    return found
 
 
 def _lived(
-    mind: Mind, world: Sequence[Read], share: float, state: bytes
-) -> tuple[Tally, bytes, Gated]:
-    gated = _gated(mind, share, state)
-    tally = Life(mind, gated).live(world)
-    appraiser = gated.gate.appraiser
-    return tally, appraiser.state if appraiser is not None else b"", gated
+    minds: Sequence[Mind],
+    shares: Sequence[float | None],
+    world: Sequence[Read],
+    states: Sequence[bytes],
+) -> tuple[Tally, Gated]:
+    gated = Gated(minds, shares)
+    if states:
+        gated.restore(states)
+    return Life(minds, gated).live(world), gated
 
 
 class _Run:
     """Every policy's lives, over one world after another."""
 
-    def __init__(self, mind: Mind, states: dict[float, bytes]) -> None:
+    def __init__(self, mind: Mind) -> None:
         self._mind = mind
-        self._states = dict(states)
-        self._cold = b""
+        self.states: dict[tuple[str, float], tuple[bytes, ...]] = {}
+        """What the gates of each cascade have learnt."""
+        self._cold: tuple[bytes, ...] = ()
         self.lives: dict[tuple[str, float], Tally] = {}
         self.took_ns: list[int] = []
         self.explored = 0
         self.documents = 0
+
+    def warm(self, world: list[Read], say: Say) -> None:
+        """Let the gates learn in a world that is not counted."""
+        for share in SHARES:
+            say(f"seed {world[0].seed}, to learn: {share:.0%}")
+            self._live_gated(world, share)
 
     def world(self, world: list[Read], say: Say) -> None:
         """Let every policy live through one world."""
@@ -226,29 +263,35 @@ class _Run:
             [entropy_at(read, o) for read in world for o in read.occasions if o.notice is not None]
         )
         for share in SHARES:
-            say(f"seed {world[0].seed}: {share:.0%} of the calls")
-            self._live_gated(world, share)
+            say(f"seed {world[0].seed}: {share:.0%}")
+            for name, (tally, gated) in self._live_gated(world, share).items():
+                self._add(name, share, tally)
+                if (name, share) == (GATE, MAIN):
+                    self.took_ns += gated.took_ns
+                    self.explored += gated.explored
             seed = int(1e4 * share)
             self._live("random", share, Chance(share, seed), world)
             self._live("uncertainty", share, Unsure(share, unsure), world)
             by_document = min(1.0, share * n_asked / n_told)
             policy = Chance(by_document, seed, any_document=True)
             self._live("any document", share, policy, world)
-        tally, self._cold, _ = _lived(self._mind, world, MAIN, self._cold)
+        tally, gated = _lived(*_cascades(self._mind, MAIN)[GATE], world, self._cold)
+        self._cold = gated.states
         self._add("gate from cold", MAIN, tally)
         say(f"seed {world[0].seed}: always, and the oracle")
         self._live("always", 1.0, Chance(1.0, 0), world)
         self._live("oracle", 0.0, Oracle(_LEAST_ORACLE), world)
 
-    def _live_gated(self, world: list[Read], share: float) -> None:
-        tally, self._states[share], gated = _lived(self._mind, world, share, self._states[share])
-        self._add("gate", share, tally)
-        if share == MAIN:
-            self.took_ns += gated.took_ns
-            self.explored += gated.explored
+    def _live_gated(self, world: list[Read], share: float) -> dict[str, tuple[Tally, Gated]]:
+        """Let each cascade live on from what it has learnt."""
+        found = {}
+        for name, (minds, shares) in _cascades(self._mind, share).items():
+            found[name] = _lived(minds, shares, world, self.states.get((name, share), ()))
+            self.states[name, share] = found[name][1].states
+        return found
 
     def _live(self, name: str, share: float, policy: Policy, world: list[Read]) -> None:
-        self._add(name, share, Life(self._mind, policy).live(world))
+        self._add(name, share, Life([self._mind], policy).live(world))
 
     def _add(self, name: str, share: float, tally: Tally) -> None:
         before = self.lives.get((name, share))
@@ -257,6 +300,7 @@ class _Run:
     def point(self, name: str, share: float) -> Point:
         """Return a policy's figures over all worlds."""
         life, always = self.lives[name, share], self.lives["always", 1.0]
+        oracle = self.lives["oracle", 0.0]
         sums, counts = _cells(life.realised), _cells(life.counts)
         rng = np.random.default_rng(1)
         runs = draw_runs(len(sums), _RESAMPLES, rng)
@@ -266,7 +310,9 @@ class _Run:
         return Point(
             policy=name,
             call_share=round(life.asked / life.occasions, 4),
+            token_share=round(life.tokens / max(1, always.tokens), 4),
             gain_share=round(life.expected / always.expected, 4),
+            oracle_share=round(life.expected / oracle.expected, 4),
             harm_share=round(life.harm / life.expected, 4),
             harm_answers_share=round(life.harm_answers / life.expected, 4),
             late=life.late,
@@ -305,19 +351,24 @@ def _independent(life: Tally, plan: Plan) -> int:
     return effective_n(disjoint, variance, totals[:, 0] / totals[:, 1], blocks)
 
 
-def _moved(mind: Mind, state: bytes, n_days: int, say: Say) -> Iterator[Moved]:
-    """Yield what the gate reaches in worlds with one parameter moved, having learnt in none such."""
+def _moved(
+    mind: Mind, states: dict[tuple[str, float], tuple[bytes, ...]], n_days: int, say: Say
+) -> Iterator[Moved]:
+    """Yield what the gates reach in worlds with one parameter moved, having learnt in none such."""
     for name in MOVED:
         for factor in (0.5, 1.5):
             world = list(read_world(moved(name, factor), SEEDS[0], n_days, say))
-            tally, _, _ = _lived(mind, world, MAIN, state)
-            always = Life(mind, Chance(1.0, 0)).live(world)
-            yield Moved(
-                parameter=name,
-                factor=factor,
-                call_share=round(tally.asked / tally.occasions, 4),
-                gain_share=round(tally.expected / always.expected, 4),
-            )
+            always = Life([mind], Chance(1.0, 0)).live(world)
+            for policy, (minds, shares) in _cascades(mind, MAIN).items():
+                tally, _ = _lived(minds, shares, world, states.get((policy, MAIN), ()))
+                yield Moved(
+                    policy=policy,
+                    parameter=name,
+                    factor=factor,
+                    call_share=round(tally.asked / tally.occasions, 4),
+                    token_share=round(tally.tokens / max(1, always.tokens), 4),
+                    gain_share=round(tally.expected / always.expected, 4),
+                )
 
 
 def plot(figures: ProtocolFigures, out: Path) -> None:
@@ -336,12 +387,20 @@ def plot(figures: ProtocolFigures, out: Path) -> None:
         ) from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullLocator, PercentFormatter
 
     figure, axes = plt.subplots(figsize=(8, 5))
     for name in dict.fromkeys(point.policy for point in figures.curve):
-        points = sorted((p.call_share, p.gain_share) for p in figures.curve if p.policy == name)
+        points = sorted((p.token_share, p.gain_share) for p in figures.curve if p.policy == name)
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    axes.set(xlabel="share of the calls", ylabel="share of the always-asking gain", xscale="log")
+    axes.set(
+        xlabel="tokens, share of always asking",
+        ylabel="share of the always-asking gain",
+        xscale="log",
+    )
+    axes.set_xticks(TICKS, [f"{tick:.0%}" for tick in TICKS])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title(f"Known worlds, simulated reasoner ({figures.reasoner})")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()

@@ -6,6 +6,7 @@ effect in what has none. Its errors are a function of story and mind, so that as
 It answers as a reasoner does: shift and ln k by horizon, and a half-life. Latencies are lognormal.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +76,8 @@ MINDS: Final = (
     ),
 )  # fmt: skip
 """Orders of magnitude: latencies and tokens as in the serving traces, skills set, not measured."""
+POOL: Final = {"embedded": 0.0, "small": 0.35, "ensemble": 0.65}
+"""Weight of each mind among those who have read a story; the embedded one only has a say on the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,40 +102,67 @@ class Perceived(msgspec.Struct, frozen=True, kw_only=True):
     volatility: float
 
 
+@dataclass(slots=True)
+class _Known:
+    """A story as each mind sees it, None where it sees nothing in it, and who has read it."""
+
+    seen: int
+    by_mind: tuple[Perceived | None, ...]
+    readers: frozenset[int] = frozenset()
+
+
 class Seeing:
-    """What one mind sees of one day, story by story.
+    """What minds see of one day, story by story, and what has been said by those who were asked.
+
+    A mind that is asked reads all that has been told by then. What is said of a story is the mean over those
+    who have read it, by the weights of `POOL`: who reads again is not counted twice.
 
     Args:
-        mind: The reasoner.
+        minds: The reasoners, cheapest first.
         day: The day.
         base: Its base forecasts: an answer is relative to them.
-        seed: Of the mind's errors.
+        seed: Of the minds' errors.
     """
 
-    def __init__(self, mind: Mind, day: Day, base: Base, seed: int) -> None:
-        self.mind = mind
+    def __init__(self, minds: Sequence[Mind], day: Day, base: Base, seed: int) -> None:
         self._day, self._base = day, base
+        self._weights = tuple(POOL.get(mind.name, 1.0) for mind in minds)
         seen_from = _first_seen(day)
-        self._stories: list[list[Perceived]] = [[] for _ in LISTINGS]
+        self._stories: list[list[_Known]] = [[] for _ in LISTINGS]
         for story in day.plan.stories:
             if story.story_id not in seen_from:
                 continue
-            draw = draws(seed, mind.name + story.story_id)
-            found = _perceive(mind, story, day, draw, seen_from[story.story_id])
-            if found is not None:
-                self._stories[story.instrument].append(found)
+            seen = seen_from[story.story_id]
+            by_mind = tuple(
+                _perceive(mind, story, day, draws(seed, mind.name + story.story_id), seen)
+                for mind in minds
+            )
+            if any(by_mind):
+                self._stories[story.instrument].append(_Known(seen, by_mind))
 
-    def answer(self, instrument: int, as_of: int) -> Answer:
-        """Return what the mind says of an instrument, from what had been told by an instant."""
+    def read(self, instrument: int, as_of: int, mind: int) -> None:
+        """Let a mind read all that has been told of an instrument by an instant."""
+        for known in self._stories[instrument]:
+            if known.seen <= as_of:
+                known.readers |= {mind}
+
+    def answer(self, instrument: int, as_of: int, also: int | None = None) -> Answer:
+        """Return what is said of an instrument by all who have read about it, as of an instant.
+
+        Args:
+            instrument: Index in `LISTINGS`.
+            as_of: ns UTC.
+            also: A mind that is taken to have read all, for this answer alone.
+        """
         step = self._day.step(as_of)
         sigma = self._base.sigma[instrument, :, step]
         mean, boost = np.zeros(len(REACH)), np.zeros(len(REACH))
         life = weight = 0.0
-        for one in self._stories[instrument]:
+        for share, one in self._said(instrument, as_of, also):
             age = as_of - one.onset
-            if one.seen > as_of or age > 8 * one.half_life_ns:
+            if age > 8 * one.half_life_ns:
                 continue
-            left = 0.5 ** (max(0, age) / one.half_life_ns)
+            left = share * 0.5 ** (max(0, age) / one.half_life_ns)
             # An outlook serves later forecasts: what has not quite begun is taken as begun.
             done = 1.0 - 0.5 ** (_REACH_NS / one.half_life_ns)
             mean += one.bps * left * done
@@ -143,6 +173,21 @@ class Seeing:
         shift = np.clip(SLOPE * mean / sigma, -MOST_SHIFT, MOST_SHIFT)
         half_life = life / weight if weight > 0.0 else _USUAL_HALF_LIFE_NS
         return Answer(shift, np.minimum(np.log1p(boost), MOST_LOG_SCALE), int(half_life))
+
+    def _said(
+        self, instrument: int, as_of: int, also: int | None
+    ) -> Iterator[tuple[float, Perceived]]:
+        """Yield what each reader says of each story, with its share in what is said of it."""
+        for known in self._stories[instrument]:
+            if known.seen > as_of:
+                continue
+            readers = known.readers if also is None else known.readers | {also}
+            total = sum(self._weights[mind] for mind in readers)
+            for mind in sorted(readers):
+                one = known.by_mind[mind]
+                share = self._weights[mind] / total if total else 1.0 / len(readers)
+                if one is not None and share > 0.0:
+                    yield share, one
 
 
 _REACH_NS: Final = np.array(REACH) * float(GRID_S * NS_PER_S)
