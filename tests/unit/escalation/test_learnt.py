@@ -34,10 +34,12 @@ def outlook(version: int, shift: float, now: int) -> Outlook:
     )
 
 
-def ask(gate: Gate, number: int, now: int, **changes: Any) -> Escalate | Hold:
+def ask(
+    gate: Gate, number: int, now: int, below: Outlook | None = None, **changes: Any
+) -> Escalate | Hold:
     told = notice(notice_id=f"n{number}", ts_recv=now, **changes)
     standing = (msgspec.structs.replace(forecast(60.0), ts_recv=now, valid_until=now + 48 * S),)
-    return gate.decide(told, standing, now, belief())
+    return gate.decide(told, standing, now, belief(), below=below)
 
 
 def live(gate: Gate, n: int, *, shift_of: dict[str, float]) -> list[tuple[str, Escalate | Hold]]:
@@ -171,6 +173,34 @@ def test_a_price_is_taken_off_and_a_slow_reasoner_is_worth_less() -> None:
     }
     assert worth["dear"] == pytest.approx(worth["free"] - 0.5)
     assert worth["slow"] < worth["free"]
+
+
+def test_it_comes_to_heed_what_a_cheaper_reasoner_says() -> None:
+    gate = learning()
+    asked = []
+    for number in range(600):
+        now = NOW + number * 10 * MIN
+        speaks = number % 3 == 0
+        below = outlook(0, 0.6 if speaks else 0.0, now)
+        answer = ask(gate, number, now, below=below)
+        if isinstance(answer, Escalate):
+            gate.hear(answer, outlook(number + 1, 0.8 if speaks else 0.0, now + S), now + S)
+            if number >= 300 and answer.propensity == 1.0:
+                asked.append(speaks)
+    assert len(asked) > 30
+    assert sum(asked) > 0.9 * len(asked)
+
+
+def test_what_another_reasoner_put_in_force_is_what_the_next_answer_is_held_against() -> None:
+    one, other = learning(call_share=1.0), learning(call_share=1.0)
+    for gate in (one, other):
+        question = ask(gate, 1, NOW)
+        assert isinstance(question, Escalate)
+        if gate is other:
+            gate.stand(outlook(7, 0.8, NOW))
+        gate.hear(question, outlook(7, 0.8, NOW), NOW)
+    again = [ask(gate, 2, NOW + MIN) for gate in (one, other)]
+    assert again[0].expected_gain > again[1].expected_gain
 
 
 def test_of_several_reasoners_the_one_worth_most_is_asked() -> None:
