@@ -227,8 +227,9 @@ def test_a_document_out_of_order_is_refused() -> None:
     assert admission.refusal.reason == "out_of_order"
 
 
-def test_half_a_surrogate_pair_is_refused() -> None:
-    broken = msgspec.structs.replace(document("Bitcoin"), text="Bitcoin \ud800")
+@pytest.mark.parametrize("field", ["text", "lang", "author"])
+def test_half_a_surrogate_pair_is_refused(field: str) -> None:
+    broken = msgspec.structs.replace(document("Bitcoin"), **{field: "Bitcoin \ud800"})
     admission = room().admit(broken, T0)
     assert admission.refusal is not None
     assert admission.refusal.reason == "not_utf8"
