@@ -365,12 +365,17 @@ def plot(figures: ProtocolFigures, out: Path) -> None:
         ) from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullLocator, PercentFormatter
 
     figure, axes = plt.subplots(figsize=(8, 5))
     for name in dict.fromkeys(point.policy for point in figures.curve):
         points = sorted((p.call_share, p.gain_share) for p in figures.curve if p.policy == name)
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set(xlabel="share of the calls", ylabel="share of the always-asking gain", xscale="log")
+    axes.set_xticks([*SHARES, 1.0])
+    axes.xaxis.set_minor_locator(NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=0))
     axes.set_title(f"Known worlds, simulated reasoner ({figures.reasoner})")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
