@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from finllm.app.attack.field import Field, read_field
-from finllm.app.bench.interference import Load, RoomProcess
+from finllm.app.bench.interference import Headlines, LoadProcess
 from finllm.app.bench.narrative import LOOKS, Plan, bench_narrative
 from finllm.app.bench.texts import TOKENS, headlines_of, token_counter
 from finllm.narrative.reading.encoder import HashingEncoder
@@ -47,21 +47,21 @@ def test_headlines_are_no_copies_and_every_document_is_accounted_for() -> None:
 
 def test_a_room_beside_the_edge_reads_until_it_is_to_stand_still(field: Field) -> None:
     lines = headlines_of(field, 80, token_counter(HashingEncoder()))
-    load = Load(
+    load = Headlines(
         settings=NarrativeSettings(encoder="hashing"),
         instruments=field.instruments,
         lines=tuple(lines),
     )
-    with RoomProcess(load) as room:
-        before = room.taken
+    with LoadProcess(load) as room:
+        before = room.done
         time.sleep(0.2)
-        assert room.taken == before
+        assert room.done == before
         room.go()
-        ends = time.monotonic() + 60
-        while room.taken < before + len(lines) and time.monotonic() < ends:
+        wanted, ends = before["documents"] + len(lines), time.monotonic() + 60
+        while room.done["documents"] < wanted and time.monotonic() < ends:
             time.sleep(0.05)
-        assert room.taken >= before + len(lines)
+        assert room.done["documents"] >= wanted
         room.stand()
-        after = room.taken
+        after = room.done
         time.sleep(0.2)
-        assert room.taken == after
+        assert room.done == after

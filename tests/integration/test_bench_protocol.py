@@ -1,21 +1,28 @@
 """`finllm bench protocol`: policies live through the same worlds, and their figures hang together."""
 
+import itertools
+import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from finllm.app.bench import known
+from finllm.app.bench.interference import LoadProcess
 from finllm.app.bench.learning import Gated
 from finllm.app.bench.policies import Chance, Life
 from finllm.app.bench.protocol import Plan, ProtocolFigures, bench_protocol, mind_named, plot
+from finllm.app.bench.slowpath import SlowPath
 from finllm.app.cli import app
 from finllm.domain.errors import InputError
 from finllm.market.known.law import LAW
 from finllm.market.known.minds import MINDS, Seeing
+from finllm.narrative.room import NarrativeSettings
 
 pytestmark = pytest.mark.timeout(600)
+HASHING = NarrativeSettings(encoder="hashing")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +32,8 @@ def world() -> list[known.Read]:
 
 @pytest.fixture(scope="module")
 def figures() -> ProtocolFigures:
-    return bench_protocol(Plan(seeds=(5,), days=1, warm_days=0), lambda _: None)
+    plan = Plan(seeds=(5,), days=1, warm_days=0, edge_pairs=1, edge_seconds=1.0)
+    return bench_protocol(plan, lambda _: None)
 
 
 def test_asking_nobody_gains_nothing_and_asking_everybody_asks_everybody(
@@ -92,6 +100,44 @@ def test_the_figures_of_a_bench_hang_together(figures: ProtocolFigures) -> None:
     assert figures.judgement.startswith("simulated")
     assert 0 < figures.n_eff <= figures.forecasts
     assert figures.stages["decide"].p50 > 0
+
+
+def test_an_edge_beside_the_slow_path_is_held_against_one_alone(figures: ProtocolFigures) -> None:
+    beside = figures.edge_beside
+    assert beside is not None
+    (pair,) = beside.pairs
+    assert beside.ratio_p50 == pytest.approx(pair.beside_us.p50 / pair.alone_us.p50, abs=1e-3)
+    assert (beside.alone_us.p99, beside.beside_us.p99) == (pair.alone_us.p99, pair.beside_us.p99)
+    assert list(beside.load_per_s) == ["documents", "questions", "traces"]
+    assert set(figures.quiet) == {"before", "after"}
+
+
+def test_a_slow_path_reads_asks_and_explains_until_it_is_to_stand_still(tmp_path: Path) -> None:
+    with LoadProcess(SlowPath(folder=tmp_path, settings=HASHING)) as path:
+        before = path.done
+        time.sleep(0.2)
+        assert path.done == before
+        path.go()
+        ends = time.monotonic() + 60
+        while not all(n > before[kind] for kind, n in path.done.items()):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        path.stand()
+        after = path.done
+        time.sleep(0.2)
+        assert path.done == after
+
+
+def test_a_slow_path_has_one_life_after_another_each_with_a_ledger_of_its_own(
+    tmp_path: Path,
+) -> None:
+    load = SlowPath(folder=tmp_path, settings=HASHING, most=40)
+    done = list(itertools.takewhile(lambda _: not (tmp_path / "ledger-2").exists(), load.work()))
+    assert done.count("documents") == 80
+    one, two = (list(part) for part in np.array_split(done, 2))
+    assert one == two
+    assert "traces" in one
+    assert [kept.name for kept in tmp_path.iterdir()] == ["ledger-2"]
 
 
 def test_a_curve_can_be_drawn(figures: ProtocolFigures, tmp_path: Path) -> None:

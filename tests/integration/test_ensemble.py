@@ -1,7 +1,6 @@
 """Runs that ask an ensemble: endpoints with faults of their own, then replays with all of them gone."""
 
 import json
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,19 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from finllm.app.cli import app
-from finllm.app.exchange import Exchange
 from finllm.app.recording import read_completions, read_start
 from finllm.app.records import track_record, verify_traces
 from finllm.app.replay import Inputs, Summary, replay
-from finllm.app.run import Options, run_live
 from finllm.app.settings import (
-    ConnectionSettings,
-    FeedSettings,
     ReasoningSettings,
     Settings,
     load_settings,
 )
-from finllm.app.status import Status
 from finllm.domain.completion import End
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Forecast, Outcome
@@ -36,8 +30,9 @@ from finllm.reasoning.ensemble.standing import PROBE
 from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import Endpoint, Play, plays
+from support.live import run_told
 from support.opinions import opining, pool_of
-from support.replays import inputs_of, tapes_of
+from support.replays import inputs_of
 
 pytestmark = pytest.mark.timeout(300)
 PLAYS: dict[str, Play] = {
@@ -47,14 +42,6 @@ PLAYS: dict[str, Play] = {
     "hung": plays()["hang"],
     "stuck": plays()["right"],
 }
-STORIES = (
-    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
-    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
-    "BTC and ETH crash: large bank sues custodian over missing coins",
-    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
-    "Investors flee Bitcoin and Ethereum on ban of mining in the north",
-    "Upgrade of Bitcoin and Ethereum wins support, rally extends to third day",
-)
 
 
 def asking(stack: ExitStack) -> Settings:
@@ -195,40 +182,9 @@ def test_a_track_record_goes_on_from_an_earlier_run_and_is_replayed_without_it(
 
 
 def test_a_live_run_replays_to_its_own_digest(tmp_path: Path) -> None:
-    generate(SyntheticMarket(seed=11, duration_s=120)).write(tmp_path / "tape")
-    news = tmp_path / "news.jsonl"
-    state = {"told": 0, "done": False}
-
-    def told(status: Status) -> None:
-        if status.forecasts > 5 * (state["told"] + 1) and not status.unusable:
-            line = {
-                "source": "wire",
-                "ts_published_ns": status.ts,
-                "text": STORIES[state["told"] % len(STORIES)],
-                "symbols": ["BTCUSDT", "ETHUSDT"],
-            }
-            with news.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            state["told"] += 1
-        state["done"] = state["done"] or status.applied > 6
-
-    tapes = list(tapes_of(tmp_path / "tape"))
     with ExitStack() as stack:
-        exchange = stack.enter_context(Exchange(tapes, seed=5, speed=4.0))
-        url, rest = exchange.addresses("usdm")
-        connection = ConnectionSettings(
-            venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
-        )
-        settings = msgspec.structs.replace(
-            asking(stack), feed=FeedSettings(connections=(connection,))
-        )
-        options = Options(
-            stop=lambda: bool(state["done"]) or exchange.done.is_set(),
-            told=told,
-            documents=news,
-            name=f"ensemble-{os.getpid()}",
-        )
-        summary = run_live(settings, tmp_path / "run", options)
+        settings = asking(stack)
+        summary = run_told(tmp_path, settings, applied=6)
     assert summary.escalated > 0
     start = read_start(tmp_path / "run")
     assert start is not None

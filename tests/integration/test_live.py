@@ -1,6 +1,5 @@
 """The live run against a simulated exchange over real sockets, with workers in processes of their own."""
 
-import json
 import os
 import shutil
 import signal
@@ -27,6 +26,7 @@ from finllm.domain.evidence import Document, EvidenceNotice
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import stream_of
 from finllm.market.synthetic import SyntheticMarket, generate
+from support.live import on, write_story
 from support.web import Answer, Site
 
 pytestmark = pytest.mark.timeout(300)
@@ -38,14 +38,6 @@ def tapes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("tapes")
     generate(SyntheticMarket(seed=11, duration_s=120)).write(folder)
     return sorted(folder.glob("frames-*"))
-
-
-def on(exchange: Exchange) -> Settings:
-    url, rest = exchange.addresses("usdm")
-    connection = ConnectionSettings(
-        venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
-    )
-    return Settings(feed=FeedSettings(connections=(connection,)))
 
 
 class Watch:
@@ -62,31 +54,6 @@ class Watch:
 
     def stop(self) -> bool:
         return self.is_done or self.exchange.done.is_set()
-
-
-STORIES = (
-    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
-    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
-    "BTC and ETH crash: large bank sues custodian over missing coins",
-    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
-    "Investors flee Bitcoin and Ethereum on ban of mining in the north",
-    "Upgrade of Bitcoin and Ethereum wins support, rally extends to third day",
-    "Fraud charges against Bitcoin and Ethereum lender, customers lose savings",
-    "Treasury buys BTC and ETH for reserve in surprise approval",
-)
-"""Each says something new: copies are never asked about."""
-
-
-def write_news(path: Path, n: int) -> None:
-    """Append a line to the newswire, as another process would."""
-    line = {
-        "source": "wire",
-        "ts_published_ns": time.time_ns(),
-        "text": STORIES[n % len(STORIES)],
-        "symbols": ["BTCUSDT", "ETHUSDT"],
-    }
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 HEADLINE = "Bitcoin custodian Gazelle Vaults wins licence in three countries"
@@ -111,7 +78,7 @@ def live(tapes: list[Path], folder: Path) -> Summary:
 
     def wanted(status: Status) -> bool:
         if status.forecasts > 40 * (steps["news"] + 1) and not status.unusable:
-            write_news(news, steps["news"])
+            write_story(news, steps["news"], time.time_ns())
             steps["news"] += 1
         if status.rows > 1_000 and not steps["killed"]:
             steps["killed"] = edges[0].crew.pids[0]

@@ -1,7 +1,6 @@
 """A run that asks a language model, and its replay with the endpoint gone."""
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -9,19 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from finllm.app.cli import app
-from finllm.app.exchange import Exchange
 from finllm.app.recording import read_completions, read_start
 from finllm.app.replay import Inputs, replay
-from finllm.app.run import Options, run_live
 from finllm.app.settings import (
-    ConnectionSettings,
-    FeedSettings,
     ReasoningSettings,
     Settings,
     load_settings,
     secret,
 )
-from finllm.app.status import Status
 from finllm.domain.completion import End
 from finllm.domain.errors import SettingsError
 from finllm.domain.protocol import Verdict
@@ -29,20 +23,11 @@ from finllm.ledger.reader import LedgerReader
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import Endpoint, Play, Request, plays
-from support.replays import inputs_of, tapes_of
+from support.live import run_told
+from support.replays import inputs_of
 
 pytestmark = pytest.mark.timeout(300)
 MIXED = ("right", "free_text", "cut", "unknown_id", "schema_400", "right", "wrong_once")
-
-
-STORIES = (
-    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
-    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
-    "BTC and ETH crash: large bank sues custodian over missing coins",
-    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
-    "Investors flee Bitcoin and Ethereum on ban of mining in the north",
-    "Upgrade of Bitcoin and Ethereum wins support, rally extends to third day",
-)
 
 
 def mixed() -> Play:
@@ -90,39 +75,9 @@ def test_a_replay_needs_no_endpoint(tmp_path: Path) -> None:
 
 
 def test_a_live_run_with_a_language_model_replays_to_its_own_digest(tmp_path: Path) -> None:
-    generate(SyntheticMarket(seed=11, duration_s=120)).write(tmp_path / "tape")
-    news = tmp_path / "news.jsonl"
-    state = {"told": 0, "done": False}
-
-    def told(status: Status) -> None:
-        if status.forecasts > 5 * (state["told"] + 1) and not status.unusable:
-            line = {
-                "source": "wire",
-                "ts_published_ns": status.ts,
-                "text": STORIES[state["told"] % len(STORIES)],
-                "symbols": ["BTCUSDT", "ETHUSDT"],
-            }
-            with news.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            state["told"] += 1
-        state["done"] = state["done"] or status.applied > 3
-
-    tapes = list(tapes_of(tmp_path / "tape"))
-    with Endpoint(mixed()) as endpoint, Exchange(tapes, seed=5, speed=4.0) as exchange:
-        url, rest = exchange.addresses("usdm")
-        connection = ConnectionSettings(
-            venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
-        )
-        settings = msgspec.structs.replace(
-            asking(endpoint.url), feed=FeedSettings(connections=(connection,))
-        )
-        options = Options(
-            stop=lambda: bool(state["done"]) or exchange.done.is_set(),
-            told=told,
-            documents=news,
-            name=f"llm-{os.getpid()}",
-        )
-        summary = run_live(settings, tmp_path / "run", options)
+    with Endpoint(mixed()) as endpoint:
+        settings = asking(endpoint.url)
+        summary = run_told(tmp_path, settings, applied=3)
         assert endpoint.requests
     assert summary.escalated > 0
     start = read_start(tmp_path / "run")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
-from finllm.domain.forecast import Forecast, Rung, Status
+from finllm.domain.forecast import Forecast, Status
 from finllm.domain.identity import canonical
-from finllm.domain.protocol import Action, Escalate, Standing
+from finllm.domain.protocol import Action, Escalate, standing_of
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.answerer import Ask, Scripted
 from finllm.reasoning.llm.reasoner import LlmReasoner
@@ -19,9 +19,9 @@ from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Judgement, Reasoner
 from finllm.reasoning.scripted import ScriptedReasoner
 from support.endpoint import answer
+from support.forecasts import S, forecast
 from support.opinions import ensemble, scripted
 
-S = 1_000_000_000
 NOW = 1_500_000_000 * S
 
 
@@ -84,18 +84,11 @@ every_reasoner = pytest.mark.parametrize("reasoner", REASONERS.values(), ids=REA
 many = settings(max_examples=25, deadline=None)
 
 
-def forecast(horizon_s: int) -> Forecast:
-    issued = NOW - S // 2
-    return Forecast(
+def refined(horizon_s: int) -> Forecast:
+    return forecast(
+        float(horizon_s),
+        issued=NOW - S // 2,
         forecast_id=f"f{horizon_s}",
-        instrument="test:A",
-        horizon=f"{horizon_s}s",
-        horizon_ns=horizon_s * S,
-        horizon_s=float(horizon_s),
-        ts_event=issued,
-        ts_recv=issued,
-        ts_emit=issued,
-        valid_until=issued + horizon_s * S * 4 // 5,
         epoch=3,
         version=2,
         base_version=1,
@@ -104,36 +97,20 @@ def forecast(horizon_s: int) -> Forecast:
         base_q=(-3.0, -1.0, 0.1, 1.5, 3.0),
         emitted_q=(-3.5, -1.2, 0.1, 1.7, 3.4),
         band_bps=1.0,
-        regime="calm",
-        model_version="m",
-        calibration_version=0,
         outlook_version=1,
-        spec_hash="s",
-        row_seq=1,
         status=Status.REFINED,
-        flags=1,
-        rung=Rung.FULL,
-        tilt_c=1.0,
+        reference=None,
     )
 
 
 def ask(reasoner: Reasoner, horizons: list[int], pack: EvidencePack) -> Any:
-    forecasts = tuple(forecast(h) for h in horizons)
+    forecasts = tuple(map(refined, horizons))
     question = Escalate(
         question_id="q",
         instrument="test:A",
         ts=NOW,
         notice_id="n",
-        standing=tuple(
-            Standing(
-                forecast_id=f.forecast_id,
-                epoch=f.epoch,
-                version=f.version,
-                status=f.status,
-                valid_until=f.valid_until,
-            )
-            for f in forecasts
-        ),
+        standing=tuple(map(standing_of, forecasts)),
         deadline=NOW + 60 * S,
         expected_gain=0.01,
         reason="law",

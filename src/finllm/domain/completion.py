@@ -77,7 +77,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Of the prompt's, those that the endpoint had at hand."""
     output_tokens: int = 0
     is_counted: bool = True
-    """The endpoint counted the tokens; else they are estimated at four bytes each."""
+    """The endpoint counted the tokens; else they are estimated at three bytes each."""
     usd: float = 0.0
     energy_j: float = 0.0
     """By model: tokens times joules a token; nothing is measured."""

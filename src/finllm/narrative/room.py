@@ -46,7 +46,7 @@ from finllm.narrative.repeats.copies import (
 )
 from finllm.narrative.repeats.meanings import Meaning
 from finllm.narrative.repeats.origins import Origins
-from finllm.narrative.sources.documents import LONGEST_NAME, MOST_SYMBOLS
+from finllm.narrative.sources.documents import LONGEST_NAME, MOST_FLAGS, MOST_SYMBOLS
 from finllm.narrative.text.canonical import Canonical, Changes, canonicalise
 from finllm.narrative.trust.checker import DENIAL, Checked, Checker, Limits, Weighed
 from finllm.narrative.trust.credibility import load_weights
@@ -316,7 +316,7 @@ class Narrative:
         Returns:
             Notices about watched instruments, or the refusal with its reason: `future` (received
             after now, or published too far ahead of its receipt), `out_of_order`, `too_long` (its
-            text, id, source, author or symbols), `not_utf8`, `empty_text`.
+            text, id, source, author, language, symbols or flags), `not_utf8`, `empty_text`.
         """
         self.tally.read += 1
         reason, detail = self._objection(document, now)
@@ -825,24 +825,31 @@ def _limits(settings: NarrativeSettings) -> Limits:
 def _oversize(document: Document) -> str:
     """Return which of a document's fields is too large; empty if none is.
 
-    Tables are keyed by them and count entries: an author of a megabyte would cost one for each entry.
-    Readers cut them to these sizes.
+    Tables count entries, and memory and recordings keep documents whole: an author of a megabyte would cost
+    one for each entry. Readers cut fields to these sizes.
     """
-    for field in ("document_id", "source", "author"):
+    for field in ("document_id", "source", "author", "lang"):
         n = len(getattr(document, field))
         if n > LONGEST_NAME:
             return f"{field} of {n} characters, at most {LONGEST_NAME}"
-    if len(document.symbols) > MOST_SYMBOLS:
-        return f"{len(document.symbols)} symbols, at most {MOST_SYMBOLS}"
-    longest = max(map(len, document.symbols), default=0)
-    return (
-        f"symbol of {longest} characters, at most {LONGEST_NAME}" if longest > LONGEST_NAME else ""
-    )
+    for name, many, most in (
+        ("symbol", document.symbols, MOST_SYMBOLS),
+        ("flag", document.flags, MOST_FLAGS),
+    ):
+        if len(many) > most:
+            return f"{len(many)} {name}s, at most {most}"
+        longest = max(map(len, many), default=0)
+        if longest > LONGEST_NAME:
+            return f"{name} of {longest} characters, at most {LONGEST_NAME}"
+    return ""
 
 
 def _is_utf8(document: Document) -> bool:
     try:
-        for text in (document.text, document.source, document.author, *document.symbols):
+        for text in (
+            document.text, document.source, document.author, document.lang, *document.symbols,
+            *document.flags,
+        ):  # fmt: skip
             text.encode()
     except UnicodeEncodeError:
         return False

@@ -1,4 +1,4 @@
-"""Fitting the weights of credibility: logistic regression over the terms, no weight below its bound.
+"""Fitting the weights of credibility: logistic regression over the terms, each weight within its bounds.
 
 Each claim counts twice, as it was made and as it stood a day later, half each. The intercept is free, and
 becomes the prior: in service the prior is a setting. A second intercept, which is not served, takes up what
@@ -22,7 +22,7 @@ from finllm.narrative.trust.reputation import chance, log_odds
 from finllm_lab.credibility.cases import TERMS, Case
 from finllm_lab.credibility.planted import FROZEN
 
-NAME: Final = "credibility-1"
+NAME: Final = "credibility-2"
 CARD: Final = "credibility.card.json"
 BY_HAND: Final = CredibilityWeights(
     name="by-hand",
@@ -49,6 +49,9 @@ LEAST: Final = {
     "denied": 3.5,
 }
 """Least weights that the laws of the checker need, whatever the wires say."""
+MOST: Final = {"corroboration": 1.0}
+"""Greatest weights that they allow. Where one origin that bears a claim out counts for more than a verified
+channel does, a denial from there is believed less than the claim, and no liar is ever found out."""
 _LEAST_OF_ANY: Final = 0.05
 """No term is without any say: it can still be read off the reasons."""
 RIDGES: Final = (0.0, 3.0, 30.0, 300.0)
@@ -104,9 +107,9 @@ def fit(data: Table, ridge: float) -> Fitted:
         gradient = np.concatenate([[slope.sum(), slope @ data.later], of_terms])
         return loss + 0.5 * ridge * float(apart @ apart), gradient
 
-    least = [(LEAST.get(term, _LEAST_OF_ANY), None) for term in TERMS]
+    bounds_of = [(LEAST.get(term, _LEAST_OF_ANY), MOST.get(term)) for term in TERMS]
     start = np.concatenate([[0.0, 0.0], hand])
-    bounds = [(None, None), (None, None), *least]
+    bounds = [(None, None), (None, None), *bounds_of]
     found = minimize(
         objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2_000}
     ).x
@@ -152,6 +155,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """Log-odds that a day added; not served."""
     by_hand: dict[str, float]
     least: dict[str, float]
+    most: dict[str, float]
     share: dict[str, float]
     """Term -> share of the rows that have it."""
     tried: dict[str, float]
@@ -188,6 +192,7 @@ def build(cases: list[Case], out: Path) -> Card:
         silence=model.silence,
         by_hand={term: getattr(BY_HAND, term) for term in TERMS},
         least=LEAST,
+        most=MOST,
         share={
             term: round(float(s), 4)
             for term, s in zip(TERMS, (data.x != 0.0).mean(axis=0), strict=True)

@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from finllm.domain.forecast import Forecast, Outcome, Reference, Rung, Status
+from finllm.domain.forecast import Forecast, Outcome, Reference
 from finllm.domain.label import label
 from finllm.domain.protocol import Action, Applied, Cost, Escalate, Hold, Revision, Verdict
 from finllm.domain.revise import revised
+from support.forecasts import S, forecast
 
-S = 1_000_000_000
 THIRD = (1 / 3, 1 / 3, 1 / 3)
 REFERENCE = Reference(
     climatology=THIRD,
@@ -30,38 +30,8 @@ def make_forecast(name: str = "f", ts: int = 0, horizon_s: float = 1.0, **change
             value = changes.pop(short)
             long = ("base", "emitted") if short == "p" else ("base_q", "emitted_q")
             changes = dict.fromkeys(long, value) | changes
-    horizon_ns = int(horizon_s * S)
-    made = Forecast(
-        forecast_id=name,
-        instrument="test:A",
-        horizon=f"{horizon_s:g}s",
-        horizon_ns=horizon_ns,
-        horizon_s=horizon_s,
-        ts_event=ts,
-        ts_recv=ts,
-        ts_emit=ts,
-        valid_until=ts + horizon_ns * 4 // 5,
-        epoch=1,
-        version=1,
-        base_version=0,
-        base=THIRD,
-        emitted=THIRD,
-        base_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
-        emitted_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
-        band_bps=1.0,
-        regime="calm",
-        model_version="m",
-        calibration_version=0,
-        outlook_version=0,
-        spec_hash="s",
-        row_seq=1,
-        status=Status.SPECULATIVE,
-        flags=1,
-        rung=Rung.FULL,
-        tilt_c=1.0,
-        reference=REFERENCE,
-    )
-    return msgspec.structs.replace(made, **changes)
+    fields = {"base": THIRD, "emitted": THIRD, "band_bps": 1.0, "reference": REFERENCE} | changes
+    return forecast(horizon_s, issued=ts, forecast_id=name, **fields)
 
 
 def make_outcome(forecast: Forecast, return_bps: float, **changes: Any) -> Outcome:

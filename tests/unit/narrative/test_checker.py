@@ -198,6 +198,22 @@ def test_a_credible_denial_condemns_a_claim_from_then_on_and_it_stays_to_be_seen
     assert only(made, T0) == before
 
 
+def test_a_verified_denial_condemns_what_one_other_origin_bears_out() -> None:
+    made = room()
+    tell(made, TAKEOVER, source="a")
+    said = "Shareholders of Quarrystone told of Apple offer for whole firm, takeover by spring"
+    (borne_out,) = tell(made, said, T0 + 1, source="b").notices
+    claim = next(
+        e for e in pack_of(made, T0 + 1).evidence if e.evidence_id == borne_out.evidence_id
+    )
+    assert "corroboration" in {reason.name for reason in claim.reasons}
+    denial = "Apple denies report: shareholders of Quarrystone were told of no offer for whole firm"
+    changes = tell(made, denial, T0 + 2, source="company", is_verified=True).quarantines
+    assert (claim.evidence_id, QuarantineState.CONDEMNED) in {
+        (change.evidence_id, change.state) for change in changes
+    }
+
+
 def test_a_denial_by_nobody_condemns_nothing() -> None:
     made = room(source_priors={"wire": 0.9})
     tell(made, TAKEOVER)

@@ -131,6 +131,34 @@ def test_twenty_syndicated_copies_are_one_origin() -> None:
     assert (pack.n_documents, pack.n_copies) == (1, 19)
 
 
+def test_near_copies_of_another_text_without_end_hide_nobodys_near_copy() -> None:
+    """In the bands and postings of first appearances, near copies pushed those out."""
+    made = room(originals=1024)
+    first = document(
+        "Harbourline Custody halts Bitcoin withdrawals citing unusual activity on its systems"
+    )
+    other = "Regulator sues Kestrel over unregistered Bitcoin products sold to funds in New York"
+    at = T0
+    for text, n_copies in ((first.text, 20), (other, 300)):
+        assert made.admit(document(text, at), at).notices
+        for i in range(n_copies):
+            at += NS_PER_S
+            words = text.split()
+            place = 6 + i % (len(words) - 6)
+            words[place] = "".join(chr(ord("q") + int(digit)) for digit in f"{100 + i}")
+            echo = made.admit(document(" ".join(words), at, source=f"echo{i}"), at)
+            assert echo.copy_of
+            assert echo.notices == ()
+        at += NS_PER_S
+    last = first.text.replace("unusual", "strange").replace("systems", "ledgers")
+    admission = made.admit(document(last, at, source="elsewhere"), at)
+    assert admission.copy_of == first.document_id
+    assert admission.notices == ()
+    pack = made.gather(BTC, at)
+    assert (pack.n_documents, pack.n_copies) == (2, 321)
+    assert not [r for e in pack.evidence for r in e.reasons if r.name == "corroboration"]
+
+
 def test_what_was_said_long_ago_is_new_again() -> None:
     made = room(copy_window_ns=NS_PER_HOUR)
     text = "Federal Reserve leaves interest rates unchanged and Bitcoin holds"
@@ -199,8 +227,9 @@ def test_a_document_out_of_order_is_refused() -> None:
     assert admission.refusal.reason == "out_of_order"
 
 
-def test_half_a_surrogate_pair_is_refused() -> None:
-    broken = msgspec.structs.replace(document("Bitcoin"), text="Bitcoin \ud800")
+@pytest.mark.parametrize("field", ["text", "lang", "author"])
+def test_half_a_surrogate_pair_is_refused(field: str) -> None:
+    broken = msgspec.structs.replace(document("Bitcoin"), **{field: "Bitcoin \ud800"})
     admission = room().admit(broken, T0)
     assert admission.refusal is not None
     assert admission.refusal.reason == "not_utf8"

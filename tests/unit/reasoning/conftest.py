@@ -7,57 +7,20 @@ import msgspec
 import pytest
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
-from finllm.domain.forecast import Forecast, Reference, Rung, Status
-from finllm.domain.protocol import Escalate, Standing
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Escalate, standing_of
 from finllm.reasoning.fusion import BandWeights, Weights
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Judgement
+from support import forecasts
+from support.forecasts import S
 
-S = 1_000_000_000
 DAY = 86_400 * S
 NOW = 1_000 * DAY
 
 
-def _forecast(horizon_s: float = 10.0, **changes: Any) -> Forecast:
-    issued = changes.pop("issued", NOW - S)
-    horizon_ns = int(horizon_s * S)
-    made = Forecast(
-        forecast_id=f"f-{horizon_s:g}",
-        instrument="test:A",
-        horizon=f"{horizon_s:g}s",
-        horizon_ns=horizon_ns,
-        horizon_s=horizon_s,
-        ts_event=issued,
-        ts_recv=issued,
-        ts_emit=issued,
-        valid_until=issued + horizon_ns * 4 // 5,
-        epoch=1,
-        version=1,
-        base_version=0,
-        base=(0.3, 0.4, 0.3),
-        emitted=(0.3, 0.4, 0.3),
-        base_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
-        emitted_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
-        band_bps=0.5,
-        regime="calm",
-        model_version="m",
-        calibration_version=0,
-        outlook_version=0,
-        spec_hash="s",
-        row_seq=1,
-        status=Status.SPECULATIVE,
-        flags=1,
-        rung=Rung.FULL,
-        tilt_c=1.0,
-        reference=Reference(
-            climatology=(0.25, 0.5, 0.25),
-            ewma=(0.3, 0.4, 0.3),
-            obi=(0.3, 0.4, 0.3),
-            climatology_q=(-3.0, -1.5, 0.0, 1.5, 3.0),
-            ewma_q=(-2.0, -1.0, 0.0, 1.0, 2.0),
-        ),
-    )
-    return msgspec.structs.replace(made, **changes)
+def _forecast(horizon_s: float = 10.0, *, issued: int = NOW - S, **changes: Any) -> Forecast:
+    return forecasts.forecast(horizon_s, issued=issued, **changes)
 
 
 def _claim(name: str, **changes: Any) -> Evidence:
@@ -107,22 +70,13 @@ def _pack(*evidence: Evidence, burst: float = 1.0) -> EvidencePack:
     )
 
 
-def _question(*forecasts: Forecast, deadline_s: float = 30.0) -> Escalate:
+def _question(*about: Forecast, deadline_s: float = 30.0) -> Escalate:
     return Escalate(
         question_id="q",
         instrument="test:A",
         ts=NOW,
         notice_id="n",
-        standing=tuple(
-            Standing(
-                forecast_id=f.forecast_id,
-                epoch=f.epoch,
-                version=f.version,
-                status=f.status,
-                valid_until=f.valid_until,
-            )
-            for f in forecasts
-        ),
+        standing=tuple(map(standing_of, about)),
         deadline=NOW + int(deadline_s * S),
         expected_gain=0.01,
         reason="test",

@@ -15,6 +15,7 @@ from finllm.domain.errors import InputError
 
 if TYPE_CHECKING:
     from finllm.app.bench.edge import EdgeFigures
+    from finllm.app.bench.interference import Beside
     from finllm.app.bench.measure import Quiet
     from finllm.app.bench.narrative import NarrativeFigures
     from finllm.app.bench.protocol import ProtocolFigures
@@ -198,17 +199,7 @@ def _show_narrative(figures: "NarrativeFigures", console: Console) -> None:
         shares = ", ".join(f"{stage} {share:.1%}" for stage, share in one.stages.items())
         console.print(f"time of the {name} by module: {shares}", highlight=False)
     if figures.edge is not None:
-        edge = figures.edge
-        for name, ratio, (low, high) in (
-            ("p50", edge.ratio_p50, edge.ratio_p50_range),
-            ("p99", edge.ratio_p99, edge.ratio_p99_range),
-        ):
-            console.print(
-                f"edge {name} beside the room at {edge.documents_per_s:,.0f} documents/s: "
-                f"x {ratio:.3f} (<= {targets[f'edge_{name}_ratio']}), "
-                f"{low:.2f} to {high:.2f} over {len(edge.pairs)} pairs",
-                highlight=False,
-            )
+        _show_beside(figures.edge, "the room", targets, console)
     if figures.flood is not None:
         flood = figures.flood
         console.print(
@@ -220,6 +211,22 @@ def _show_narrative(figures: "NarrativeFigures", console: Console) -> None:
         filled = (f"{name} {one.n:,} of {one.most:,}" for name, one in flood.tables.items())
         console.print(f"held at the end: {', '.join(filled)}", highlight=False)
     _show_quiet(figures.quiet, console)
+
+
+def _show_beside(edge: "Beside", what: str, targets: dict[str, float], console: Console) -> None:
+    load = ", ".join(f"{per_s:,.0f} {kind}/s" for kind, per_s in edge.load_per_s.items())
+    alone, beside = edge.alone_us, edge.beside_us
+    for name, ratio, (low, high), us in (
+        ("p50", edge.ratio_p50, edge.ratio_p50_range, (alone.p50, beside.p50)),
+        ("p99", edge.ratio_p99, edge.ratio_p99_range, (alone.p99, beside.p99)),
+    ):
+        console.print(
+            f"edge {name} beside {what} at {load}: "
+            f"x {ratio:.3f} (<= {targets[f'edge_{name}_ratio']}), "
+            f"{low:.2f} to {high:.2f} over {len(edge.pairs)} pairs; "
+            f"{us[0]:,.1f} us alone, {us[1]:,.1f} beside it",
+            highlight=False,
+        )
 
 
 @bench_app.command("reasoning")
@@ -304,6 +311,12 @@ def protocol(
     moved_days: Annotated[
         int, typer.Option(help="Days of each world with a parameter moved; 0 = none.", min=0)
     ] = 0,
+    edge_pairs: Annotated[
+        int,
+        typer.Option(
+            help="Pairs of edge runs, beside a busy slow path and alone; 0 = none.", min=0
+        ),
+    ] = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the curve into this PNG.", metavar="FILE")
     ] = None,
@@ -312,7 +325,7 @@ def protocol(
     """What asking is worth: the gate and other policies in worlds of which everything is known.
 
     The reasoner is simulated: nothing is said here of a language model's judgement. Takes a minute or so a
-    day of a world.
+    day of a world. Leave the machine alone for pairs of edge runs, which take half a minute each.
 
     Example: finllm bench protocol --seeds 811 --days 1 --warm-days 1 --json
     """
@@ -325,7 +338,12 @@ def protocol(
             f"{seeds!r} is no list of seeds", place="--seeds", mend="Write 811,812."
         ) from error
     plan = bench.Plan(
-        seeds=chosen, days=days, warm_days=warm_days, mind=reasoner, moved_days=moved_days
+        seeds=chosen,
+        days=days,
+        warm_days=warm_days,
+        mind=reasoner,
+        moved_days=moved_days,
+        edge_pairs=edge_pairs,
     )
     console = Console(stderr=True)
     with console.status("starting") as status:
@@ -369,3 +387,6 @@ def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
             f"at {one.call_share:.1%} of the calls, {one.token_share:.1%} of the tokens",
             highlight=False,
         )
+    if figures.edge_beside is not None:
+        _show_beside(figures.edge_beside, "the slow path", figures.targets, console)
+        _show_quiet(figures.quiet, console)

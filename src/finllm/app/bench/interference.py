@@ -1,16 +1,16 @@
-"""What the narrative room costs the edge: edge runs with a room at full load beside them, and without.
+"""What other work costs the edge: edge runs with a load beside them, and without.
 
-The room reads headlines as fast as it can in a process of its own, niced and of the idle class where there is
-one, which is stopped for every other run. Runs come in pairs, first with and first without in turn, so that
-what else the machine does hits both.
+The load works as fast as it can in a process of its own, niced and of the idle class where there is one,
+which is stopped for every other run. Runs come in pairs, first with and first without in turn, so that what
+else the machine does hits both.
 """
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -30,48 +30,91 @@ NICENESS: Final = 19
 WAIT_S: Final = 300.0
 SETTLE_NS: Final = 100_000_000
 WARM: Final = 50
-"""Documents that it has read when it counts as up."""
+"""What it has done of its first kind when it counts as up; of every other kind it has done something."""
 READY: Final = b"ready"
+TARGETS: Final = {"edge_p50_ratio": 1.05, "edge_p99_ratio": 1.5}
+"""What the median ratios are to be at most."""
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """The room that stands beside the edge."""
+class Load(Protocol):
+    """What stands beside the edge. It is sent to a process of its own, so it can be pickled."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of work that are counted, those that it begins with first."""
+        ...
+
+    def work(self) -> Iterator[str]:
+        """Work without end, yielding each kind as it is done."""
+        ...
+
+
+class Headlines(msgspec.Struct, frozen=True, kw_only=True):
+    """A narrative room that takes in the same lines again and again, each time in a new room: no copies."""
 
     settings: NarrativeSettings
     instruments: tuple[str, ...]
     lines: tuple[Sent, ...]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return what is counted: documents."""
+        return ("documents",)
+
+    def work(self) -> Iterator[str]:
+        """Work without end, yielding each kind as it is done."""
+        while True:
+            fed = FedRoom(self.settings, self.instruments)
+            for sent in self.lines:
+                fed.push(sent)
+                yield "documents"
+
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge run without the room, and one beside it."""
+    """An edge run alone, and one beside the load."""
 
     alone_us: Spread
     beside_us: Spread
 
     @property
     def ratio_p50(self) -> float:
-        """Return p50 beside the room / p50 alone."""
+        """Return p50 beside the load / p50 alone."""
         return self.beside_us.p50 / self.alone_us.p50
 
     @property
     def ratio_p99(self) -> float:
-        """Return p99 beside the room / p99 alone."""
+        """Return p99 beside the load / p99 alone."""
         return self.beside_us.p99 / self.alone_us.p99
 
 
+class Middle(msgspec.Struct, frozen=True, kw_only=True):
+    """Edge runs of one kind: medians over pairs, microseconds."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, spreads: Sequence[Spread]) -> "Middle":
+        """Return the medians of some runs."""
+        p50, p99 = np.median([(one.p50, one.p99) for one in spreads], axis=0)
+        return cls(p50=round(float(p50), 2), p99=round(float(p99), 2))
+
+
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
-    """The edge beside a room at full load: the median over pairs, and the least and greatest."""
+    """The edge beside a load: the median over pairs, and the least and greatest."""
 
     pairs: tuple[Pair, ...]
     ratio_p50: float
     ratio_p50_range: tuple[float, float]
     ratio_p99: float
     ratio_p99_range: tuple[float, float]
-    documents_per_s: float
-    """That the room took in while an edge ran."""
+    alone_us: Middle
+    beside_us: Middle
+    load_per_s: dict[str, float]
+    """By kind, what the load did while an edge ran."""
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], documents_per_s: float) -> "Beside":
+    def of(cls, pairs: Sequence[Pair], load_per_s: dict[str, float]) -> "Beside":
         """Return the figures of some pairs."""
         p50 = [pair.ratio_p50 for pair in pairs]
         p99 = [pair.ratio_p99 for pair in pairs]
@@ -81,7 +124,9 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
             ratio_p50_range=(round(min(p50), 3), round(max(p50), 3)),
             ratio_p99=round(float(np.median(p99)), 3),
             ratio_p99_range=(round(min(p99), 3), round(max(p99), 3)),
-            documents_per_s=round(documents_per_s, 1),
+            alone_us=Middle.of([pair.alone_us for pair in pairs]),
+            beside_us=Middle.of([pair.beside_us for pair in pairs]),
+            load_per_s={kind: round(per_s, 1) for kind, per_s in load_per_s.items()},
         )
 
 
@@ -91,39 +136,39 @@ def beside_the_edge(n_pairs: int, plan: Plan, load: Load, say: Say) -> Beside:
     Args:
         n_pairs: Pairs of runs.
         plan: The edge's tape and its seconds.
-        load: The room.
+        load: What works beside it.
         say: Told which pair runs.
 
     Raises:
         InputError: If the tape cannot be read or makes no rows.
-        WorkerError: If the room's process dies.
+        WorkerError: If the load's process dies.
     """
     artifact = load_artifact(plan.artifact, spec=BOOK_SPEC)
     frames, first = frames_of(plan)
     quiet_collector()
     found, beside_ns = [], 0
-    with RoomProcess(load) as room:
+    with LoadProcess(load) as process:
         for number in range(n_pairs):
-            say(f"the edge beside the room, pair {number + 1} of {n_pairs}")
+            say(f"the edge alone and beside the load, pair {number + 1} of {n_pairs}")
             spreads = {}
             for is_beside in (True, False) if number % 2 else (False, True):
                 if is_beside:
-                    room.go()
+                    process.go()
                 else:
-                    room.stand()
+                    process.stand()
                 started = stopwatch_ns()
                 spreads[is_beside] = Spread.of(paced(artifact, frames, first, plan.paces[0]))
                 beside_ns += is_beside * (stopwatch_ns() - started)
             found.append(Pair(alone_us=spreads[False], beside_us=spreads[True]))
-        taken = room.taken
-    return Beside.of(found, taken / beside_ns * 1e9)
+        done = process.done
+    return Beside.of(found, {kind: n / beside_ns * 1e9 for kind, n in done.items()})
 
 
-class RoomProcess:
-    """A room that reads as fast as it can in a niced process, or stands still. Use as a context manager.
+class LoadProcess:
+    """A load that works as fast as it can in a niced process, or stands still. Use as a context manager.
 
     Args:
-        load: The room, and what it reads.
+        load: What it works at.
 
     Raises:
         WorkerError: If it does not come up.
@@ -131,9 +176,10 @@ class RoomProcess:
 
     def __init__(self, load: Load) -> None:
         context = multiprocessing.get_context("spawn")
-        self._taken = context.RawValue("q", 0)
+        self._kinds = load.kinds
+        self._done = context.RawArray("q", len(self._kinds))
         self._ear, mouth = context.Pipe(duplex=False)
-        self._process = context.Process(target=_read, args=(load, self._taken, mouth), daemon=True)
+        self._process = context.Process(target=_work, args=(load, self._done, mouth), daemon=True)
         self._process.start()
         mouth.close()
         try:
@@ -142,18 +188,19 @@ class RoomProcess:
             is_up = False
         if not is_up:
             self.close()
-            raise WorkerError("the narrative room's process has died, or did not come up")
-        self._before = 0
+            raise WorkerError("the load's process has died, or did not come up")
+        self._before = dict.fromkeys(self._kinds, 0)
         self.stand()
-        self._before = self.taken
+        self._before = self.done
 
     @property
-    def taken(self) -> int:
-        """Return how many documents it has taken in since it was up."""
-        return int(self._taken.value) - self._before
+    def done(self) -> dict[str, int]:
+        """Return by kind how much it has done since it was up."""
+        counts = zip(self._kinds, self._done, strict=True)
+        return {kind: int(n) - self._before[kind] for kind, n in counts}
 
     def go(self) -> None:
-        """Let it read.
+        """Let it work.
 
         Raises:
             WorkerError: If it has died.
@@ -170,7 +217,7 @@ class RoomProcess:
 
     def _send(self, number: signal.Signals) -> None:
         if self._process.pid is None or not self._process.is_alive():
-            raise WorkerError("the narrative room's process has died")
+            raise WorkerError("the load's process has died")
         os.kill(self._process.pid, number)
         CLOCK.sleep(SETTLE_NS)
 
@@ -187,16 +234,16 @@ class RoomProcess:
         self.close()
 
 
-def _read(load: Load, taken: Any, mouth: Connection) -> None:
-    """Take in the lines again and again, each time in a new room: none of them is ever a copy."""
+def _work(load: Load, done: Any, mouth: Connection) -> None:
+    """Let a load work, counting by kind what it has done."""
     os.nice(NICENESS)
     # A niced process still keeps a core for its slice when another wakes; one of the idle class does not.
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    while True:
-        fed = FedRoom(load.settings, load.instruments)
-        for sent in load.lines:
-            fed.push(sent)
-            taken.value += 1
-            if taken.value == WARM:
-                mouth.send_bytes(READY)
+    place = {kind: i for i, kind in enumerate(load.kinds)}
+    is_up = False
+    for kind in load.work():
+        done[place[kind]] += 1
+        if not is_up and done[0] >= WARM and all(done):
+            mouth.send_bytes(READY)
+            is_up = True

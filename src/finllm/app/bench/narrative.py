@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from finllm.app.attack.field import read_field
-from finllm.app.bench import edge
-from finllm.app.bench.interference import Beside, Load, beside_the_edge
+from finllm.app.bench import edge, interference
+from finllm.app.bench.interference import Beside, Headlines, beside_the_edge
 from finllm.app.bench.measure import Nanoseconds, Quiet, Say, Spread
 from finllm.app.bench.room import FedRoom, stages_of
 from finllm.app.bench.texts import (
@@ -48,8 +48,7 @@ TARGETS: Final = {
     "headlines_per_s": 150.0,
     "stream_per_s": 300.0,
     "p99_ms": 25.0,
-    "edge_p50_ratio": 1.05,
-    "edge_p99_ratio": 1.5,
+    **interference.TARGETS,
 }
 
 
@@ -165,11 +164,7 @@ def bench_narrative(
     stream = _pass(fed, stream_of(field))
     beside = flood = None
     if plan.edge_pairs:
-        load = Load(
-            settings=settings,
-            instruments=field.instruments,
-            lines=tuple(lines),
-        )
+        load = Headlines(settings=settings, instruments=field.instruments, lines=tuple(lines))
         beside = beside_the_edge(plan.edge_pairs, edge.Plan(seconds=plan.edge_seconds), load, say)
     if plan.flood:
         say(f"a flood of {plan.flood:,} documents")

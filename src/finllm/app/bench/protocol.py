@@ -2,20 +2,24 @@
 
 The worlds are frozen, and the reasoner's judgement is simulated: the figures say what the *gate* makes of a
 reasoner of stated skill, and nothing of any language model. Gains are expectations under the law that made
-the prices; significance is that of the realised scores.
+the prices; significance is that of the realised scores. What the slow path costs the edge is measured beside
+it, with the reasoner that is embedded.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.app.bench import edge
+from finllm.app.bench.interference import TARGETS, Beside, beside_the_edge
 from finllm.app.bench.known import Read, read_world
 from finllm.app.bench.learning import Gated
-from finllm.app.bench.measure import Say
+from finllm.app.bench.measure import Quiet, Say
 from finllm.app.bench.policies import (
     Chance,
     Life,
@@ -25,6 +29,7 @@ from finllm.app.bench.policies import (
     Unsure,
     entropy_at,
 )
+from finllm.app.bench.slowpath import SlowPath
 from finllm.audit.intervals import (
     CELLS_PER_BLOCK,
     Blocks,
@@ -137,6 +142,11 @@ class ProtocolFigures(msgspec.Struct, frozen=True, kw_only=True):
     forecasts: int
     documents: int
     moved: list[Moved]
+    edge_beside: Beside | None
+    """The edge beside the whole slow path at full load."""
+    quiet: dict[str, Quiet]
+    """How quiet the machine was, before and after that; empty where it was not measured."""
+    targets: dict[str, float]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +160,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mind: str = "ensemble"
     moved_days: int = 0
     """Of each world with a parameter moved; 0 = none are measured."""
+    edge_pairs: int = 0
+    """Pairs of edge runs, beside the slow path and alone; 0 = none."""
+    edge_seconds: float = 5.0
+    """Seconds of tape of each."""
 
 
 def bench_protocol(plan: Plan, say: Say) -> ProtocolFigures:
@@ -164,6 +178,7 @@ def bench_protocol(plan: Plan, say: Say) -> ProtocolFigures:
     """
     mind = mind_named(plan.mind)
     run = _Run(mind)
+    beside, quiet = _edge_beside(plan, say)
     if plan.warm_days:
         run.warm(list(read_world(LAW, WARM_SEED, plan.warm_days, say)), say)
     learnt = dict(run.states)
@@ -189,7 +204,21 @@ def bench_protocol(plan: Plan, say: Say) -> ProtocolFigures:
         forecasts=gate.rows,
         documents=run.documents,
         moved=list(_moved(mind, learnt, plan.moved_days, say)) if plan.moved_days else [],
+        edge_beside=beside,
+        quiet=quiet,
+        targets=TARGETS,
     )
+
+
+def _edge_beside(plan: Plan, say: Say) -> tuple[Beside | None, dict[str, Quiet]]:
+    """Return the edge beside the slow path at full load, and how quiet the machine was."""
+    if not plan.edge_pairs:
+        return None, {}
+    before = Quiet.look()
+    with TemporaryDirectory(prefix="finllm-bench-") as folder:
+        load = SlowPath(folder=Path(folder))
+        beside = beside_the_edge(plan.edge_pairs, edge.Plan(seconds=plan.edge_seconds), load, say)
+    return beside, {"before": before, "after": Quiet.look()}
 
 
 def mind_named(name: str) -> Mind:

@@ -28,9 +28,12 @@ from finllm.runtime.tally import Tally
 LONGEST_TEXT: Final = 1_000_000
 """Bytes of UTF-8; a longer text is refused."""
 LONGEST_NAME: Final = 200
-"""Characters of an author, source or symbol; the rest is cut off. The room's tables are keyed by them."""
+"""Characters of an author, source, language, symbol or flag; the rest is cut off. The room's tables are keyed
+by names."""
 MOST_SYMBOLS: Final = 64
 """Symbols of a document; the rest are left out."""
+MOST_FLAGS: Final = 32
+"""Flags of a document. A row states half of them at most, readers add their own few."""
 SORT_LIMIT: Final = 512_000_000
 """Characters of text that are sorted in memory, where a file gives no receive times."""
 CLOCK_SKEW_NS: Final = NS_PER_MIN
@@ -44,7 +47,6 @@ LATE_STAMPS: Final = frozenset({"date_only", "assumed_time", "assumed_zone"})
 """Flags of a stamp that is the latest that it can mean: what was received before it was published then."""
 _LATEST_BY_NS: Final = NS_PER_DAY + 2 * NS_PER_HOUR
 """By how much such a stamp may lie ahead: a day, with the hours of a clock that is set back."""
-_MOST_FLAGS: Final = 16
 
 
 def read_documents(
@@ -211,7 +213,7 @@ def _flags(row: Row) -> tuple[str, ...]:
     value = row.get("flags")
     if not isinstance(value, list | tuple):
         return ()
-    return tuple(flag[:LONGEST_NAME] for flag in value[:_MOST_FLAGS] if isinstance(flag, str))
+    return tuple(flag[:LONGEST_NAME] for flag in value[: MOST_FLAGS // 2] if isinstance(flag, str))
 
 
 def _usual_source(row: Row) -> str:

@@ -6,11 +6,10 @@ import msgspec
 
 from finllm.domain.completion import Completion
 from finllm.domain.forecast import Cost
+from finllm.reasoning.llm.budget import BYTES_PER_TOKEN
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.llm.wire import Usage
 
-BYTES_PER_TOKEN: Final = 4
-"""Where an endpoint does not count; about right for English in common vocabularies."""
 METHOD: Final = "modelled: tokens x J/token"
 
 
