@@ -418,7 +418,7 @@ def plot(figures: ProtocolFigures, out: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullLocator, PercentFormatter
 
-    figure, axes = plt.subplots(figsize=(8, 5))
+    figure, axes = plt.subplots(figsize=(9, 5))
     for name in dict.fromkeys(point.policy for point in figures.curve):
         points = sorted((p.token_share, p.gain_share) for p in figures.curve if p.policy == name)
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
@@ -432,7 +432,7 @@ def plot(figures: ProtocolFigures, out: Path) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title(f"Known worlds, simulated reasoner ({figures.reasoner})")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.tight_layout()
     figure.savefig(out, dpi=110)
     plt.close(figure)
