@@ -36,9 +36,9 @@ def gather(
 ) -> None:
     """Gather the claims that the room makes of wires of known truth, with the terms of each.
 
-    Seeds 3001 to 3016 are fitted on, 7001 to 7012 scored on.
+    Seeds 3001 to 3016 are fitted on; 7001 to 7012, 8001 to 8006 and 9001 to 9012 have been scored on.
 
-    Example: finllm_lab credibility gather --first 7001 --wires 12 --out /tmp/unseen.jsonl
+    Example: finllm_lab credibility gather --first 9101 --wires 12 --out /tmp/unseen.jsonl
     """
     from finllm_lab.credibility.cases import served, write_cases
     from finllm_lab.credibility.planted import Wire
