@@ -83,6 +83,11 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """By model: tokens times joules a token; nothing is measured."""
 
     @property
+    def queued_ns(self) -> int:
+        """Return how long it waited for its turn; 0 if it never had one."""
+        return min((one.ts for one in self.attempts), default=self.ts_asked) - self.ts_asked
+
+    @property
     def ts_last_byte(self) -> int:
         """Return when the last byte of any answer came, ns UTC; 0 if none did."""
         return max((one.ts_last_byte for one in self.attempts), default=0)

@@ -30,14 +30,18 @@ from finllm.escalation.learnt import (
 
 INPUTS: Final = (
     "constant", "hand-set estimate", "credibility", "novelty", "relevance", "burst", "conflict",
-    "stance", "since asked", "outlook", "lean",
+    "stance", "since asked", "outlook", "lean", "below speaks", "below's claim",
 )  # fmt: skip
 PLACES: Final = {"house": 32, "kind": 16, "regime": 4, "reasoner": 4}
 """Names of which a weight each is kept: of origins without their authors, event types, and so on."""
-_PRIOR: Final = (0.0, 1.0, *(0.0,) * (9 + sum(PLACES.values())))
-_DEVIATION: Final = (2.0, 0.5, *(0.7,) * 9, *(1.0,) * sum(PLACES.values()))
+_PRIOR: Final = (0.0, 1.0, *(0.0,) * (11 + sum(PLACES.values())))
+_DEVIATION: Final = (2.0, 0.5, *(0.7,) * 11, *(1.0,) * sum(PLACES.values()))
 _USUAL_HAND: Final = 0.01
 """Nats of the hand-set estimate from which its log is counted."""
+_SILENT: Final = 1e-3
+"""Nats up to which the tier below counts as having said nothing."""
+_USUAL_BELOW: Final = 0.3
+"""Nats of its claim from which the log is counted."""
 _AT: Final = (0.0, 0.5, 1.0, 2.0)
 """Half-lives of an outlook at which its claim is taken; between them it runs straight."""
 _MOST_OPEN: Final = 4_096
@@ -54,9 +58,25 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = ""
     latency: LatencyBelief
-    tokens: int = 0
+    tokens: float = 0
     usd: float = 0.0
     energy_j: float = 0.0
+    wait_ns: int = 0
+    """Expected wait until its turn comes, beside its latency."""
+
+    @property
+    def p50_ns(self) -> int:
+        """Return the median time to its answer, the wait included."""
+        return self.wait_ns + self.latency.p50_ns
+
+    @property
+    def p95_ns(self) -> int:
+        """Return the 95th percentile, the wait included."""
+        return self.wait_ns + self.latency.p95_ns
+
+    def share_within(self, duration_ns: int) -> float:
+        """Return the share of answers that take at most so long, the wait included."""
+        return self.latency.share_within(duration_ns - self.wait_ns)
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,6 +173,7 @@ class Appraiser:
     def appraise(
         self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, *,
         hand: float, asked_at: int | None, tier: Tier, deadline_ns: int,
+        below: Outlook | None = None,
     ) -> Appraisal:  # fmt: skip
         """Return what asking one reasoner about a notice is worth.
 
@@ -164,12 +185,13 @@ class Appraiser:
             asked_at: When the instrument was last asked about, if ever.
             tier: Who would be asked.
             deadline_ns: From now on, after which an answer is worth nothing.
+            below: What the tier below has said; None = there is none.
         """
         house = notice.origin.partition("/")[0] or notice.event_type
         regime = standing[0].regime if standing else ""
         look = self._look(notice.instrument, now)
         inputs = (
-            *self._numbers(notice, standing, now, hand, asked_at),
+            *self._numbers(notice, standing, now, hand, asked_at, below),
             *self._places((house, notice.event_type, regime, tier.name)),
         )
         return Appraisal(
@@ -178,7 +200,7 @@ class Appraiser:
             look=look,
             claim=math.exp(self._regression.log_expected(inputs)),
             reliability=self.reliability.of(tier.name, look),
-            in_time=tier.latency.share_within(deadline_ns),
+            in_time=tier.share_within(deadline_ns),
             price=self._prices.of(tier),
         )
 
@@ -191,7 +213,7 @@ class Appraiser:
 
     def _numbers(
         self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, hand: float,
-        asked_at: int | None,
+        asked_at: int | None, below: Outlook | None,
     ) -> Inputs:  # fmt: skip
         since_min = 60.0 if asked_at is None else (now - asked_at) / NS_PER_MIN
         lean = 0.0
@@ -209,8 +231,22 @@ class Appraiser:
             math.log1p(min(60.0, max(0.0, since_min))) - 2.5,
             self._stands(notice.instrument, now),
             min(2.0, lean / max(1, len(standing))),
+            *self._below(notice.instrument, standing, below, now),
         )
         return tuple(enumerate(numbers))
+
+    def _below(
+        self, instrument: str, standing: tuple[Forecast, ...], below: Outlook | None, now: int
+    ) -> tuple[float, float]:
+        """Return whether the tier below moves what stood before it, and the log of how far."""
+        if below is None or not below.bands:
+            return 0.0, 0.0
+        answered = self._answered.get((instrument, below.version))
+        before = self._outlooks.get(instrument) if answered is None else answered.before
+        claim = self._claim(before, standing, below, now)
+        if claim <= _SILENT:
+            return 0.0, 0.0
+        return 1.0, _held(math.log(claim / _USUAL_BELOW), 4.0)
 
     def _look(self, instrument: str, now: int) -> str:
         return AGAIN if self._stands(instrument, now) > _SPEAKS else FIRST
@@ -237,6 +273,10 @@ class Appraiser:
         )
         if len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)
+
+    def stand(self, outlook: Outlook) -> None:
+        """Take in what a tier that is not learnt of has said: a further tier's claim begins there."""
+        self._outlooks[outlook.instrument] = outlook
 
     def hear(self, question_id: str, instrument: str, outlook: Outlook | None, now: int) -> None:
         """Learn from an answer that came in time: how far it moves what stands."""

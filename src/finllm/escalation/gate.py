@@ -19,6 +19,7 @@ from finllm.domain.protocol import Escalate, Hold, Outlook, standing_of
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
 from finllm.escalation.appraise import Appraisal, Appraiser, Prices, Tier
 from finllm.escalation.latency import LatencyBelief
+from finllm.escalation.watch import Watch
 
 OPEN: Final = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
 """Statuses that a verdict may still change."""
@@ -58,6 +59,11 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share added when text and book disagree wholly."""
     few_factor: float = 4.0
     """Times `min_gain` that a question must be worth on the rung of few escalations."""
+    market_events: bool | None = None
+    """Ask about what the market itself flags as well: a switch of regime, a drained book, a sudden move.
+    None = where a language model is asked: without a text the embedded reasoner has nothing to say."""
+    market_z: float = 4.0
+    """Deviations from which a drain or a move is flagged."""
     learn: bool = False
     """Learn the estimate from answers and outcomes; the coefficients above are where it starts."""
     call_share: float = 0.2
@@ -68,11 +74,13 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How often an outlook's gain is counted for each horizon, when learning."""
     prices: Prices = Prices()
     """What a question's price is in nats, when learning."""
+    state: str = ""
+    """File in which what was learnt is kept from one run to the next; empty = each begins afresh."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, Prices):
+            if value is None or isinstance(value, Prices | str):
                 continue
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(
@@ -95,6 +103,7 @@ class _Option(msgspec.Struct, frozen=True, kw_only=True):
     asked: list[Forecast]
     gain: float
     appraisal: Appraisal | None = None
+    below: Outlook | None = None
 
 
 class Gate:
@@ -112,6 +121,7 @@ class Gate:
         )
         """What it has learnt; None if it does not learn."""
         self._last: dict[str, int] = {}  # instrument -> when it was last asked about
+        self._begun: dict[str, int] = {}  # instrument -> when a cascade about it last began
         self._asked: deque[int] = deque()  # instants of the questions of the last minute
         self._in_flight: dict[str, tuple[int, int, int]] = {}  # id -> epoch, version, asked at
 
@@ -123,6 +133,8 @@ class Gate:
         latency: LatencyBelief,
         rung: Rung = Rung.FULL,
         tiers: tuple[Tier, ...] = (),
+        *,
+        below: Outlook | None = None,
     ) -> Escalate | Hold:
         """Return whether to ask, about which forecasts, by when and why.
 
@@ -133,20 +145,48 @@ class Gate:
             latency: What is believed of the reasoner's reply times.
             rung: Rung of the degradation ladder; below "few escalations" nothing is asked.
             tiers: The reasoners to choose from; none = the one with that latency.
+            below: What the tier below has said, and now stands; without bands, it has nothing to say;
+                None = this is the first tier.
 
         Returns:
             `Escalate` with the forecasts that an answer can still serve (none of them, if it is
             asked for the outlook alone), or `Hold`. Either states the expected gain and the reason.
         """
         choice = tiers or (Tier(latency=latency),)
-        options = [self._option(notice, standing, now, tier) for tier in choice]
+        options = [self._option(notice, standing, now, tier, below) for tier in choice]
+        if self.appraiser is not None and below is not None and below.bands:
+            self.appraiser.stand(below)
         option = max(options, key=lambda one: one.gain)
-        bar = self._bar(notice, option, now, rung)
+        last = self._last.get(notice.instrument) if below is None else None
+        bar = self._bar(notice, option, now, rung, last)
         if bar:
-            return _hold(notice, now, option.gain, bar)
+            return _hold(notice, now, option, bar)
         if self.appraiser is None or option.appraisal is None:
             return self._by_hand(notice, option, now, rung)
         return self._by_learning(notice, standing, option, now, rung)
+
+    def begin(
+        self,
+        notice: EvidenceNotice,
+        standing: tuple[Forecast, ...],
+        now: int,
+        tier: Tier,
+        rung: Rung = Rung.FULL,
+    ) -> Escalate | Hold:
+        """Return whether to ask a cascade's first tier, which costs nothing: about all that is not barred.
+
+        Takes nothing from the budget, and teaches nothing. Arguments as for `decide`.
+        """
+        option = self._by_hand_option(notice, standing, now, tier)
+        bar = self._bar(notice, option, now, rung, self._begun.get(notice.instrument))
+        if bar:
+            return _hold(notice, now, option, bar)
+        self._begun[notice.instrument] = now
+        return self._question(notice, option, now, 1.0)
+
+    def watch(self) -> Watch:
+        """Return what watches one instrument for what the market itself flags."""
+        return Watch(self._settings.market_z if self._settings.market_events else math.inf)
 
     def hear(self, question: Escalate, outlook: Outlook | None, now: int) -> None:
         """Learn from an answer that came in time.
@@ -164,24 +204,34 @@ class Gate:
         if self.appraiser is not None:
             self.appraiser.learn(forecast, outcome)
 
-    def _option(
+    def _by_hand_option(
         self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, tier: Tier
     ) -> _Option:
+        """Return what one reasoner could be asked, and what that is worth by the coefficients."""
+        asked = self._servable(notice.instrument, standing, now, tier)
+        return _Option(tier=tier, asked=asked, gain=self._expected_gain(notice, asked, now, tier))
+
+    def _option(
+        self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, tier: Tier,
+        below: Outlook | None,
+    ) -> _Option:  # fmt: skip
         """Return what one reasoner could be asked, and what that is worth."""
-        asked = self._servable(notice.instrument, standing, now, tier.latency)
-        hand = self._expected_gain(notice, asked, now, tier.latency)
+        by_hand = self._by_hand_option(notice, standing, now, tier)
         if self.appraiser is None:
-            return _Option(tier=tier, asked=asked, gain=hand)
+            return msgspec.structs.replace(by_hand, below=below)
         appraisal = self.appraiser.appraise(
             notice,
             standing,
             now,
-            hand=hand,
+            hand=by_hand.gain,
             asked_at=self._last.get(notice.instrument),
             tier=tier,
             deadline_ns=self._settings.outlook_within_ns,
+            below=below,
         )
-        return _Option(tier=tier, asked=asked, gain=appraisal.worth, appraisal=appraisal)
+        return msgspec.structs.replace(
+            by_hand, gain=appraisal.worth, appraisal=appraisal, below=below
+        )
 
     def _by_hand(
         self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung
@@ -190,9 +240,9 @@ class Gate:
         least = s.min_gain * (s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0)
         if option.gain < least:
             why = f"expected gain {option.gain:.5f} nats is below {least:.5f}"
-            return _hold(notice, now, option.gain, why)
+            return _hold(notice, now, option, why)
         if len(self._asked) >= s.budget_per_min:
-            return _hold(notice, now, option.gain, self._spent)
+            return _hold(notice, now, option, self._spent)
         return self._ask(notice, option, now)
 
     def _by_learning(
@@ -213,9 +263,9 @@ class Gate:
             return question
         if not can_ask:
             spent = self._spent if learnt.threshold.can_spend else self._share_spent
-            return _hold(notice, now, option.gain, spent)
+            return _hold(notice, now, option, spent)
         why = f"{appraisal.said()}; asked from {math.exp(learnt.threshold.level):.3f} nats on"
-        return _hold(notice, now, option.gain, why, s.explore)
+        return _hold(notice, now, option, why, s.explore)
 
     @property
     def _spent(self) -> str:
@@ -228,14 +278,14 @@ class Gate:
     def _ask(
         self, notice: EvidenceNotice, option: _Option, now: int, propensity: float = 1.0
     ) -> Escalate:
-        self._remember(notice.instrument, option.asked, now, option.tier.latency)
+        self._remember(notice.instrument, option.asked, now, option.tier)
         return self._question(notice, option, now, propensity)
 
     def _servable(
-        self, instrument: str, standing: tuple[Forecast, ...], now: int, latency: LatencyBelief
+        self, instrument: str, standing: tuple[Forecast, ...], now: int, tier: Tier
     ) -> list[Forecast]:
         """Return the forecasts that an answer can still change, shortest horizon first."""
-        p95_ns = latency.p95_ns
+        p95_ns = tier.p95_ns
         least_ns = self._settings.horizon_factor * p95_ns
         kept = [
             forecast
@@ -257,11 +307,11 @@ class Gate:
         return (epoch, version) == (forecast.epoch, forecast.version) and now <= ts + p95_ns
 
     def _expected_gain(
-        self, notice: EvidenceNotice, asked: list[Forecast], now: int, latency: LatencyBelief
+        self, notice: EvidenceNotice, asked: list[Forecast], now: int, tier: Tier
     ) -> float:
         """Return the nats that an answer should gain: the notice's worth times the life served."""
         s = self._settings
-        answer = now + latency.p50_ns
+        answer = now + tier.p50_ns
         lives = s.gain_outlook
         for forecast in asked:
             life_ns = max(1, forecast.valid_until - forecast.ts_recv)
@@ -279,28 +329,27 @@ class Gate:
         trust = _unit(notice.relevance) * _unit(notice.novelty) * _unit(notice.credibility)
         return trust * effect * (1.0 + s.weight_conflict * _unit(notice.conflict))
 
-    def _bar(self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung) -> str:
+    def _bar(
+        self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung, last: int | None
+    ) -> str:
         """Return why a question is out of the question, whatever it is worth; empty if it is not."""
         s = self._settings
         if rung in _SILENT:
             return f"the slow path rests on rung {rung}"
-        last = self._last.get(notice.instrument)
         while self._asked and now - self._asked[0] >= NS_PER_MIN:
             self._asked.popleft()
         if _unit(notice.novelty) <= s.copy_novelty:
             return "copy of what is known"
         if last is not None and now - last < s.min_interval_ns:
             return f"asked about it {(now - last) / NS_PER_MS:.1f} ms ago"
-        if not option.asked and option.tier.latency.p95_ns >= s.outlook_within_ns:
+        if not option.asked and option.tier.p95_ns >= s.outlook_within_ns:
             return "no forecast can still be served, and an outlook would come too late"
         return ""
 
-    def _remember(
-        self, instrument: str, asked: list[Forecast], now: int, latency: LatencyBelief
-    ) -> None:
+    def _remember(self, instrument: str, asked: list[Forecast], now: int, tier: Tier) -> None:
         self._last[instrument] = now
         self._asked.append(now)
-        forget = now - 2 * latency.p95_ns
+        forget = now - 2 * tier.p95_ns
         self._in_flight = {key: was for key, was in self._in_flight.items() if was[2] > forget}
         for forecast in asked:
             self._in_flight[forecast.forecast_id] = (forecast.epoch, forecast.version, now)
@@ -310,12 +359,13 @@ class Gate:
     ) -> Escalate:
         standing = tuple(standing_of(forecast) for forecast in option.asked)
         latest = max((forecast.valid_until for forecast in option.asked), default=0)
+        beyond = () if option.below is None else (option.tier.name,)
         reason = _reason(notice, len(option.asked))
         if option.appraisal is not None:
             by = "by chance: " if propensity < 1.0 else ""
             reason = f"{by}{option.appraisal.said()}; {reason}"
         return Escalate(
-            question_id=content_id("question", notice.notice_id, now, standing),
+            question_id=content_id("question", notice.notice_id, now, standing, *beyond),
             instrument=notice.instrument,
             ts=now,
             notice_id=notice.notice_id,
@@ -329,14 +379,15 @@ class Gate:
 
 
 def _hold(
-    notice: EvidenceNotice, now: int, gain: float, reason: str, propensity: float = 0.0
+    notice: EvidenceNotice, now: int, option: _Option, reason: str, propensity: float = 0.0
 ) -> Hold:
     return Hold(
         instrument=notice.instrument,
         ts=now,
         notice_id=notice.notice_id,
-        expected_gain=gain,
+        expected_gain=option.gain,
         reason=reason,
+        tier=option.tier.name,
         propensity=propensity,
     )
 
