@@ -134,14 +134,22 @@ class Lane:
         regime = int(self._state[1])
         if not self.facts.flags & _VALID:
             return Signs(regime=regime)
-        if "ret_1_z" in self._columns:
-            return Signs(regime=regime, move_z=self._column("ret_1_z"))
+        if "obi_10" not in self._columns:
+            return Signs(regime=regime, move_z=self.move_z())
         return Signs(
             regime=regime,
-            move_z=self.moves.z(LAST_MOVE_S, self.facts.ts_recv, self.facts.mid2),
+            move_z=self.move_z(),
             depth_z=self.observer.z("depletion_10s", self.row),
             lean=self._column("obi_10"),
         )
+
+    def move_z(self) -> float:
+        """Return the last move of the price, in its own deviations; 0 where it is not known."""
+        if not self.facts.flags & _VALID:
+            return 0.0
+        if "ret_1_z" in self._columns:
+            return self._column("ret_1_z")
+        return self.moves.z(LAST_MOVE_S, self.facts.ts_recv, self.facts.mid2)
 
     def _column(self, name: str) -> float:
         value = float(self.row[self._columns[name]])

@@ -406,7 +406,9 @@ class Pipeline:
     def _add_lane(self, key: str, road: Road) -> Lane:
         lane = Lane(len(self.lanes), key, road.bank, road.spec, road.grid_ns)
         self.lanes.append(lane)
-        self._watches[key] = road.gate.watch()
+        watch = road.gate.watch()
+        if watch is not None:
+            self._watches[key] = watch
         return lane
 
     def _serve(self, batch: "_Batch") -> NDArray[np.void] | None:
@@ -499,8 +501,8 @@ class Pipeline:
 
     def _look(self, lane: Lane) -> None:
         """Put what the market itself flags at a row to the gate."""
-        ts = lane.facts.ts_recv
-        alarm = self._watches[lane.instrument].see(lane.signs(), ts)
+        watch, ts = self._watches.get(lane.instrument), lane.facts.ts_recv
+        alarm = None if watch is None else watch.see(lane.signs(), ts)
         if alarm is not None:
             self._notify(flagged(alarm, lane.instrument, ts))
 
@@ -540,11 +542,11 @@ class Pipeline:
         for change in admission.quarantines:
             self._append(change)
         for notice in admission.notices:
-            move_z = self._by_key[notice.instrument].signs().move_z
-            self._watches[notice.instrument].tell(self.now)
-            self._notify(
-                msgspec.structs.replace(notice, conflict=conflict_of(notice.stance, move_z))
-            )
+            watch = self._watches.get(notice.instrument)
+            if watch is not None:
+                watch.tell(self.now)
+            conflict = conflict_of(notice.stance, self._by_key[notice.instrument].move_z())
+            self._notify(msgspec.structs.replace(notice, conflict=conflict))
 
     def _notify(self, notice: EvidenceNotice) -> None:
         if self.now < self._parts.emit_from:

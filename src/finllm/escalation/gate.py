@@ -184,9 +184,9 @@ class Gate:
         self._begun[notice.instrument] = now
         return self._question(notice, option, now, 1.0)
 
-    def watch(self) -> Watch:
-        """Return what watches one instrument for what the market itself flags."""
-        return Watch(self._settings.market_z if self._settings.market_events else math.inf)
+    def watch(self) -> Watch | None:
+        """Return what watches one instrument for what the market itself flags, if that is asked about."""
+        return Watch(self._settings.market_z) if self._settings.market_events else None
 
     def hear(self, question: Escalate, outlook: Outlook | None, now: int) -> None:
         """Learn from an answer that came in time.

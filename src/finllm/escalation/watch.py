@@ -54,7 +54,7 @@ class Watch:
     """Watches one instrument. A kind that has sounded is silent until it has calmed down.
 
     Args:
-        least_z: Deviations from which a drain or a move is flagged; infinite = nothing is, ever.
+        least_z: Deviations from which a drain or a move is flagged.
     """
 
     def __init__(self, least_z: float) -> None:
@@ -79,7 +79,7 @@ class Watch:
             *self._beyond(THIN_BOOK, -signs.depth_z, signs.lean),
             *self._moved(signs, now),
         ]
-        if not found or now - self._last < LEAST_APART_NS or math.isinf(self._least_z):
+        if not found or now - self._last < LEAST_APART_NS:
             return None
         self._last = now
         return max(found, key=lambda alarm: alarm.strength)
