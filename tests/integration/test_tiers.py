@@ -298,3 +298,26 @@ def test_a_cascade_that_makes_no_sense_stops_the_start(
     path.write_text(TIERS.replace(before, after, 1))
     with pytest.raises(SettingsError, match=f"(?s){told}"):
         load_settings(path, {})
+
+
+def test_a_run_that_asked_a_second_endpoint_replays_without_either(
+    climbed: Climbed, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(Endpoint(plays()["free_text"]))
+        other = stack.enter_context(Endpoint(plays()["right"]))
+        llm = LlmSettings(base_url=first.url, also=(other.url,), model="tiny", deadline_s=20.0)
+        settings = Settings(
+            reasoning=ReasoningSettings(llm=llm), tier=(TierSettings(reasoner="llm"),)
+        )
+        summary = replay(climbed.inputs, settings, tmp_path / "run")
+    n = summary.tiers[SMALL]["answered"]
+    assert summary.hedges == {"sent": n, "won": n}
+    assert {one.endpoint for one in read_completions(tmp_path / "run").values()} == {1}
+    again = replay(
+        msgspec.structs.replace(climbed.inputs, answers=tmp_path / "run"),
+        Settings(),
+        tmp_path / "2",
+    )
+    assert again.digest == summary.digest
+    assert again.hedges == summary.hedges

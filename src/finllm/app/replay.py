@@ -194,6 +194,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What became of what memory was given; None = none was kept."""
     tiers: dict[str, dict[str, int]] = {}
     """By tier, how often it was escalated to, held, answered, late or cancelled."""
+    hedges: dict[str, int] = {}
+    """Second requests to a language model that were sent, and those whose answer came first."""
     members: dict[str, dict[str, int]] = {}
     """Of an ensemble of language models: by member, how its questions ended."""
     notes: tuple[str, ...] = ()
@@ -597,6 +599,7 @@ def summarise(
         untraced_digest=pipeline.emission.untraced_digest,
         memory=None if wired.parts.memory is None else wired.parts.memory.counts,
         tiers={name: dict(sorted(n.items())) for name, n in pipeline.tiers.items()},
+        hedges=wired.hedges,
         members=wired.members,
         notes=wired.notes,
         run=str(run),

@@ -179,6 +179,11 @@ def assumed(settings: LlmSettings) -> Cost:
     )
 
 
+def priced(settings: LlmSettings) -> Tier:
+    """Return a language model alone, as what a question to it is assumed to cost."""
+    return believed(settings.model_name, LatencySettings(), (settings,)).asked(0)
+
+
 def _together(costs: Iterable[Cost]) -> Cost:
     """Return several costs together."""
     whole = Cost()

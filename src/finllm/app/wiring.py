@@ -1,5 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
 from finllm.app.records import track_record
 from finllm.app.settings import EdgeSettings, ReasoningSettings, Settings, secret
-from finllm.app.tiers import EMBEDDED, ENSEMBLE, LLM, Believed, Step, TierSettings, believed
+from finllm.app.tiers import EMBEDDED, ENSEMBLE, LLM, Believed, Step, TierSettings, believed, priced
 from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
@@ -22,6 +23,7 @@ from finllm.domain.units import NS_PER_MIN, NS_PER_MS
 from finllm.edge.artifact import SHIPPED
 from finllm.edge.bank import Bank, load_bank
 from finllm.edge.inference import Inference, InProcess, WorkerPool
+from finllm.escalation.appraise import Prices
 from finllm.escalation.gate import Gate, GateSettings
 from finllm.escalation.latency import LatencyModel, LatencySettings
 from finllm.features.bar_spec import BAR_SPEC
@@ -37,6 +39,7 @@ from finllm.reasoning.ensemble.reasoner import EnsembleReasoner, Member
 from finllm.reasoning.ensemble.track import Scored, TrackRecord
 from finllm.reasoning.llm.answerer import Answerer, Journalled
 from finllm.reasoning.llm.client import Client
+from finllm.reasoning.llm.hedge import Hedged
 from finllm.reasoning.llm.local import Local
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
@@ -68,6 +71,8 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     ensemble: EnsembleReasoner | None = None
     locals: tuple[Local, ...] = ()
     """The models that we serve ourselves."""
+    models: tuple[LlmReasoner, ...] = ()
+    """Each by itself."""
 
 
 class Wired(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +101,12 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
     def members(self) -> dict[str, dict[str, int]]:
         """Return by member of an ensemble how its questions ended."""
         return {} if self.asked.ensemble is None else self.asked.ensemble.counts
+
+    @property
+    def hedges(self) -> dict[str, int]:
+        """Return how many second requests were sent, and how many won."""
+        told = sum((model.hedges for model in self.asked.models), Counter())
+        return dict(sorted(told.items()))
 
     @property
     def locals(self) -> tuple[Local, ...]:
@@ -228,7 +239,7 @@ def wire(
         )
         if memory is not None:
             undo.callback(memory.close)
-        models = _Models(keys, recorder, answers, undo)
+        models = _Models(keys, recorder, answers, undo, settings.escalation.prices)
         asked = _asked(who, models, track)
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
@@ -358,6 +369,7 @@ class _Models:
         recorder: The journal of this run.
         answers: What was answered in the run that is replayed; nobody is asked again.
         undo: Closes what is started here, should the start fail.
+        prices: What things cost in nats.
     """
 
     def __init__(
@@ -366,9 +378,12 @@ class _Models:
         recorder: Recorder,
         answers: Mapping[str, Completion] | None,
         undo: ExitStack,
+        prices: Prices,
     ) -> None:
         self._keys, self._recorder, self._answers, self._undo = keys, recorder, answers, undo
+        self._prices = prices
         self.locals: list[Local] = []
+        self.reasoners: list[LlmReasoner] = []
 
     def open(self, settings: LlmSettings) -> LlmReasoner:
         """Return a language model's reasoner.
@@ -377,9 +392,23 @@ class _Models:
             SettingsError: If its file cannot be served.
         """
         answerer = self._client(settings) if self._answers is None else Journalled(self._answers)
-        return LlmReasoner(settings, answerer, on_completion=self._recorder.completion)
+        reasoner = LlmReasoner(settings, answerer, on_completion=self._recorder.completion)
+        self.reasoners.append(reasoner)
+        return reasoner
 
     def _client(self, settings: LlmSettings) -> Answerer:
+        """Return what asks an endpoint, or several of one model where there are."""
+        first = self._endpoint(settings)
+        if not settings.also:
+            return first
+        key = self._keys[settings]
+        others = [
+            self._undo.enter_context(Client(settings, key=key, url=address))
+            for address in settings.also
+        ]
+        return Hedged((first, *others), self._prices.of(priced(settings)))
+
+    def _endpoint(self, settings: LlmSettings) -> Client:
         socket = ""
         if settings.gguf:
             local = self._undo.enter_context(Local(settings))
@@ -397,7 +426,12 @@ def _asked(settings: ReasoningSettings, models: _Models, track: TrackRecord) -> 
         if members
         else None
     )
-    return _Asked(llm=llm, ensemble=ensemble, locals=tuple(models.locals))
+    return _Asked(
+        llm=llm,
+        ensemble=ensemble,
+        locals=tuple(models.locals),
+        models=tuple(models.reasoners),
+    )
 
 
 def _recorder(
