@@ -66,13 +66,14 @@ N_HEAD = ROW_HEAD.itemsize // 8
 
 
 class Road(msgspec.Struct, frozen=True, kw_only=True):
-    """How one kind of market input becomes forecasts: its bank of models, its grid and its gate."""
+    """How one kind of market input becomes forecasts: its bank of models, its grid and its gates."""
 
     bank: Bank
     spec: FeatureSpec
     inference: Inference
     grid_ns: int
-    gate: Gate
+    gates: tuple[Gate, ...]
+    """One for each tier."""
 
 
 class Server(Protocol):
@@ -406,7 +407,7 @@ class Pipeline:
     def _add_lane(self, key: str, road: Road) -> Lane:
         lane = Lane(len(self.lanes), key, road.bank, road.spec, road.grid_ns)
         self.lanes.append(lane)
-        watch = road.gate.watch()
+        watch = road.gates[0].watch()
         if watch is not None:
             self._watches[key] = watch
         return lane
@@ -478,7 +479,8 @@ class Pipeline:
         for forecast, outcome in settled:
             if self._parts.track is not None:
                 self._parts.track.learn(outcome)
-            self._gate_of(forecast.instrument).learn(forecast, outcome)
+            for gate in self._gates_of(forecast.instrument):
+                gate.learn(forecast, outcome)
             if forecast.ts_emit >= self._parts.emit_from:
                 self._append(outcome)
 
@@ -558,7 +560,7 @@ class Pipeline:
 
     def _climb(self, notice: EvidenceNotice, number: int, below: Outlook | None) -> None:
         """Ask the gate whether a tier is worth asking, given what the one below has said; ask it if so."""
-        lane, gate = self._by_key[notice.instrument], self._gate_of(notice.instrument)
+        lane, gate = self._by_key[notice.instrument], self._gates_of(notice.instrument)[number]
         step, rung_now = self._parts.tiers[number], self._next_rung()
         n_open = sum(held.asked.number == number for held in self._open.values())
         tier, standing = step.believed.asked(n_open), lane.asked_about(self.now)
@@ -566,7 +568,7 @@ class Pipeline:
             gate.begin(notice, standing, self.now, tier, rung_now)
             if step.believed.is_free
             else gate.decide(
-                notice, standing, self.now, tier.latency, rung_now, (tier,), below=below
+                notice, standing, self.now, tier.latency, rung_now, tiers=(tier,), below=below
             )
         )
         self._append(answer)
@@ -599,8 +601,16 @@ class Pipeline:
             said = outlook or silent(asked.notice.instrument, now)
             self._climb(asked.notice, asked.number + 1, said)
 
-    def _gate_of(self, instrument: str) -> Gate:
-        return (self._parts.bar if instrument in self._bar_lanes else self._parts.book).gate
+    def _gates_of(self, instrument: str) -> tuple[Gate, ...]:
+        return (self._parts.bar if instrument in self._bar_lanes else self._parts.book).gates
+
+    def _tell_gates(self, asked: _Asked, outlook: Outlook | None) -> None:
+        """Tell the gate of a tier what it has answered, and those of all others what stands."""
+        for number, gate in enumerate(self._gates_of(asked.notice.instrument)):
+            if number == asked.number:
+                gate.hear(asked.question, outlook, self.now)
+            elif outlook is not None:
+                gate.stand(outlook)
 
     def _ask(self, step: Step, asked: _Asked) -> None:
         question = asked.question
@@ -678,7 +688,7 @@ class Pipeline:
                 parts.track.follow(before, verdict)
             self._publish(lane, before, verdict, revision, asked.pack)
         if not is_late:
-            self._gate_of(lane.instrument).hear(question, reply.judgement.outlook, self.now)
+            self._tell_gates(asked, reply.judgement.outlook)
         if reply.judgement.outlook is not None and not is_late:
             self._take_outlook(lane, reply.judgement.outlook)
 

@@ -1,6 +1,7 @@
 """What the gate would do, and why, without doing it: over a run's notices, or a day of a known world.
 
-Nothing is asked, so nothing is learnt: each question is appraised by what the gate knows at its start.
+Nothing is asked, so nothing is learnt: each question is appraised by what the gate knows at its start, which
+is what the file of the settings holds, if it holds anything.
 """
 
 import heapq
@@ -13,7 +14,7 @@ import msgspec
 from finllm.app.records import open_ledger
 from finllm.app.settings import Settings
 from finllm.app.tiers import Believed, silent
-from finllm.app.wiring import cascade
+from finllm.app.wiring import cascade, open_gates
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Escalate, Hold, Revision
@@ -62,26 +63,25 @@ def route_run(run: Path, settings: Settings, most: int) -> Route:
     """Return what the gate would do with the notices of a run, tier by tier.
 
     Raises:
-        InputError: If the folder holds no run.
+        InputError: If the folder holds no run, or what the gates had learnt cannot be used.
     """
-    steps = cascade(settings)
-    gate = Gate(settings.escalation)
+    steps, gates = cascade(settings), open_gates(settings, run, None).book
     with open_ledger(run) as ledger:
         found = [
             one
             for notice, standing, now in islice(_questions(ledger), most)
-            for one in _climbed(gate, notice, standing, now, steps)
+            for one in _climbed(gates, notice, standing, now, steps)
         ]
-    return _told(str(run), gate, tuple(step.name for step in steps), found)
+    return _told(str(run), gates[-1], tuple(step.name for step in steps), found)
 
 
 def _climbed(
-    gate: Gate, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int,
+    gates: tuple[Gate, ...], notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int,
     steps: tuple[Believed, ...],
 ) -> Iterator[Routed]:  # fmt: skip
     """Yield what the gate would do tier by tier, up to the first that it holds; nobody has answered below."""
     below = None
-    for step in steps:
+    for step, gate in zip(steps, gates, strict=True):
         tier = step.asked(0)
         answer = (
             gate.begin(notice, standing, now, tier)

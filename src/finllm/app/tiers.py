@@ -15,6 +15,7 @@ from finllm.domain.forecast import Cost
 from finllm.domain.protocol import Outlook
 from finllm.domain.revise import total
 from finllm.escalation.appraise import Tier
+from finllm.escalation.gate import GateSettings
 from finllm.escalation.latency import LatencyBelief, LatencyModel, LatencySettings
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
@@ -38,6 +39,18 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reasoner beneath others 5."""
     p95_ms: Milliseconds = 0.0
     """95th percentile likewise; 0 = `[latency]`, or 20."""
+    share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    """Of the questions put to its gate that may be asked, when learning; 0 = `escalation.call_share`."""
+
+    def gate(self, usual: GateSettings, *, is_free: bool) -> GateSettings:
+        """Return the settings of its gate, where it states less than another; a free one learns nothing."""
+        share = self.share or usual.call_share
+        return msgspec.structs.replace(
+            usual,
+            call_share=share,
+            explore=min(usual.explore, share),
+            learn=usual.learn and not is_free,
+        )
 
     def latency(self, usual: LatencySettings) -> LatencySettings:
         """Return what is assumed of its replies, where it states less than another.

@@ -146,14 +146,16 @@ class _Alarm:
             tell(why)
 
 
-def _road(edge: EdgeSettings, name: str, spec: FeatureSpec, gate: Gate, grid_ns: int) -> Road:
+def _road(
+    edge: EdgeSettings, name: str, spec: FeatureSpec, gates: tuple[Gate, ...], grid_ns: int
+) -> Road:
     folder = edge.book_artifact if name == "book" else edge.bar_artifact
     path = Path(folder) if folder else SHIPPED[name]
     bank = load_bank(path, spec=spec, provider=edge.provider)
     inference: Inference = (
         WorkerPool(path, edge.workers, provider=edge.provider) if edge.workers else InProcess(bank)
     )
-    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate)
+    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gates=gates)
 
 
 def wire(
@@ -210,8 +212,10 @@ def wire(
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
     alarm = _Alarm(on_failure)
-    who, tiers = _in_turn(settings) if reasoner is None else (ReasoningSettings(), ())
-    gates = _gates(settings.escalation, run, learnt, has_llm=bool(_endpoints(who)))
+    if reasoner is not None:
+        settings = msgspec.structs.replace(settings, reasoning=ReasoningSettings(), tier=())
+    who, tiers = _in_turn(settings)
+    gates = open_gates(settings, run, learnt)
     keys = {one: secret(one.api_key_env) for one in _endpoints(who)} if answers is None else {}
     if who.member and who.ensemble.after and answers is None:
         scored = track_record(Path(who.ensemble.after)).scored
@@ -281,32 +285,57 @@ def wire(
     return Wired(pipeline=Pipeline(parts), parts=parts, asked=asked, keeper=gates.keeper)
 
 
-class _Gates(msgspec.Struct, frozen=True, kw_only=True):
-    """The gates of both roads, and what they had learnt before."""
+class Gates(msgspec.Struct, frozen=True, kw_only=True):
+    """The gates of both roads, one for each tier, and what they had learnt before."""
 
-    book: Gate
-    bar: Gate
+    book: tuple[Gate, ...]
+    bar: tuple[Gate, ...]
     learnt: bytes
     keeper: Keeper
 
 
-def _gates(settings: GateSettings, run: Path, learnt: bytes | None, *, has_llm: bool) -> _Gates:
+def _gates_of(settings: Settings, gate: GateSettings) -> tuple[Gate, ...]:
+    """Return a gate for each tier.
+
+    Args:
+        settings: All settings.
+        gate: What all gates have in common.
+    """
+    return tuple(
+        Gate(tier.gate(gate, is_free=known.is_free))
+        for tier, known in zip(settings.tiers, cascade(settings), strict=True)
+    )
+
+
+def open_gates(settings: Settings, run: Path, learnt: bytes | None) -> Gates:
     """Return the gates, which go on from what a run began with, or else from the file of the settings.
+
+    Args:
+        settings: All settings.
+        run: Folder of the run, for whoever must mend what it began with.
+        learnt: What it began with; None = as the settings say.
 
     Raises:
         InputError: If what they had learnt cannot be used.
     """
-    if settings.market_events is None:
-        settings = msgspec.structs.replace(settings, market_events=has_llm)
-    book = Gate(settings)
-    bar = Gate(msgspec.structs.replace(settings, min_interval_ns=BAR_GATE_INTERVAL_NS))
-    by_name = {"book": book, "bar": bar}
-    is_kept = settings.learn and bool(settings.state) and learnt is None
-    path = Path(settings.state) if is_kept else None
+    gate = settings.escalation
+    if gate.market_events is None:
+        has_llm = any(tier.reasoner != EMBEDDED for tier in settings.tiers)
+        gate = msgspec.structs.replace(gate, market_events=has_llm)
+    book = _gates_of(settings, gate)
+    seldom = msgspec.structs.replace(gate, min_interval_ns=BAR_GATE_INTERVAL_NS)
+    bar = _gates_of(settings, seldom)
+    names = [known.name for known in cascade(settings)]
+    by_name = {
+        f"{road}/{name}": one
+        for road, gates in (("book", book), ("bar", bar))
+        for name, one in zip(names, gates, strict=True)
+    }
+    path = Path(gate.state) if gate.learn and gate.state and learnt is None else None
     held = (b"" if path is None else read_state(path)) if learnt is None else learnt
     if held:
         restore(by_name, held, path or run / BEGINNING)
-    return _Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name))
+    return Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name))
 
 
 def _in_turn(settings: Settings) -> tuple[ReasoningSettings, tuple[TierSettings, ...]]:

@@ -38,10 +38,6 @@ _PRIOR: Final = (0.0, 1.0, *(0.0,) * (11 + sum(PLACES.values())))
 _DEVIATION: Final = (2.0, 0.5, *(0.7,) * 11, *(1.0,) * sum(PLACES.values()))
 _USUAL_HAND: Final = 0.01
 """Nats of the hand-set estimate from which its log is counted."""
-_SILENT: Final = 1e-3
-"""Nats up to which the tier below counts as having said nothing."""
-_USUAL_BELOW: Final = 0.3
-"""Nats of its claim from which the log is counted."""
 _AT: Final = (0.0, 0.5, 1.0, 2.0)
 """Half-lives of an outlook at which its claim is taken; between them it runs straight."""
 _MOST_OPEN: Final = 4_096
@@ -49,6 +45,10 @@ FIRST: Final = "first"
 AGAIN: Final = "again"
 _SPEAKS: Final = 0.02
 """Shift or ln k from which on an outlook that stands makes the next question one that asks again."""
+_LEAST_CLAIM: Final = 0.001
+"""Nats from which on a cheaper reasoner is taken to say something."""
+_USUAL_CLAIM: Final = 0.3
+"""Nats from which the log of what it says is counted."""
 _KJ: Final = 1_000.0
 _J_PER_KWH: Final = 3.6e6
 
@@ -164,7 +164,8 @@ class Appraiser:
         self.refused_nats = 0.0
         """What the questions that were refused would have gained: an estimate without bias from those that
         were asked by chance, each standing for as many as were not (Horvitz & Thompson 1952)."""
-        self._outlooks: dict[str, Outlook] = {}
+        self._outlooks: dict[str, Outlook] = {}  # what stands
+        self._own: dict[str, Outlook] = {}  # what was last answered here
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._answered: OrderedDict[tuple[str, int], _Answered] = OrderedDict()
 
@@ -172,8 +173,7 @@ class Appraiser:
 
     def appraise(
         self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, *,
-        hand: float, asked_at: int | None, tier: Tier, deadline_ns: int,
-        below: Outlook | None = None,
+        hand: float, asked_at: int | None, tier: Tier, deadline_ns: int, below: Outlook | None = None,
     ) -> Appraisal:  # fmt: skip
         """Return what asking one reasoner about a notice is worth.
 
@@ -185,7 +185,7 @@ class Appraiser:
             asked_at: When the instrument was last asked about, if ever.
             tier: Who would be asked.
             deadline_ns: From now on, after which an answer is worth nothing.
-            below: What the tier below has said; None = there is none.
+            below: What a cheaper reasoner says that has already read the news.
         """
         house = notice.origin.partition("/")[0] or notice.event_type
         regime = standing[0].regime if standing else ""
@@ -238,15 +238,11 @@ class Appraiser:
     def _below(
         self, instrument: str, standing: tuple[Forecast, ...], below: Outlook | None, now: int
     ) -> tuple[float, float]:
-        """Return whether the tier below moves what stood before it, and the log of how far."""
-        if below is None or not below.bands:
+        """Return whether a cheaper reasoner speaks, and how far it moves what was last said here."""
+        claim = self._claim(self._own.get(instrument), standing, below, now)
+        if claim <= _LEAST_CLAIM:
             return 0.0, 0.0
-        answered = self._answered.get((instrument, below.version))
-        before = self._outlooks.get(instrument) if answered is None else answered.before
-        claim = self._claim(before, standing, below, now)
-        if claim <= _SILENT:
-            return 0.0, 0.0
-        return 1.0, _held(math.log(claim / _USUAL_BELOW), 4.0)
+        return 1.0, _held(math.log(claim / _USUAL_CLAIM), 4.0)
 
     def _look(self, instrument: str, now: int) -> str:
         return AGAIN if self._stands(instrument, now) > _SPEAKS else FIRST
@@ -275,7 +271,7 @@ class Appraiser:
             self._open.popitem(last=False)
 
     def stand(self, outlook: Outlook) -> None:
-        """Take in what a tier that is not learnt of has said: a further tier's claim begins there."""
+        """Take note of an outlook that another reasoner has put in force."""
         self._outlooks[outlook.instrument] = outlook
 
     def hear(self, question_id: str, instrument: str, outlook: Outlook | None, now: int) -> None:
@@ -287,6 +283,7 @@ class Appraiser:
         claim = self._claim(before, held.standing, outlook, now)
         if outlook is not None:
             self._outlooks[instrument] = outlook
+            self._own[instrument] = outlook
             self._answered[instrument, outlook.version] = _Answered(
                 reasoner=held.appraisal.reasoner,
                 look=held.appraisal.look,

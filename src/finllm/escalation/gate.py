@@ -103,7 +103,8 @@ class _Option(msgspec.Struct, frozen=True, kw_only=True):
     asked: list[Forecast]
     gain: float
     appraisal: Appraisal | None = None
-    below: Outlook | None = None
+    is_beyond: bool = False
+    """A tier below has answered."""
 
 
 class Gate:
@@ -121,7 +122,6 @@ class Gate:
         )
         """What it has learnt; None if it does not learn."""
         self._last: dict[str, int] = {}  # instrument -> when it was last asked about
-        self._begun: dict[str, int] = {}  # instrument -> when a cascade about it last began
         self._asked: deque[int] = deque()  # instants of the questions of the last minute
         self._in_flight: dict[str, tuple[int, int, int]] = {}  # id -> epoch, version, asked at
 
@@ -132,8 +132,8 @@ class Gate:
         now: int,
         latency: LatencyBelief,
         rung: Rung = Rung.FULL,
-        tiers: tuple[Tier, ...] = (),
         *,
+        tiers: tuple[Tier, ...] = (),
         below: Outlook | None = None,
     ) -> Escalate | Hold:
         """Return whether to ask, about which forecasts, by when and why.
@@ -145,8 +145,7 @@ class Gate:
             latency: What is believed of the reasoner's reply times.
             rung: Rung of the degradation ladder; below "few escalations" nothing is asked.
             tiers: The reasoners to choose from; none = the one with that latency.
-            below: What the tier below has said, and now stands; without bands, it has nothing to say;
-                None = this is the first tier.
+            below: What a cheaper reasoner says that has already read the news.
 
         Returns:
             `Escalate` with the forecasts that an answer can still serve (none of them, if it is
@@ -154,11 +153,8 @@ class Gate:
         """
         choice = tiers or (Tier(latency=latency),)
         options = [self._option(notice, standing, now, tier, below) for tier in choice]
-        if self.appraiser is not None and below is not None and below.bands:
-            self.appraiser.stand(below)
         option = max(options, key=lambda one: one.gain)
-        last = self._last.get(notice.instrument) if below is None else None
-        bar = self._bar(notice, option, now, rung, last)
+        bar = self._bar(notice, option, now, rung)
         if bar:
             return _hold(notice, now, option, bar)
         if self.appraiser is None or option.appraisal is None:
@@ -175,13 +171,13 @@ class Gate:
     ) -> Escalate | Hold:
         """Return whether to ask a cascade's first tier, which costs nothing: about all that is not barred.
 
-        Takes nothing from the budget, and teaches nothing. Arguments as for `decide`.
+        Takes nothing from the budget, and learns nothing. Arguments as for `decide`.
         """
         option = self._by_hand_option(notice, standing, now, tier)
-        bar = self._bar(notice, option, now, rung, self._begun.get(notice.instrument))
+        bar = self._bar(notice, option, now, rung)
         if bar:
             return _hold(notice, now, option, bar)
-        self._begun[notice.instrument] = now
+        self._last[notice.instrument] = now
         return self._question(notice, option, now, 1.0)
 
     def watch(self) -> Watch | None:
@@ -199,6 +195,11 @@ class Gate:
         if self.appraiser is not None:
             self.appraiser.hear(question.question_id, question.instrument, outlook, now)
 
+    def stand(self, outlook: Outlook) -> None:
+        """Take note of an outlook that another reasoner has put in force."""
+        if self.appraiser is not None:
+            self.appraiser.stand(outlook)
+
     def learn(self, forecast: Forecast, outcome: Outcome) -> None:
         """Learn from what became of a forecast."""
         if self.appraiser is not None:
@@ -212,26 +213,29 @@ class Gate:
         return _Option(tier=tier, asked=asked, gain=self._expected_gain(notice, asked, now, tier))
 
     def _option(
-        self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, tier: Tier,
+        self,
+        notice: EvidenceNotice,
+        standing: tuple[Forecast, ...],
+        now: int,
+        tier: Tier,
         below: Outlook | None,
-    ) -> _Option:  # fmt: skip
+    ) -> _Option:
         """Return what one reasoner could be asked, and what that is worth."""
-        by_hand = self._by_hand_option(notice, standing, now, tier)
+        option = self._by_hand_option(notice, standing, now, tier)
+        option = msgspec.structs.replace(option, is_beyond=below is not None)
         if self.appraiser is None:
-            return msgspec.structs.replace(by_hand, below=below)
+            return option
         appraisal = self.appraiser.appraise(
             notice,
             standing,
             now,
-            hand=by_hand.gain,
+            hand=option.gain,
             asked_at=self._last.get(notice.instrument),
             tier=tier,
             deadline_ns=self._settings.outlook_within_ns,
             below=below,
         )
-        return msgspec.structs.replace(
-            by_hand, gain=appraisal.worth, appraisal=appraisal, below=below
-        )
+        return msgspec.structs.replace(option, gain=appraisal.worth, appraisal=appraisal)
 
     def _by_hand(
         self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung
@@ -329,13 +333,12 @@ class Gate:
         trust = _unit(notice.relevance) * _unit(notice.novelty) * _unit(notice.credibility)
         return trust * effect * (1.0 + s.weight_conflict * _unit(notice.conflict))
 
-    def _bar(
-        self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung, last: int | None
-    ) -> str:
+    def _bar(self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung) -> str:
         """Return why a question is out of the question, whatever it is worth; empty if it is not."""
         s = self._settings
         if rung in _SILENT:
             return f"the slow path rests on rung {rung}"
+        last = self._last.get(notice.instrument)
         while self._asked and now - self._asked[0] >= NS_PER_MIN:
             self._asked.popleft()
         if _unit(notice.novelty) <= s.copy_novelty:
@@ -359,7 +362,7 @@ class Gate:
     ) -> Escalate:
         standing = tuple(standing_of(forecast) for forecast in option.asked)
         latest = max((forecast.valid_until for forecast in option.asked), default=0)
-        beyond = () if option.below is None else (option.tier.name,)
+        beyond = (option.tier.name,) if option.is_beyond else ()
         reason = _reason(notice, len(option.asked))
         if option.appraisal is not None:
             by = "by chance: " if propensity < 1.0 else ""

@@ -49,9 +49,8 @@ def test_the_first_tier_is_asked_whatever_it_is_worth_unless_it_is_barred() -> N
         assert isinstance(silent_rung, Hold)
 
 
-def test_the_first_tier_takes_nothing_from_what_the_next_may_be_asked() -> None:
+def test_a_tier_has_a_budget_of_its_own() -> None:
     gate = Gate(GateSettings(budget_per_min=1))
-    assert isinstance(gate.begin(notice(), (forecast(60.0),), NOW, FREE), Escalate)
     beyond = climb(gate, outlook(1, 0.2), NOW + 5 * MS)
     assert isinstance(beyond, Escalate)
     assert beyond.tier == DEAR.name
@@ -61,9 +60,8 @@ def test_the_first_tier_takes_nothing_from_what_the_next_may_be_asked() -> None:
 
 
 def test_questions_of_two_tiers_have_ids_of_their_own() -> None:
-    gate, standing = Gate(), (forecast(60.0),)
-    first = gate.begin(notice(), standing, NOW, FREE)
-    beyond = climb(gate, silent())
+    first = Gate().begin(notice(), (forecast(60.0),), NOW, FREE)
+    beyond = climb(Gate(), silent())
     assert isinstance(first, Escalate)
     assert isinstance(beyond, Escalate)
     assert first.question_id != beyond.question_id
@@ -89,6 +87,8 @@ def test_a_tier_is_appraised_by_how_far_the_one_below_moves_what_stood() -> None
 def taught(below: Outlook, answer: Outlook | None) -> bytes:
     """Return what a gate has learnt from an answer to a tier's question."""
     gate = learning()
+    if below.bands:
+        gate.stand(below)
     question = climb(gate, below)
     assert isinstance(question, Escalate)
     gate.hear(question, answer, NOW + S)
