@@ -17,6 +17,7 @@ from finllm.app.settings import (
     Settings,
     load_settings,
 )
+from finllm.app.tiers import TierSettings
 from finllm.domain.completion import End
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Forecast, Outcome
@@ -58,7 +59,8 @@ def asking(stack: ExitStack) -> Settings:
     return Settings(
         reasoning=ReasoningSettings(
             member=(*members, regional), ensemble=EnsembleSettings(deadline_s=1.0)
-        )
+        ),
+        tier=(TierSettings(reasoner="ensemble"),),
     )
 
 
@@ -157,7 +159,8 @@ def test_a_track_record_goes_on_from_an_earlier_run_and_is_replayed_without_it(
         settings = asking(stack)
         goes_on = msgspec.structs.replace(settings.reasoning.ensemble, after=str(asked.run))
         reasoning = msgspec.structs.replace(settings.reasoning, ensemble=goes_on)
-        first = replay(inputs, Settings(reasoning=reasoning), tmp_path / "first")
+        settings = msgspec.structs.replace(settings, reasoning=reasoning)
+        first = replay(inputs, settings, tmp_path / "first")
     start = read_start(tmp_path / "first")
     assert start is not None
     assert start.scored == held
@@ -252,11 +255,6 @@ def test_members_are_read_from_the_file(tmp_path: Path) -> None:
         ('languages = ["ko"]', 'languages = ["Korean"]', "matching"),
         ("weight = 2.0", "weight = 0.0", "weight"),
         ("deadline_s = 4.0", "deadlin_s = 4.0", "deadline_s"),
-        (
-            "[reasoning.ensemble]",
-            '[reasoning.llm]\nbase_url = "http://h:2/v1"\nmodel = "m"\n[reasoning.ensemble]',
-            r"reasoning\.llm.*beside members.*reasoning\.member",
-        ),
     ],
 )
 def test_what_cannot_be_asked_stops_the_start_and_teaches(

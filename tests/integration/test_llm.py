@@ -16,6 +16,7 @@ from finllm.app.settings import (
     load_settings,
     secret,
 )
+from finllm.app.tiers import TierSettings
 from finllm.domain.completion import End
 from finllm.domain.errors import SettingsError
 from finllm.domain.protocol import Verdict
@@ -43,7 +44,10 @@ def mixed() -> Play:
 
 def asking(url: str, **changes: object) -> Settings:
     llm = LlmSettings(base_url=url, model="tiny", deadline_s=20.0, retry_s=0.01)
-    return Settings(reasoning=ReasoningSettings(llm=msgspec.structs.replace(llm, **changes)))
+    return Settings(
+        reasoning=ReasoningSettings(llm=msgspec.structs.replace(llm, **changes)),
+        tier=(TierSettings(reasoner="llm"),),
+    )
 
 
 def verdicts_of(run: Path) -> list[Verdict]:

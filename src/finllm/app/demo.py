@@ -70,7 +70,7 @@ def run_demo(
     try:
         with view if console.is_terminal else nullcontext():
             span = _drive(wired, tape, view, pace, tallies, clock or WallClock())
-        wired.pipeline.finish()
+        wired.finish()
     finally:
         wired.close()
     summary = summarise(wired, tallies, run, span, stopwatch_ns() - started)

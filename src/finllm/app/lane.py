@@ -1,5 +1,6 @@
 """A lane: everything that belongs to one instrument on its way from row to forecast record."""
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from finllm.domain.spec import FeatureSpec
 from finllm.edge.bank import Bank
 from finllm.edge.serving import REGIME, ROW, entry_words
 from finllm.edge.session import EdgeSession
+from finllm.escalation.watch import Signs
 from finllm.features.moves import Moves
 from finllm.features.observations import Observer
 from finllm.features.outcomes import OutcomeResolver
@@ -26,6 +28,8 @@ CITED_LATELY: Final = ("obi_10", "depth_slope_skew", "depth_slope")
 """Columns of which the mean of the last seconds may be cited as well."""
 MOVES_S: Final = (2, 5, 10, 20, 30, 60)
 """Windows over which a reasoner may cite the move of a book's mid, seconds."""
+LAST_MOVE_S: Final = 10
+"""Window of a book's last move, seconds."""
 _CITED_BAR: Final = ("ret_1", "ret_7", "sigma")
 _VALID: Final = int(Flag.VALID)
 _BAR: Final = int(RowKind.BAR)
@@ -64,8 +68,8 @@ class Lane:
         self.horizons = bank.horizons
         self.session = EdgeSession(bank, spec, instrument)
         self.resolver = OutcomeResolver(instrument, bank.horizons)
-        columns = spec.columns
-        is_book = "obi_1" in columns
+        self._columns = spec.columns
+        is_book = "obi_1" in self._columns
         self.observer = (
             Observer(instrument, spec, CITED_BOOK, CITED_LATELY)
             if is_book
@@ -124,6 +128,32 @@ class Lane:
         ts = self.facts.ts_recv
         seen = self.observer.observations(self.row, ts)
         return (*seen, *self.moves.observations(ts, self.facts.mid2))
+
+    def signs(self) -> Signs:
+        """Return what may be flagged of the row last served: if it is not valid, its regime alone."""
+        regime = int(self._state[1])
+        if not self.facts.flags & _VALID:
+            return Signs(regime=regime)
+        if "obi_10" not in self._columns:
+            return Signs(regime=regime, move_z=self.move_z())
+        return Signs(
+            regime=regime,
+            move_z=self.move_z(),
+            depth_z=self.observer.z("depletion_10s", self.row),
+            lean=self._column("obi_10"),
+        )
+
+    def move_z(self) -> float:
+        """Return the last move of the price, in its own deviations; 0 where it is not known."""
+        if not self.facts.flags & _VALID:
+            return 0.0
+        if "ret_1_z" in self._columns:
+            return self._column("ret_1_z")
+        return self.moves.z(LAST_MOVE_S, self.facts.ts_recv, self.facts.mid2)
+
+    def _column(self, name: str) -> float:
+        value = float(self.row[self._columns[name]])
+        return value if math.isfinite(value) else 0.0
 
     @property
     def row(self) -> NDArray[np.float64]:

@@ -25,11 +25,13 @@ from finllm.app.emission import Emission
 from finllm.app.explaining import MOST_WAITING, Explainer, Explaining, Untold
 from finllm.app.lane import Facts, Lane
 from finllm.app.recording import SERVED, Recorder, Traces
+from finllm.app.tiers import Step, silent
 from finllm.control.ladder import Measures, rung
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
 from finllm.domain.forecast import Forecast, Outcome, Rung
+from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
 from finllm.domain.protocol import Escalate, Outlook, Revision, Verdict
@@ -41,8 +43,8 @@ from finllm.edge.drift import Fit
 from finllm.edge.inference import Inference
 from finllm.edge.isolated import Served
 from finllm.edge.serving import REGIME, ROW, entry_words
-from finllm.escalation.gate import Gate
-from finllm.escalation.latency import LatencyBelief, LatencyModel
+from finllm.escalation.gate import Gate, conflict_of
+from finllm.escalation.watch import Alarm, Watch
 from finllm.features.bars import BarFeatures, MarketLead
 from finllm.features.book import BookFeatures, BookRows
 from finllm.ledger.store import Ledger
@@ -51,7 +53,8 @@ from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
 from finllm.narrative.text.canonical import canonical_text
 from finllm.reasoning.ensemble.track import COUNTED, TrackRecord
-from finllm.reasoning.reasoner import DeferredReasoner, Judgement, Reasoner
+from finllm.reasoning.outlook import replacing
+from finllm.reasoning.reasoner import DeferredReasoner, Judgement
 from finllm.runtime.tally import Tally
 
 LEAD = "us-equity:SPY"
@@ -63,13 +66,14 @@ N_HEAD = ROW_HEAD.itemsize // 8
 
 
 class Road(msgspec.Struct, frozen=True, kw_only=True):
-    """How one kind of market input becomes forecasts: its bank of models, its grid and its gate."""
+    """How one kind of market input becomes forecasts: its bank of models, its grid and its gates."""
 
     bank: Bank
     spec: FeatureSpec
     inference: Inference
     grid_ns: int
-    gate: Gate
+    gates: tuple[Gate, ...]
+    """One for each tier."""
 
 
 class Server(Protocol):
@@ -91,9 +95,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     book: Road
     bar: Road
     narrative: Narrative
-    reasoner: Reasoner
-    latency: LatencyModel
-    belief: LatencyBelief
+    tiers: tuple[Step, ...]
+    """Who is asked in turn, cheapest first; at least one."""
     ledger: Ledger
     recorder: Recorder
     bars: Tally
@@ -109,26 +112,35 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the room keeps beyond this process, if anything."""
     server: Server | None = None
     """Serves the rows of books; None serves every row here, at once."""
-    deferred: DeferredReasoner | None = None
-    """Asked instead of `reasoner`, and heard at a tick: its answers take the time that they take."""
     track: TrackRecord | None = None
     """Of an ensemble: told of its verdicts and of what became of the forecasts."""
 
 
-class _Reply(msgspec.Struct, frozen=True, kw_only=True):
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A question, and all that it is asked with."""
+
+    notice: EvidenceNotice
     question: Escalate
+    number: int
+    """Of the tier."""
+    below: Outlook | None
+    """What the tier below has said."""
     forecasts: tuple[Forecast, ...]
     pack: EvidencePack
+    outlook_version: int
+
+
+class _Reply(msgspec.Struct, frozen=True, kw_only=True):
+    asked: _Asked
     judgement: Judgement
+    queued_ns: int = 0
+    """How long the question waited for its turn."""
 
 
 class _Open(msgspec.Struct, kw_only=True):
     """A question that a deferred reasoner thinks about."""
 
-    question: Escalate
-    forecasts: tuple[Forecast, ...]
-    pack: EvidencePack
-    outlook_version: int
+    asked: _Asked
     unrevised: set[str]
     """Of the forecasts asked about, those that still stand as they did."""
 
@@ -147,6 +159,7 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         self.now = 0
         self._by_key: dict[str, Lane] = {}
+        self._watches: dict[str, Watch] = {}
         self._book_lanes: list[Lane] = []
         self._book_features: list[BookFeatures] = []
         self._book_rows = BookRows()
@@ -156,6 +169,8 @@ class Pipeline:
         self._agenda: list[tuple[int, int, int, Document | Refusal | _Reply]] = []
         self._order = 0
         self._waiting = 0
+        self.tiers = {step.name: Counter[str]() for step in parts.tiers}
+        """By tier, how often it was asked, held, answered, late or cancelled."""
         self._explaining = (
             None if parts.explainer is None else Explaining(parts.explainer, self._text)
         )
@@ -281,11 +296,13 @@ class Pipeline:
         Raises:
             InputError: If no such question is open.
         """
-        if self._parts.deferred is not None and question_id in self._open:
-            self._conclude(self._parts.deferred, self._parts.deferred.recorded(question_id), came)
+        if question_id in self._open:
+            deferred = self._parts.tiers[self._open[question_id].asked.number].deferred
+            if deferred is not None:
+                self._conclude(deferred, deferred.recorded(question_id), came)
             return
         for i, (_, _, _, event) in enumerate(self._agenda):
-            if isinstance(event, _Reply) and event.question.question_id == question_id:
+            if isinstance(event, _Reply) and event.asked.question.question_id == question_id:
                 del self._agenda[i]
                 heapq.heapify(self._agenda)
                 self._happen((came, _REPLY, 0, event))
@@ -309,6 +326,7 @@ class Pipeline:
         self.now = max(self.now, ts)
         if isinstance(event, _Reply):
             self._answer(event)
+            self._go_on(event)
         elif isinstance(event, Refusal):
             self._parts.recorder.refusal(event)
             self._append(event)
@@ -335,15 +353,12 @@ class Pipeline:
         """
         for _, _, _, event in sorted(self._agenda):
             if isinstance(event, _Reply):
-                asked = event.question
-                self._parts.recorder.reply(asked.question_id, asked.ts, self.now, "cancelled")
-                self.counts["cancelled"] += 1
+                self._cancelled(event.asked)
             elif isinstance(event, Document):
                 self._parts.documents.drop("after_market", event.document_id)
         self._agenda.clear()
-        for question in [held.question for held in self._open.values()]:
-            self._give_up(question)
-        self._waiting = 0
+        for held in list(self._open.values()):
+            self._give_up(held.asked)
         self._tell_why(_FOREVER)
         for lane in self.lanes:
             self._settled(lane.abandon(self.now))
@@ -392,6 +407,9 @@ class Pipeline:
     def _add_lane(self, key: str, road: Road) -> Lane:
         lane = Lane(len(self.lanes), key, road.bank, road.spec, road.grid_ns)
         self.lanes.append(lane)
+        watch = road.gates[0].watch()
+        if watch is not None:
+            self._watches[key] = watch
         return lane
 
     def _serve(self, batch: "_Batch") -> NDArray[np.void] | None:
@@ -461,7 +479,8 @@ class Pipeline:
         for forecast, outcome in settled:
             if self._parts.track is not None:
                 self._parts.track.learn(outcome)
-            self._gate_of(forecast.instrument).learn(forecast, outcome)
+            for gate in self._gates_of(forecast.instrument):
+                gate.learn(forecast, outcome)
             if forecast.ts_emit >= self._parts.emit_from:
                 self._append(outcome)
 
@@ -480,6 +499,14 @@ class Pipeline:
                 self.counts["forecasts"] += 1
         for closing in self._parts.ledger.close_due(self.now):
             self.emission.record(self.now, closing)
+        self._look(lane)
+
+    def _look(self, lane: Lane) -> None:
+        """Put what the market itself flags at a row to the gate."""
+        watch, ts = self._watches.get(lane.instrument), lane.facts.ts_recv
+        alarm = None if watch is None else watch.see(lane.signs(), ts)
+        if alarm is not None:
+            self._notify(flagged(alarm, lane.instrument, ts))
 
     def _next_rung(self) -> Rung:
         is_recording = self._parts.recorder.failed is None
@@ -517,70 +544,106 @@ class Pipeline:
         for change in admission.quarantines:
             self._append(change)
         for notice in admission.notices:
-            self._notify(notice)
+            watch = self._watches.get(notice.instrument)
+            if watch is not None:
+                watch.tell(self.now)
+            conflict = conflict_of(notice.stance, self._by_key[notice.instrument].move_z())
+            self._notify(msgspec.structs.replace(notice, conflict=conflict))
 
     def _notify(self, notice: EvidenceNotice) -> None:
         if self.now < self._parts.emit_from:
             return
-        lane, gate = self._by_key[notice.instrument], self._gate_of(notice.instrument)
-        standing = lane.asked_about(self.now)
-        answer = gate.decide(notice, standing, self.now, self._parts.belief, self._next_rung())
         self._append(notice)
+        if not notice.origin:
+            self.counts["flagged"] += 1
+        self._climb(notice, 0, None)
+
+    def _climb(self, notice: EvidenceNotice, number: int, below: Outlook | None) -> None:
+        """Ask the gate whether a tier is worth asking, given what the one below has said; ask it if so."""
+        lane, gate = self._by_key[notice.instrument], self._gates_of(notice.instrument)[number]
+        step, rung_now = self._parts.tiers[number], self._next_rung()
+        n_open = sum(held.asked.number == number for held in self._open.values())
+        tier, standing = step.believed.asked(n_open), lane.asked_about(self.now)
+        answer = (
+            gate.begin(notice, standing, self.now, tier, rung_now)
+            if step.believed.is_free
+            else gate.decide(
+                notice, standing, self.now, tier.latency, rung_now, tiers=(tier,), below=below
+            )
+        )
         self._append(answer)
         self._parts.recorder.choice(answer)
+        what = "escalated" if isinstance(answer, Escalate) else "held"
+        self.counts[what] += 1
+        self.tiers[step.name][what] += 1
         if isinstance(answer, Escalate):
-            self.counts["escalated"] += 1
-            self._ask(lane, answer, standing)
-        else:
-            self.counts["held"] += 1
-
-    def _gate_of(self, instrument: str) -> Gate:
-        return (self._parts.bar if instrument in self._bar_lanes else self._parts.book).gate
-
-    def _ask(self, lane: Lane, question: Escalate, standing: tuple[Forecast, ...]) -> None:
-        parts = self._parts
-        wanted = {s.forecast_id for s in question.standing}
-        forecasts = tuple(f for f in standing if f.forecast_id in wanted)
-        seen = lane.observations()
-        pack = parts.narrative.gather(lane.instrument, self.now, seen)
-        lane.outlook_version += 1
-        if parts.deferred is not None:
-            parts.deferred.ask(question, forecasts, pack)
-            self._append(pack)
-            self._waiting += 1
-            self._open[question.question_id] = _Open(
-                question=question,
-                forecasts=forecasts,
-                pack=pack,
+            wanted = {s.forecast_id for s in answer.standing}
+            lane.outlook_version += 1
+            asked = _Asked(
+                notice=notice,
+                question=answer,
+                number=number,
+                below=below,
+                forecasts=tuple(f for f in standing if f.forecast_id in wanted),
+                pack=self._parts.narrative.gather(lane.instrument, self.now, lane.observations()),
                 outlook_version=lane.outlook_version,
-                unrevised={forecast.forecast_id for forecast in forecasts},
+            )
+            self._ask(step, asked)
+
+    def _go_on(self, reply: _Reply) -> None:
+        """Take in what an answer cost, and climb to the next tier."""
+        asked, now = reply.asked, self.now
+        step, is_late = self._parts.tiers[asked.number], now > asked.question.deadline
+        step.believed.spending.observe(reply.judgement)
+        self.tiers[step.name]["late" if is_late else "answered"] += 1
+        if asked.number + 1 < len(self._parts.tiers):
+            outlook = None if is_late else reply.judgement.outlook
+            said = outlook or silent(asked.notice.instrument, now)
+            self._climb(asked.notice, asked.number + 1, said)
+
+    def _gates_of(self, instrument: str) -> tuple[Gate, ...]:
+        return (self._parts.bar if instrument in self._bar_lanes else self._parts.book).gates
+
+    def _tell_gates(self, asked: _Asked, outlook: Outlook | None) -> None:
+        """Tell the gate of a tier what it has answered, and those of all others what stands."""
+        for number, gate in enumerate(self._gates_of(asked.notice.instrument)):
+            if number == asked.number:
+                gate.hear(asked.question, outlook, self.now)
+            elif outlook is not None:
+                gate.stand(outlook)
+
+    def _ask(self, step: Step, asked: _Asked) -> None:
+        question = asked.question
+        self._waiting += 1
+        if step.deferred is not None:
+            step.deferred.ask(question, asked.forecasts, asked.pack)
+            self._append(asked.pack)
+            self._open[question.question_id] = _Open(
+                asked=asked, unrevised={forecast.forecast_id for forecast in asked.forecasts}
             )
             return
-        thinking = parts.latency.draw(question.question_id)
-        came = self.now + thinking
-        judgement = parts.reasoner.judge(question, forecasts, pack, came, lane.outlook_version)
-        self._append(pack)
-        self._waiting += 1
-        reply = _Reply(question=question, forecasts=forecasts, pack=pack, judgement=judgement)
-        self._put(came, _REPLY, reply)
+        came = self.now + step.latency.draw(question.question_id)
+        judgement = step.reasoner.judge(
+            question, asked.forecasts, asked.pack, came, asked.outlook_version
+        )
+        self._append(asked.pack)
+        self._put(came, _REPLY, _reply(asked, judgement, came))
 
     def _hear(self, now: int) -> None:
-        """Take what a deferred reasoner has answered; each exchange has been journalled."""
-        deferred = self._parts.deferred
-        for completion in () if deferred is None else deferred.answers():
-            if deferred is not None and completion.question_id in self._open:
-                self._conclude(deferred, completion, now)
+        """Take what deferred reasoners have answered; each exchange has been journalled."""
+        for step in self._parts.tiers:
+            if step.deferred is not None:
+                for completion in step.deferred.answers():
+                    if completion.question_id in self._open:
+                        self._conclude(step.deferred, completion, now)
 
     def _conclude(self, deferred: DeferredReasoner, completion: Completion, came: int) -> None:
-        held = self._open.pop(completion.question_id)
+        asked = self._open.pop(completion.question_id).asked
         now = max(self.now, came)
         judgement = deferred.conclude(
-            held.question, held.forecasts, held.pack, completion, now, held.outlook_version
+            asked.question, asked.forecasts, asked.pack, completion, now, asked.outlook_version
         )
-        reply = _Reply(
-            question=held.question, forecasts=held.forecasts, pack=held.pack, judgement=judgement
-        )
-        self._happen((now, _REPLY, 0, reply))
+        self._happen((now, _REPLY, 0, _reply(asked, judgement, now, completion.queued_ns)))
 
     def _supersede(self, forecast_id: str) -> None:
         """Give up the questions of which nothing that was asked about still stands as it did."""
@@ -588,21 +651,29 @@ class Pipeline:
             if forecast_id in held.unrevised:
                 held.unrevised.remove(forecast_id)
                 if not held.unrevised:
-                    self._give_up(held.question)
+                    self._give_up(held.asked)
 
-    def _give_up(self, question: Escalate) -> None:
+    def _give_up(self, asked: _Asked) -> None:
         """Cancel a question. A replay comes to do so at the same place."""
-        del self._open[question.question_id]
+        question_id = asked.question.question_id
+        del self._open[question_id]
+        self._cancelled(asked)
+        deferred = self._parts.tiers[asked.number].deferred
+        if deferred is not None:
+            deferred.cancel(question_id)
+
+    def _cancelled(self, asked: _Asked) -> None:
+        """Say that no answer to a question will be heard."""
+        question = asked.question
         self._waiting -= 1
         self.counts["cancelled"] += 1
+        self.tiers[self._parts.tiers[asked.number].name]["cancelled"] += 1
         self._parts.recorder.reply(question.question_id, question.ts, self.now, "cancelled")
-        if self._parts.deferred is not None:
-            self._parts.deferred.cancel(question.question_id)
 
     def _answer(self, reply: _Reply) -> None:
-        parts, question = self._parts, reply.question
+        parts, asked, question = self._parts, reply.asked, reply.asked.question
         self._waiting -= 1
-        parts.belief.observe(self.now - question.ts)
+        parts.tiers[asked.number].believed.latency.observe(self.now - question.ts - reply.queued_ns)
         is_late = self.now > question.deadline
         end = "late" if is_late else "answer"
         parts.recorder.reply(question.question_id, question.ts, self.now, end)
@@ -612,12 +683,12 @@ class Pipeline:
             self._append(verdict)
         revisions = [parts.ledger.revise(verdict, self.now, revised) for verdict in verdicts]
         parts.ledger.commit()  # a revision is published only once it is synced
-        for before, verdict, revision in zip(reply.forecasts, verdicts, revisions, strict=True):
+        for before, verdict, revision in zip(asked.forecasts, verdicts, revisions, strict=True):
             if parts.track is not None and revision.applied in COUNTED:
                 parts.track.follow(before, verdict)
-            self._publish(lane, before, verdict, revision, reply.pack)
+            self._publish(lane, before, verdict, revision, asked.pack)
         if not is_late:
-            self._gate_of(lane.instrument).hear(question, reply.judgement.outlook, self.now)
+            self._tell_gates(asked, reply.judgement.outlook)
         if reply.judgement.outlook is not None and not is_late:
             self._take_outlook(lane, reply.judgement.outlook)
 
@@ -664,6 +735,32 @@ class Pipeline:
         self._append(outlook)
         if lane.adopt(outlook):
             self.counts["outlooks"] += 1
+
+
+def flagged(alarm: Alarm, instrument: str, ts: int) -> EvidenceNotice:
+    """Return what the market itself flags as a notice of its own: relevant, and new."""
+    return EvidenceNotice(
+        notice_id=content_id("flag", instrument, alarm.kind, ts),
+        instrument=instrument,
+        ts_recv=ts,
+        evidence_id=content_id(alarm.kind, instrument, ts),
+        relevance=1.0,
+        novelty=1.0,
+        credibility=alarm.credibility,
+        stance=alarm.lean,
+        burst=1.0,
+        event_type=alarm.kind,
+    )
+
+
+def _reply(asked: _Asked, judgement: Judgement, now: int, queued_ns: int = 0) -> _Reply:
+    """Return an answer, whose outlook takes the place of what the tier below has said."""
+    outlook = replacing(judgement.outlook, asked.below, now=now, version=asked.outlook_version)
+    return _Reply(
+        asked=asked,
+        judgement=msgspec.structs.replace(judgement, outlook=outlook),
+        queued_ns=queued_ns,
+    )
 
 
 class _Batch:

@@ -3,6 +3,7 @@
 RUN/
   run.json           what was read, used, dropped; the digest; where the inputs were
   ledger/            every record that was emitted
+  gate.state         what its gates had learnt before it, if anything
   memory.sqlite      what was known when: documents, claims and what became of them
   journal/           the order of inputs, and every scheduling choice
     frames-0-*.txt   raw frames of source 0, when they came live and not from a tape
@@ -21,6 +22,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.app.gate_state import BEGINNING
+from finllm.app.tiers import TierSettings
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.evidence import Document, Refusal
@@ -85,10 +88,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     llm: LlmSettings | None = None
     """The language model that was asked; its key is not in it."""
     members: tuple[MemberSettings, ...] = ()
-    """The members of the ensemble that was asked instead."""
+    """The members of the ensemble that was asked."""
     ensemble: EnsembleSettings = EnsembleSettings()
     scored: tuple[Scored, ...] = ()
     """What the members' track record began with."""
+    tiers: tuple[TierSettings, ...] = ()
+    """Who was asked in turn; empty in a run of before there were tiers: the dearest of them alone."""
+    gates: str = ""
+    """Hash of what its gates had learnt before, which stands in its folder; empty = nothing."""
 
     @property
     def asked(self) -> bool:
@@ -271,7 +278,7 @@ def discard(run: Path) -> None:
     """Remove what a run wrote that came to nothing, so that its folder can be used again."""
     for part in ("ledger", "journal"):
         shutil.rmtree(run / part, ignore_errors=True)
-    for file in run.glob(f"{MEMORY}*"):
+    for file in (*run.glob(f"{MEMORY}*"), *run.glob(BEGINNING)):
         file.unlink()
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from finllm.app.gate_state import read_beginning
 from finllm.app.pipeline import Pipeline
 from finllm.app.polling import PollCounts
 from finllm.app.recording import (
@@ -25,6 +26,7 @@ from finllm.app.recording import (
 )
 from finllm.app.schedule import Schedule
 from finllm.app.settings import Settings
+from finllm.app.tiers import TierSettings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
@@ -169,6 +171,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     forecasts: int
     escalated: int
     held: int
+    flagged: int
+    """Notices that the market itself raised; all others are of texts."""
     outlooks: int
     revisions: Revisions
     clock_offset_ms: dict[str, float]
@@ -188,6 +192,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Over everything but the traces: the same whether any were to be written or not."""
     memory: MemoryCounts | None = None
     """What became of what memory was given; None = none was kept."""
+    tiers: dict[str, dict[str, int]] = {}
+    """By tier, how often it was escalated to, held, answered, late or cancelled."""
+    hedges: dict[str, int] = {}
+    """Second requests to a language model that were sent, and those whose answer came first."""
     members: dict[str, dict[str, int]] = {}
     """Of an ensemble of language models: by member, how its questions ended."""
     notes: tuple[str, ...] = ()
@@ -226,7 +234,8 @@ def replay(
         InputError: If there is nothing to replay, or an input cannot be read at all.
     """
     tallies = new_tallies()
-    settings, answers, scored = _answers(inputs, settings)
+    before = _before(inputs, settings)
+    settings = before.settings
     source = _open(inputs, settings, tallies)
     wired = wire(
         settings,
@@ -236,8 +245,9 @@ def replay(
         venues=source.venues,
         emit_from=inputs.since,
         context=_context(inputs),
-        answers=answers,
-        scored=scored,
+        answers=before.answers,
+        scored=before.scored,
+        learnt=before.learnt,
         defer=isinstance(source, Schedule),
         serve_by=source.serve_by,
         place_of=source.places.of,
@@ -250,7 +260,7 @@ def replay(
     try:
         span = source.drive(wired.pipeline, progress)
         wired.parts.market.finish()
-        wired.pipeline.finish()
+        wired.finish()
     finally:
         wired.close()
     if span[1] < inputs.since:
@@ -336,17 +346,32 @@ def _context(inputs: Inputs) -> frozenset[str]:
     return frozenset(f"us-equity:{symbol}" for symbol in CONTEXT - inputs.symbols)
 
 
-def _answers(
-    inputs: Inputs, settings: Settings
-) -> tuple[Settings, dict[str, Completion] | None, tuple[Scored, ...]]:
-    """Return the settings and answers of whom the run to be replayed asked, and the track record before it.
+class _Before(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run to be replayed began with."""
 
-    One that asked none and is replayed by its schedule asks none now.
+    settings: Settings
+    answers: dict[str, Completion] | None = None
+    """Of whom it asked; None = those of the settings are asked."""
+    scored: tuple[Scored, ...] = ()
+    """The track record of its ensemble."""
+    learnt: bytes | None = None
+    """By its gates; None = as the settings say."""
+
+
+def _before(inputs: Inputs, settings: Settings) -> _Before:
+    """Return what the run to be replayed began with: the first that asked somebody, else the first.
+
+    One that asked no language model and is replayed by its schedule asks none now.
     """
     folders = [path for path in inputs.tapes if path.is_dir()]
+    first = None
     for folder in [inputs.answers, *folders] if inputs.answers else folders:
         start = read_start(folder)
-        if start is None or not (start.asked or start.served_by):
+        if start is None:
+            continue
+        learnt = read_beginning(folder, start.gates)
+        first = first or _Before(settings=settings, learnt=learnt)
+        if not (start.asked or start.served_by):
             continue
         reasoning = msgspec.structs.replace(
             settings.reasoning,
@@ -354,9 +379,17 @@ def _answers(
             member=start.members,
             ensemble=start.ensemble,
         )
-        asked = msgspec.structs.replace(settings, reasoning=reasoning)
-        return asked, read_completions(folder), start.scored
-    return settings, None, ()
+        dearest = TierSettings(reasoner=reasoning.known[-1])
+        asked = msgspec.structs.replace(
+            settings, reasoning=reasoning, tier=start.tiers or (dearest,)
+        )
+        return _Before(
+            settings=asked,
+            answers=read_completions(folder),
+            scored=start.scored,
+            learnt=learnt,
+        )
+    return first or _Before(settings=settings)
 
 
 def _open(inputs: Inputs, settings: Settings, tallies: Tallies) -> "_Merged | Schedule":
@@ -544,6 +577,7 @@ def summarise(
         forecasts=counts["forecasts"],
         escalated=counts["escalated"],
         held=counts["held"],
+        flagged=counts["flagged"],
         outlooks=counts["outlooks"],
         revisions=Revisions(
             applied=counts["applied"],
@@ -564,6 +598,8 @@ def summarise(
         traces=pipeline.traces,
         untraced_digest=pipeline.emission.untraced_digest,
         memory=None if wired.parts.memory is None else wired.parts.memory.counts,
+        tiers={name: dict(sorted(n.items())) for name, n in pipeline.tiers.items()},
+        hedges=wired.hedges,
         members=wired.members,
         notes=wired.notes,
         run=str(run),

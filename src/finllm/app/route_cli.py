@@ -73,6 +73,6 @@ def _show(found: "Route", console: Console) -> None:
 def _line(one: "Routed") -> str:
     head = f"{iso(one.ts)} {one.instrument} {one.event_type}: {one.expected_gain:.5f} nats"
     if not one.escalates:
-        return f"{head}; hold: {one.reason}"
+        return f"{head}; hold {one.tier}: {one.reason}"
     left_s = (one.deadline - one.ts) / NS_PER_S
     return f"{head}; ask {one.tier} within {left_s:.1f} s: {one.reason}"

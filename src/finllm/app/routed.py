@@ -1,6 +1,7 @@
 """What the gate would do, and why, without doing it: over a run's notices, or a day of a known world.
 
-Nothing is asked, so nothing is learnt: each question is appraised by what the gate knows at its start.
+Nothing is asked, so nothing is learnt: each question is appraised by what the gate knows at its start, which
+is what the file of the settings holds, if it holds anything.
 """
 
 import heapq
@@ -12,6 +13,8 @@ import msgspec
 
 from finllm.app.records import open_ledger
 from finllm.app.settings import Settings
+from finllm.app.tiers import Believed, silent
+from finllm.app.wiring import cascade, open_gates
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Escalate, Hold, Revision
@@ -38,7 +41,7 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
     deadline: int
     """An answer after it is worth nothing, ns UTC; 0 where nothing is asked."""
     tier: str
-    """Who would be asked; empty where nobody is."""
+    """Who would be asked, or is not."""
     n_asked: int
     """Forecasts that an answer could still change."""
     propensity: float
@@ -46,7 +49,7 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """All questions."""
+    """All questions; of a cascade each tier's is one."""
 
     source: str
     learns: bool
@@ -57,21 +60,38 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def route_run(run: Path, settings: Settings, most: int) -> Route:
-    """Return what the gate would do with the notices of a run.
+    """Return what the gate would do with the notices of a run, tier by tier.
 
     Raises:
-        InputError: If the folder holds no run.
+        InputError: If the folder holds no run, or what the gates had learnt cannot be used.
     """
-    belief = LatencyBelief(settings.latency)
-    llm = settings.reasoning.llm
-    embedded = LatencyBelief(LatencySettings())
-    tiers = [Tier(name="embedded", latency=embedded if llm.is_on else belief)]
-    if llm.is_on:
-        tiers.append(Tier(name=llm.model, latency=belief))
+    steps, gates = cascade(settings), open_gates(settings, run, None).book
     with open_ledger(run) as ledger:
-        return _route(
-            str(run), islice(_questions(ledger), most), Gate(settings.escalation), tuple(tiers)
+        found = [
+            one
+            for notice, standing, now in islice(_questions(ledger), most)
+            for one in _climbed(gates, notice, standing, now, steps)
+        ]
+    return _told(str(run), gates[-1], tuple(step.name for step in steps), found)
+
+
+def _climbed(
+    gates: tuple[Gate, ...], notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int,
+    steps: tuple[Believed, ...],
+) -> Iterator[Routed]:  # fmt: skip
+    """Yield what the gate would do tier by tier, up to the first that it holds; nobody has answered below."""
+    below = None
+    for step, gate in zip(steps, gates, strict=True):
+        tier = step.asked(0)
+        answer = (
+            gate.begin(notice, standing, now, tier)
+            if step.is_free
+            else gate.decide(notice, standing, now, tier.latency, tiers=(tier,), below=below)
         )
+        yield _routed(notice, answer, now)
+        if isinstance(answer, Hold):
+            return
+        below = silent(notice.instrument, now)
 
 
 def route_world(seed: int, settings: Settings, most: int) -> Route:
@@ -98,29 +118,27 @@ def route_world(seed: int, settings: Settings, most: int) -> Route:
         for o in read.occasions
         if o.notice is not None
     )
-    return _route(f"known world {seed}", islice(asked, most), Gate(settings.escalation), tiers)
+    gate = Gate(settings.escalation)
+    found = [
+        _routed(notice, gate.decide(notice, standing, now, tiers[0].latency, tiers=tiers), now)
+        for notice, standing, now in islice(asked, most)
+    ]
+    return _told(f"known world {seed}", gate, tuple(tier.name for tier in tiers), found)
 
 
-def _route(
-    source: str, questions: Iterator[Question], gate: Gate, tiers: tuple[Tier, ...]
-) -> Route:
-    found = [_routed(gate, notice, standing, now, tiers) for notice, standing, now in questions]
+def _told(source: str, gate: Gate, tiers: tuple[str, ...], found: list[Routed]) -> Route:
     escalated = sum(one.escalates for one in found)
     return Route(
         source=source,
         learns=gate.appraiser is not None,
-        tiers=tuple(tier.name for tier in tiers),
+        tiers=tiers,
         escalated=escalated,
         held=len(found) - escalated,
         questions=found,
     )
 
 
-def _routed(
-    gate: Gate, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int,
-    tiers: tuple[Tier, ...],
-) -> Routed:  # fmt: skip
-    answer = gate.decide(notice, standing, now, tiers[0].latency, tiers=tiers)
+def _routed(notice: EvidenceNotice, answer: Escalate | Hold, now: int) -> Routed:
     asked = answer if isinstance(answer, Escalate) else None
     return Routed(
         ts=now,
@@ -130,7 +148,7 @@ def _routed(
         escalates=asked is not None,
         expected_gain=answer.expected_gain,
         deadline=asked.deadline if asked else 0,
-        tier=asked.tier if asked else "",
+        tier=answer.tier,
         n_asked=len(asked.standing) if asked else 0,
         propensity=answer.propensity,
         reason=answer.reason,
@@ -152,9 +170,10 @@ def _questions(ledger: LedgerReader) -> Iterator[Question]:
         if isinstance(what, Forecast):
             standing.setdefault(what.instrument, {})[what.horizon_ns] = what
         elif what.notice_id in notices:
+            notice = notices.pop(what.notice_id)  # a further tier's answer is no further question
             of = standing.get(what.instrument, {})
             yield (
-                notices[what.notice_id],
+                notice,
                 tuple(f for _, f in sorted(of.items()) if f.valid_until > ts),
                 ts,
             )

@@ -20,7 +20,7 @@ from finllm.app.status import Status, Stop, Told
 from finllm.app.subscribe import Publisher, socket_path
 from finllm.app.wiring import new_tallies, wire
 from finllm.domain.evidence import Document, Refusal
-from finllm.domain.units import NS_PER_MS, NS_PER_S
+from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
 from finllm.edge.artifact import SHIPPED
 from finllm.edge.bank import read_bank
 from finllm.edge.drift import Fit
@@ -32,6 +32,8 @@ from finllm.runtime.tally import Tally
 
 _NAP_MS: Final = 10
 _COMMIT_NS: Final = 250 * NS_PER_MS
+_KEEP_NS: Final = NS_PER_MIN
+"""How often what the gates have learnt is kept."""
 _LAST_ROWS_NS: Final = NS_PER_S // 2
 """How long the last rows are waited for at the end."""
 
@@ -171,6 +173,7 @@ class _Desk:
         self._chunk = self.wired.parts.chunk
         self._named = 0
         self._next_commit = 0
+        self._next_keep = options.clock.now() + _KEEP_NS
         self._unusable = 0
         self._last_told = 0
         self.first = 0
@@ -194,6 +197,9 @@ class _Desk:
         if now >= self._next_commit:
             pipeline.commit()
             self._next_commit = now + _COMMIT_NS
+        if now >= self._next_keep:
+            self.wired.keeper.keep()
+            self._next_keep = now + _KEEP_NS
 
     def _tell(self, found: Iterator[Document | Refusal]) -> None:
         """Hand documents on in order of receipt, whichever source was slow to be read."""
@@ -228,7 +234,7 @@ class _Desk:
             self._take(_NAP_MS)
         self._take(0)
         self.wired.parts.market.finish()
-        self.wired.pipeline.finish()
+        self.wired.finish()
 
     def status(self, now: int) -> Status:
         """Return how it stands."""

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from finllm.app.tiers import EMBEDDED, ENSEMBLE, LLM, Kind, TierSettings, check_tiers
 from finllm.domain.errors import SettingsError
 from finllm.escalation.gate import GateSettings
 from finllm.escalation.latency import LatencySettings
@@ -55,9 +56,9 @@ class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     explain: bool = True
     """Write traces. Off changes no forecast."""
     llm: LlmSettings = LlmSettings()
-    """The language model that is asked first, if any."""
+    """The language model that is asked beyond the embedded reasoner, if any."""
     member: tuple[MemberSettings, ...] = ()
-    """Instead of it, several: `[[reasoning.member]]` in the file, once for each."""
+    """Those of the ensemble that is asked beyond either, if any: `[[reasoning.member]]`, once for each."""
     ensemble: EnsembleSettings = EnsembleSettings()
     """All of them together."""
 
@@ -65,7 +66,7 @@ class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         """Check that it is clear who is asked.
 
         Raises:
-            SettingsError: If two members have one name, or there is a single language model beside them.
+            SettingsError: If two members have one name.
         """
         names = [member.name for member in self.member]
         for name in names:
@@ -75,12 +76,12 @@ class ReasoningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                     place=f"reasoning.member {name}",
                     mend="Name each as you would tell it apart in a trace.",
                 )
-        if self.member and self.llm.is_on:
-            raise SettingsError(
-                "stands beside members, which are asked instead",
-                place="reasoning.llm",
-                mend="Make it a [[reasoning.member]] with a name, or leave the members out.",
-            )
+
+    @property
+    def known(self) -> tuple[Kind, ...]:
+        """Return who can be asked, cheapest first."""
+        llm = (LLM,) if self.llm.is_on else ()
+        return (EMBEDDED, *llm, *((ENSEMBLE,) if self.member else ()))
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,8 +192,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     latency: LatencySettings = LatencySettings()
     """How long a reply takes on a bare tape, and what the gate believes at first."""
     reasoning: ReasoningSettings = ReasoningSettings()
+    tier: tuple[TierSettings, ...] = ()
+    """Who is asked in turn; empty = everybody who is configured, cheapest first."""
     ledger: LedgerSettings = LedgerSettings()
     replay: ReplaySettings = ReplaySettings()
+
+    def __post_init__(self) -> None:
+        """Check that who is named can be asked.
+
+        Raises:
+            SettingsError: If a tier is named twice or is not configured.
+        """
+        check_tiers(self.tier, self.reasoning.known)
+
+    @property
+    def tiers(self) -> tuple[TierSettings, ...]:
+        """Return who is asked in turn."""
+        return self.tier or tuple(TierSettings(reasoner=kind) for kind in self.reasoning.known)
 
 
 def _fields(section: type[msgspec.Struct]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The bootstrap: builds every room's parts once, by hand, from settings."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import msgspec
 
 from finllm.app.explaining import Explainer
+from finllm.app.gate_state import BEGINNING, Keeper, name_of, read_state, restore
 from finllm.app.pipeline import Parts, Pipeline, Road, Server
 from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
 from finllm.app.records import track_record
 from finllm.app.settings import EdgeSettings, ReasoningSettings, Settings, secret
+from finllm.app.tiers import EMBEDDED, ENSEMBLE, LLM, Believed, Step, TierSettings, believed, priced
 from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
@@ -20,8 +23,9 @@ from finllm.domain.units import NS_PER_MIN, NS_PER_MS
 from finllm.edge.artifact import SHIPPED
 from finllm.edge.bank import Bank, load_bank
 from finllm.edge.inference import Inference, InProcess, WorkerPool
-from finllm.escalation.gate import Gate
-from finllm.escalation.latency import LatencyBelief, LatencyModel
+from finllm.escalation.appraise import Prices
+from finllm.escalation.gate import Gate, GateSettings
+from finllm.escalation.latency import LatencyModel, LatencySettings
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.ledger.store import Ledger
@@ -35,11 +39,12 @@ from finllm.reasoning.ensemble.reasoner import EnsembleReasoner, Member
 from finllm.reasoning.ensemble.track import Scored, TrackRecord
 from finllm.reasoning.llm.answerer import Answerer, Journalled
 from finllm.reasoning.llm.client import Client
+from finllm.reasoning.llm.hedge import Hedged
 from finllm.reasoning.llm.local import Local
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import DeferredReasoner, Reasoner
-from finllm.runtime.files import Bounds
+from finllm.runtime.files import Bounds, replace_file
 from finllm.runtime.tally import Tally
 
 BAR_GATE_INTERVAL_NS = 5 * NS_PER_MIN
@@ -60,13 +65,14 @@ def new_tallies() -> Tallies:
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """The language models that are asked, one or several, and what belongs to them."""
+    """The language models that are asked, and what belongs to them."""
 
-    reasoner: DeferredReasoner | None = None
+    llm: LlmReasoner | None = None
     ensemble: EnsembleReasoner | None = None
-    """The same, if it is one."""
     locals: tuple[Local, ...] = ()
     """The models that we serve ourselves."""
+    models: tuple[LlmReasoner, ...] = ()
+    """Each by itself."""
 
 
 class Wired(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,8 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
     parts: Parts
     asked: _Asked
     """The language models, if any are asked."""
+    keeper: Keeper
+    """Keeps what the gates learn."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -85,7 +93,9 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         stopped = (f"memory has stopped: {failed}",) if failed else ()
         ensemble = self.asked.ensemble
         told = () if ensemble is None else ensemble.notes
-        return (*self.parts.narrative.notes, *stopped, *told)
+        unkept = self.keeper.failed
+        forgot = (f"what the gates learnt is not kept: {unkept}",) if unkept else ()
+        return (*self.parts.narrative.notes, *stopped, *told, *forgot)
 
     @property
     def members(self) -> dict[str, dict[str, int]]:
@@ -93,14 +103,26 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         return {} if self.asked.ensemble is None else self.asked.ensemble.counts
 
     @property
+    def hedges(self) -> dict[str, int]:
+        """Return how many second requests were sent, and how many won."""
+        told = sum((model.hedges for model in self.asked.models), Counter())
+        return dict(sorted(told.items()))
+
+    @property
     def locals(self) -> tuple[Local, ...]:
         """Return the models that we serve ourselves."""
         return self.asked.locals
 
+    def finish(self) -> None:
+        """End the run, and keep what its gates have learnt."""
+        self.pipeline.finish()
+        self.keeper.keep()
+
     def close(self) -> None:
         """Close language models and their clients, the memory, the ledger, the journal and the workers."""
-        if self.asked.reasoner is not None:
-            self.asked.reasoner.close()
+        for reasoner in (self.asked.llm, self.asked.ensemble):
+            if reasoner is not None:
+                reasoner.close()
         for local in self.locals:
             local.close()
         if self.parts.memory is not None:
@@ -124,14 +146,16 @@ class _Alarm:
             tell(why)
 
 
-def _road(edge: EdgeSettings, name: str, spec: FeatureSpec, gate: Gate, grid_ns: int) -> Road:
+def _road(
+    edge: EdgeSettings, name: str, spec: FeatureSpec, gates: tuple[Gate, ...], grid_ns: int
+) -> Road:
     folder = edge.book_artifact if name == "book" else edge.bar_artifact
     path = Path(folder) if folder else SHIPPED[name]
     bank = load_bank(path, spec=spec, provider=edge.provider)
     inference: Inference = (
         WorkerPool(path, edge.workers, provider=edge.provider) if edge.workers else InProcess(bank)
     )
-    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate)
+    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gates=gates)
 
 
 def wire(
@@ -146,6 +170,7 @@ def wire(
     reasoner: Reasoner | None = None,
     answers: Mapping[str, Completion] | None = None,
     scored: Iterable[Scored] = (),
+    learnt: bytes | None = None,
     defer: bool = False,
     serve_by: Callable[[Bank], Server] | None = None,
     place_of: Callable[[Frame], str] | None = None,
@@ -163,11 +188,12 @@ def wire(
         venues: The venue of each frame source, by source index; none stands for Binance.
         emit_from: Instant in ns before which inputs only warm the state up.
         context: Instruments that feed features but are not forecast.
-        reasoner: The slow path's reasoner; when None the language model of the settings, else the
-            embedded one.
+        reasoner: The slow path's only reasoner; when None the tiers of the settings.
         answers: What the language model answered in the run that is replayed, by question id; it is not
             asked again.
         scored: What the track record of its ensemble began with.
+        learnt: What its gates began with; what they learn now is not kept. When None, both are as the
+            settings say.
         defer: Ask the language model without waiting, and hear it at each tick.
         serve_by: Makes what serves the rows of books from their bank; they are served in the
             pipeline, each at once, when None.
@@ -179,24 +205,27 @@ def wire(
     Raises:
         ArtifactError: If a model does not fit.
         LedgerError: If the run's folder holds a ledger already, or cannot be written.
-        InputError: If it holds a recording or a memory already, or there is no run to go on from.
+        InputError: If it holds a recording or a memory already, there is no run to go on from, or what the
+            gates had learnt cannot be used.
         SettingsError: If the variable that holds the language model's key is not set, or its file cannot be
             served.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
-    bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
-    who = settings.reasoning if reasoner is None else ReasoningSettings()
+    if reasoner is not None:
+        settings = msgspec.structs.replace(settings, reasoning=ReasoningSettings(), tier=())
+    who, tiers = _in_turn(settings)
+    gates = open_gates(settings, run, learnt)
     keys = {one: secret(one.api_key_env) for one in _endpoints(who)} if answers is None else {}
     if who.member and who.ensemble.after and answers is None:
         scored = track_record(Path(who.ensemble.after)).scored
     track = TrackRecord(scored)
     with ExitStack() as undo:
-        book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
+        book = _road(edge, "book", BOOK_SPEC, gates.book, grid_ns)
         undo.callback(book.inference.close)
-        bar = _road(edge, "bar", BAR_SPEC, Gate(bar_gate), grid_ns)
+        bar = _road(edge, "bar", BAR_SPEC, gates.bar, grid_ns)
         undo.callback(bar.inference.close)
-        recorder = _recorder(run, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
+        recorder = _recorder(run, gates.learnt, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
         undo.callback(recorder.close)
         ledger = Ledger.create(
             run / "ledger",
@@ -214,7 +243,7 @@ def wire(
         )
         if memory is not None:
             undo.callback(memory.close)
-        models = _Models(keys, recorder, answers, undo)
+        models = _Models(keys, recorder, answers, undo, settings.escalation.prices)
         asked = _asked(who, models, track)
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
@@ -227,6 +256,8 @@ def wire(
             members=who.member,
             ensemble=who.ensemble,
             scored=track.scored,
+            tiers=tiers,
+            gates=name_of(gates.learnt),
         )
     )
     parts = Parts(
@@ -234,9 +265,11 @@ def wire(
         book=book,
         bar=bar,
         narrative=open_room(settings.narrative, memory),
-        reasoner=reasoner or asked.reasoner or EmbeddedReasoner(),
-        latency=LatencyModel(settings.latency),
-        belief=LatencyBelief(settings.latency),
+        tiers=(
+            _steps(settings, asked, defer=defer)
+            if reasoner is None
+            else (_step(believed(reasoner.name, settings.latency), reasoner),)
+        ),
         ledger=ledger,
         recorder=recorder,
         bars=tallies.bars,
@@ -247,15 +280,114 @@ def wire(
         context=context,
         memory=memory,
         server=server,
-        deferred=asked.reasoner if defer else None,
         track=None if asked.ensemble is None else track,
     )
-    return Wired(pipeline=Pipeline(parts), parts=parts, asked=asked)
+    return Wired(pipeline=Pipeline(parts), parts=parts, asked=asked, keeper=gates.keeper)
+
+
+class Gates(msgspec.Struct, frozen=True, kw_only=True):
+    """The gates of both roads, one for each tier, and what they had learnt before."""
+
+    book: tuple[Gate, ...]
+    bar: tuple[Gate, ...]
+    learnt: bytes
+    keeper: Keeper
+
+
+def _gates_of(settings: Settings, gate: GateSettings) -> tuple[Gate, ...]:
+    """Return a gate for each tier.
+
+    Args:
+        settings: All settings.
+        gate: What all gates have in common.
+    """
+    return tuple(
+        Gate(tier.gate(gate, is_free=known.is_free))
+        for tier, known in zip(settings.tiers, cascade(settings), strict=True)
+    )
+
+
+def open_gates(settings: Settings, run: Path, learnt: bytes | None) -> Gates:
+    """Return the gates, which go on from what a run began with, or else from the file of the settings.
+
+    Args:
+        settings: All settings.
+        run: Folder of the run, for whoever must mend what it began with.
+        learnt: What it began with; None = as the settings say.
+
+    Raises:
+        InputError: If what they had learnt cannot be used.
+    """
+    gate = settings.escalation
+    if gate.market_events is None:
+        has_llm = any(tier.reasoner != EMBEDDED for tier in settings.tiers)
+        gate = msgspec.structs.replace(gate, market_events=has_llm)
+    book = _gates_of(settings, gate)
+    seldom = msgspec.structs.replace(gate, min_interval_ns=BAR_GATE_INTERVAL_NS)
+    bar = _gates_of(settings, seldom)
+    names = [known.name for known in cascade(settings)]
+    by_name = {
+        f"{road}/{name}": one
+        for road, gates in (("book", book), ("bar", bar))
+        for name, one in zip(names, gates, strict=True)
+    }
+    path = Path(gate.state) if gate.learn and gate.state and learnt is None else None
+    held = (b"" if path is None else read_state(path)) if learnt is None else learnt
+    if held:
+        restore(by_name, held, path or run / BEGINNING)
+    return Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name))
+
+
+def _in_turn(settings: Settings) -> tuple[ReasoningSettings, tuple[TierSettings, ...]]:
+    """Return the settings of whom the tiers ask, and the tiers."""
+    kinds = {tier.reasoner for tier in settings.tiers}
+    who = settings.reasoning
+    if LLM not in kinds:
+        who = msgspec.structs.replace(who, llm=LlmSettings())
+    if ENSEMBLE not in kinds:
+        who = msgspec.structs.replace(who, member=())
+    return who, settings.tiers
+
+
+def cascade(settings: Settings) -> tuple[Believed, ...]:
+    """Return the tiers as the gate knows them."""
+    who, is_alone = settings.reasoning, len(settings.tiers) == 1
+    made = []
+    for tier in settings.tiers:
+        latency = tier.latency(settings.latency)
+        if tier.reasoner == LLM:
+            made.append(believed(f"{LLM}:{who.llm.model_name}", latency, (who.llm,)))
+        elif tier.reasoner == ENSEMBLE:
+            made.append(believed(ENSEMBLE, latency, who.member))
+        elif is_alone:
+            made.append(believed(EMBEDDED, latency))
+        else:
+            made.append(believed(EMBEDDED, tier.latency(LatencySettings()), is_free=True))
+    return tuple(made)
+
+
+def _steps(settings: Settings, asked: _Asked, *, defer: bool) -> tuple[Step, ...]:
+    """Return the tiers, wired."""
+    models = {LLM: asked.llm, ENSEMBLE: asked.ensemble}
+    made = []
+    for tier, known in zip(settings.tiers, cascade(settings), strict=True):
+        model = models.get(tier.reasoner)
+        made.append(_step(known, model or EmbeddedReasoner(), model if defer else None))
+    return tuple(made)
+
+
+def _step(known: Believed, reasoner: Reasoner, deferred: DeferredReasoner | None = None) -> Step:
+    return Step(
+        believed=known,
+        latency=LatencyModel(known.assumed),
+        reasoner=reasoner,
+        deferred=deferred,
+    )
 
 
 def _endpoints(settings: ReasoningSettings) -> tuple[LlmSettings, ...]:
     """Return the language models that are asked."""
-    return settings.member or ((settings.llm,) if settings.llm.is_on else ())
+    return (*((settings.llm,) if settings.llm.is_on else ()), *settings.member)
 
 
 class _Models:
@@ -266,6 +398,7 @@ class _Models:
         recorder: The journal of this run.
         answers: What was answered in the run that is replayed; nobody is asked again.
         undo: Closes what is started here, should the start fail.
+        prices: What things cost in nats.
     """
 
     def __init__(
@@ -274,9 +407,12 @@ class _Models:
         recorder: Recorder,
         answers: Mapping[str, Completion] | None,
         undo: ExitStack,
+        prices: Prices,
     ) -> None:
         self._keys, self._recorder, self._answers, self._undo = keys, recorder, answers, undo
+        self._prices = prices
         self.locals: list[Local] = []
+        self.reasoners: list[LlmReasoner] = []
 
     def open(self, settings: LlmSettings) -> LlmReasoner:
         """Return a language model's reasoner.
@@ -285,9 +421,23 @@ class _Models:
             SettingsError: If its file cannot be served.
         """
         answerer = self._client(settings) if self._answers is None else Journalled(self._answers)
-        return LlmReasoner(settings, answerer, on_completion=self._recorder.completion)
+        reasoner = LlmReasoner(settings, answerer, on_completion=self._recorder.completion)
+        self.reasoners.append(reasoner)
+        return reasoner
 
     def _client(self, settings: LlmSettings) -> Answerer:
+        """Return what asks an endpoint, or several of one model where there are."""
+        first = self._endpoint(settings)
+        if not settings.also:
+            return first
+        key = self._keys[settings]
+        others = [
+            self._undo.enter_context(Client(settings, key=key, url=address))
+            for address in settings.also
+        ]
+        return Hedged((first, *others), self._prices.of(priced(settings)))
+
+    def _endpoint(self, settings: LlmSettings) -> Client:
         socket = ""
         if settings.gguf:
             local = self._undo.enter_context(Local(settings))
@@ -297,22 +447,30 @@ class _Models:
 
 
 def _asked(settings: ReasoningSettings, models: _Models, track: TrackRecord) -> _Asked:
-    """Return the language models of the settings: an ensemble, a single one, or none."""
-    if not settings.member:
-        reasoner = models.open(settings.llm) if settings.llm.is_on else None
-        return _Asked(reasoner=reasoner, locals=tuple(models.locals))
-    ensemble = EnsembleReasoner(
-        settings.ensemble,
-        [Member(settings=one, reasoner=models.open(one)) for one in settings.member],
-        track,
-        language_of=language_of,
+    """Return the language models of the settings: a single one, an ensemble, both or none."""
+    llm = models.open(settings.llm) if settings.llm.is_on else None
+    members = [Member(settings=one, reasoner=models.open(one)) for one in settings.member]
+    ensemble = (
+        EnsembleReasoner(settings.ensemble, members, track, language_of=language_of)
+        if members
+        else None
     )
-    return _Asked(reasoner=ensemble, ensemble=ensemble, locals=tuple(models.locals))
+    return _Asked(
+        llm=llm,
+        ensemble=ensemble,
+        locals=tuple(models.locals),
+        models=tuple(models.reasoners),
+    )
 
 
-def _recorder(run: Path, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None) -> Recorder:
+def _recorder(
+    run: Path, learnt: bytes, *, keep_frames: bool, alarm: _Alarm, bounds: Bounds | None
+) -> Recorder:
     try:
-        return Recorder(run, keep_frames=keep_frames, on_failure=alarm.ring, bounds=bounds)
+        recorder = Recorder(run, keep_frames=keep_frames, on_failure=alarm.ring, bounds=bounds)
+        if learnt:
+            replace_file(run / BEGINNING, learnt)
+        return recorder
     except OSError as why:
         raise LedgerError(f"{run} cannot be written: {why.strerror or why}") from why
 
@@ -347,6 +505,6 @@ def open_pipeline(
     )
     try:
         yield wired.pipeline
-        wired.pipeline.finish()
+        wired.finish()
     finally:
         wired.close()

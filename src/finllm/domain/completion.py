@@ -52,6 +52,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Why the model stopped, in the endpoint's word."""
     failure: str = ""
     """Why it came to nothing, or why the answer does not hold. Never quotes a header or an error's body."""
+    endpoint: int = 0
+    """Which of the model's addresses; 0 = the first."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +83,15 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     usd: float = 0.0
     energy_j: float = 0.0
     """By model: tokens times joules a token; nothing is measured."""
+    hedged_ns: int = 0
+    """When a second address was asked as well, from asked on; 0 = none was."""
+    endpoint: int = 0
+    """Whose answer it is; 0 = the first address."""
+
+    @property
+    def queued_ns(self) -> int:
+        """Return how long it waited for its turn; 0 if it never had one."""
+        return min((one.ts for one in self.attempts), default=self.ts_asked) - self.ts_asked
 
     @property
     def ts_last_byte(self) -> int:

@@ -53,7 +53,7 @@ class Escalate(msgspec.Struct, frozen=True, kw_only=True):
     """Nats of log score, over all forecasts asked about and the outlook."""
     reason: str
     tier: str = ""
-    """Which reasoner is asked, where there is a choice."""
+    """Which reasoner is asked."""
     propensity: float = 1.0
     """Chance with which it was asked: below one, it was asked to learn what is refused."""
 
@@ -66,6 +66,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     notice_id: str
     expected_gain: float
     reason: str
+    tier: str = ""
+    """Which reasoner is not asked."""
     propensity: float = 0.0
     """Chance with which it would have been asked nevertheless, to learn what is refused."""
 

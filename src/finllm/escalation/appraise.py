@@ -58,9 +58,25 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = ""
     latency: LatencyBelief
-    tokens: int = 0
+    tokens: float = 0
     usd: float = 0.0
     energy_j: float = 0.0
+    wait_ns: int = 0
+    """Expected wait until its turn comes, beside its latency."""
+
+    @property
+    def p50_ns(self) -> int:
+        """Return the median time to its answer, the wait included."""
+        return self.wait_ns + self.latency.p50_ns
+
+    @property
+    def p95_ns(self) -> int:
+        """Return the 95th percentile, the wait included."""
+        return self.wait_ns + self.latency.p95_ns
+
+    def share_within(self, duration_ns: int) -> float:
+        """Return the share of answers that take at most so long, the wait included."""
+        return self.latency.share_within(duration_ns - self.wait_ns)
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,7 +200,7 @@ class Appraiser:
             look=look,
             claim=math.exp(self._regression.log_expected(inputs)),
             reliability=self.reliability.of(tier.name, look),
-            in_time=tier.latency.share_within(deadline_ns),
+            in_time=tier.share_within(deadline_ns),
             price=self._prices.of(tier),
         )
 

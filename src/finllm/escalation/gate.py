@@ -19,6 +19,7 @@ from finllm.domain.protocol import Escalate, Hold, Outlook, standing_of
 from finllm.domain.units import NS_PER_MIN, NS_PER_MS, NS_PER_S
 from finllm.escalation.appraise import Appraisal, Appraiser, Prices, Tier
 from finllm.escalation.latency import LatencyBelief
+from finllm.escalation.watch import Watch
 
 OPEN: Final = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
 """Statuses that a verdict may still change."""
@@ -58,6 +59,11 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share added when text and book disagree wholly."""
     few_factor: float = 4.0
     """Times `min_gain` that a question must be worth on the rung of few escalations."""
+    market_events: bool | None = None
+    """Ask about what the market itself flags as well: a switch of regime, a drained book, a sudden move.
+    None = where a language model is asked: without a text the embedded reasoner has nothing to say."""
+    market_z: float = 4.0
+    """Deviations from which a drain or a move is flagged."""
     learn: bool = False
     """Learn the estimate from answers and outcomes; the coefficients above are where it starts."""
     call_share: float = 0.2
@@ -68,11 +74,13 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How often an outlook's gain is counted for each horizon, when learning."""
     prices: Prices = Prices()
     """What a question's price is in nats, when learning."""
+    state: str = ""
+    """File in which what was learnt is kept from one run to the next; empty = each begins afresh."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, Prices):
+            if value is None or isinstance(value, Prices | str):
                 continue
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(
@@ -95,6 +103,8 @@ class _Option(msgspec.Struct, frozen=True, kw_only=True):
     asked: list[Forecast]
     gain: float
     appraisal: Appraisal | None = None
+    is_beyond: bool = False
+    """A tier below has answered."""
 
 
 class Gate:
@@ -146,10 +156,33 @@ class Gate:
         option = max(options, key=lambda one: one.gain)
         bar = self._bar(notice, option, now, rung)
         if bar:
-            return _hold(notice, now, option.gain, bar)
+            return _hold(notice, now, option, bar)
         if self.appraiser is None or option.appraisal is None:
             return self._by_hand(notice, option, now, rung)
         return self._by_learning(notice, standing, option, now, rung)
+
+    def begin(
+        self,
+        notice: EvidenceNotice,
+        standing: tuple[Forecast, ...],
+        now: int,
+        tier: Tier,
+        rung: Rung = Rung.FULL,
+    ) -> Escalate | Hold:
+        """Return whether to ask a cascade's first tier, which costs nothing: about all that is not barred.
+
+        Takes nothing from the budget, and learns nothing. Arguments as for `decide`.
+        """
+        option = self._by_hand_option(notice, standing, now, tier)
+        bar = self._bar(notice, option, now, rung)
+        if bar:
+            return _hold(notice, now, option, bar)
+        self._last[notice.instrument] = now
+        return self._question(notice, option, now, 1.0)
+
+    def watch(self) -> Watch | None:
+        """Return what watches one instrument for what the market itself flags, if that is asked about."""
+        return Watch(self._settings.market_z) if self._settings.market_events else None
 
     def hear(self, question: Escalate, outlook: Outlook | None, now: int) -> None:
         """Learn from an answer that came in time.
@@ -172,30 +205,37 @@ class Gate:
         if self.appraiser is not None:
             self.appraiser.learn(forecast, outcome)
 
+    def _by_hand_option(
+        self, notice: EvidenceNotice, standing: tuple[Forecast, ...], now: int, tier: Tier
+    ) -> _Option:
+        """Return what one reasoner could be asked, and what that is worth by the coefficients."""
+        asked = self._servable(notice.instrument, standing, now, tier)
+        return _Option(tier=tier, asked=asked, gain=self._expected_gain(notice, asked, now, tier))
+
     def _option(
         self,
         notice: EvidenceNotice,
         standing: tuple[Forecast, ...],
         now: int,
         tier: Tier,
-        below: Outlook | None = None,
+        below: Outlook | None,
     ) -> _Option:
         """Return what one reasoner could be asked, and what that is worth."""
-        asked = self._servable(notice.instrument, standing, now, tier.latency)
-        hand = self._expected_gain(notice, asked, now, tier.latency)
+        option = self._by_hand_option(notice, standing, now, tier)
+        option = msgspec.structs.replace(option, is_beyond=below is not None)
         if self.appraiser is None:
-            return _Option(tier=tier, asked=asked, gain=hand)
+            return option
         appraisal = self.appraiser.appraise(
             notice,
             standing,
             now,
-            hand=hand,
+            hand=option.gain,
             asked_at=self._last.get(notice.instrument),
             tier=tier,
             deadline_ns=self._settings.outlook_within_ns,
             below=below,
         )
-        return _Option(tier=tier, asked=asked, gain=appraisal.worth, appraisal=appraisal)
+        return msgspec.structs.replace(option, gain=appraisal.worth, appraisal=appraisal)
 
     def _by_hand(
         self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung
@@ -204,9 +244,9 @@ class Gate:
         least = s.min_gain * (s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0)
         if option.gain < least:
             why = f"expected gain {option.gain:.5f} nats is below {least:.5f}"
-            return _hold(notice, now, option.gain, why)
+            return _hold(notice, now, option, why)
         if len(self._asked) >= s.budget_per_min:
-            return _hold(notice, now, option.gain, self._spent)
+            return _hold(notice, now, option, self._spent)
         return self._ask(notice, option, now)
 
     def _by_learning(
@@ -227,9 +267,9 @@ class Gate:
             return question
         if not can_ask:
             spent = self._spent if learnt.threshold.can_spend else self._share_spent
-            return _hold(notice, now, option.gain, spent)
+            return _hold(notice, now, option, spent)
         why = f"{appraisal.said()}; asked from {math.exp(learnt.threshold.level):.3f} nats on"
-        return _hold(notice, now, option.gain, why, s.explore)
+        return _hold(notice, now, option, why, s.explore)
 
     @property
     def _spent(self) -> str:
@@ -242,14 +282,14 @@ class Gate:
     def _ask(
         self, notice: EvidenceNotice, option: _Option, now: int, propensity: float = 1.0
     ) -> Escalate:
-        self._remember(notice.instrument, option.asked, now, option.tier.latency)
+        self._remember(notice.instrument, option.asked, now, option.tier)
         return self._question(notice, option, now, propensity)
 
     def _servable(
-        self, instrument: str, standing: tuple[Forecast, ...], now: int, latency: LatencyBelief
+        self, instrument: str, standing: tuple[Forecast, ...], now: int, tier: Tier
     ) -> list[Forecast]:
         """Return the forecasts that an answer can still change, shortest horizon first."""
-        p95_ns = latency.p95_ns
+        p95_ns = tier.p95_ns
         least_ns = self._settings.horizon_factor * p95_ns
         kept = [
             forecast
@@ -271,11 +311,11 @@ class Gate:
         return (epoch, version) == (forecast.epoch, forecast.version) and now <= ts + p95_ns
 
     def _expected_gain(
-        self, notice: EvidenceNotice, asked: list[Forecast], now: int, latency: LatencyBelief
+        self, notice: EvidenceNotice, asked: list[Forecast], now: int, tier: Tier
     ) -> float:
         """Return the nats that an answer should gain: the notice's worth times the life served."""
         s = self._settings
-        answer = now + latency.p50_ns
+        answer = now + tier.p50_ns
         lives = s.gain_outlook
         for forecast in asked:
             life_ns = max(1, forecast.valid_until - forecast.ts_recv)
@@ -305,16 +345,14 @@ class Gate:
             return "copy of what is known"
         if last is not None and now - last < s.min_interval_ns:
             return f"asked about it {(now - last) / NS_PER_MS:.1f} ms ago"
-        if not option.asked and option.tier.latency.p95_ns >= s.outlook_within_ns:
+        if not option.asked and option.tier.p95_ns >= s.outlook_within_ns:
             return "no forecast can still be served, and an outlook would come too late"
         return ""
 
-    def _remember(
-        self, instrument: str, asked: list[Forecast], now: int, latency: LatencyBelief
-    ) -> None:
+    def _remember(self, instrument: str, asked: list[Forecast], now: int, tier: Tier) -> None:
         self._last[instrument] = now
         self._asked.append(now)
-        forget = now - 2 * latency.p95_ns
+        forget = now - 2 * tier.p95_ns
         self._in_flight = {key: was for key, was in self._in_flight.items() if was[2] > forget}
         for forecast in asked:
             self._in_flight[forecast.forecast_id] = (forecast.epoch, forecast.version, now)
@@ -324,12 +362,13 @@ class Gate:
     ) -> Escalate:
         standing = tuple(standing_of(forecast) for forecast in option.asked)
         latest = max((forecast.valid_until for forecast in option.asked), default=0)
+        beyond = (option.tier.name,) if option.is_beyond else ()
         reason = _reason(notice, len(option.asked))
         if option.appraisal is not None:
             by = "by chance: " if propensity < 1.0 else ""
             reason = f"{by}{option.appraisal.said()}; {reason}"
         return Escalate(
-            question_id=content_id("question", notice.notice_id, now, standing),
+            question_id=content_id("question", notice.notice_id, now, standing, *beyond),
             instrument=notice.instrument,
             ts=now,
             notice_id=notice.notice_id,
@@ -343,14 +382,15 @@ class Gate:
 
 
 def _hold(
-    notice: EvidenceNotice, now: int, gain: float, reason: str, propensity: float = 0.0
+    notice: EvidenceNotice, now: int, option: _Option, reason: str, propensity: float = 0.0
 ) -> Hold:
     return Hold(
         instrument=notice.instrument,
         ts=now,
         notice_id=notice.notice_id,
-        expected_gain=gain,
+        expected_gain=option.gain,
         reason=reason,
+        tier=option.tier.name,
         propensity=propensity,
     )
 

@@ -241,7 +241,14 @@ def restore(
         held = msgspec.msgpack.decode(state, type=State)
     except msgspec.DecodeError as error:
         raise InputError(str(error), place="the gate's state", mend="Start without it.") from error
-    if held.format != FORMAT or len(held.weights) != len(regression.weights):
+    n = len(regression.weights)
+    is_whole = len(held.names) == len(names) and len(held.spread) == n
+    if (
+        held.format != FORMAT
+        or len(held.weights) != n
+        or not is_whole
+        or any(len(row) != n for row in held.spread)
+    ):
         raise InputError(
             f"format {held.format} with {len(held.weights)} weights",
             place="the gate's state",

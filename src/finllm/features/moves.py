@@ -56,13 +56,12 @@ class Moves:
         """
         if mid2 <= 0:
             return ()
-        log_mid, found = math.log(mid2), []
+        found = []
         for window_s in self._windows_s:
-            at = bisect_right(self._ts, ts - window_s * NS_PER_S) - 1
-            if at < 0:
+            move = self._move(window_s, ts, mid2)
+            if move is None:
                 break
-            value = BPS * (log_mid - self._log_mid[at])
-            usual = math.sqrt(self._variance * window_s)
+            value, usual = move
             found.append(
                 observation(
                     self._instrument,
@@ -76,6 +75,21 @@ class Moves:
                 )
             )
         return tuple(found)
+
+    def z(self, window_s: int, ts: int, mid2: int) -> float:
+        """Return the z-score of the move over a window; 0 where it is not known."""
+        move = self._move(window_s, ts, mid2) if mid2 > 0 else None
+        if move is None or move[1] <= 0.0:
+            return 0.0
+        return move[0] / move[1]
+
+    def _move(self, window_s: int, ts: int, mid2: int) -> tuple[float, float] | None:
+        """Return the move over a window and its usual size, bps; None where it is not known in full."""
+        at = bisect_right(self._ts, ts - window_s * NS_PER_S) - 1
+        if at < 0:
+            return None
+        value = BPS * (math.log(mid2) - self._log_mid[at])
+        return value, math.sqrt(self._variance * window_s)
 
     def _forget(self, now: int) -> None:
         """Drop what lies before the longest window, but for the last mid before it."""

@@ -103,6 +103,14 @@ class Observer:
             self._mean[i] += weight * step
             self._var[i] = (1.0 - weight) * (self._var[i] + weight * step * step)
 
+    def z(self, name: str, row: NDArray[np.float64]) -> float:
+        """Return the z-score of a cited column of a row [n_features]; 0 until a minute is known."""
+        i = self._names.index(name)
+        spread = math.sqrt(self._var[i])
+        if self._n < _MEMORY or spread <= 0.0:
+            return 0.0
+        return (float(row[self._at[i]]) - self._mean[i]) / spread
+
     def observations(self, row: NDArray[np.float64], ts: int) -> tuple[Evidence, ...]:
         """Return one observation per cited column of a row [n_features], known at `ts`."""
         found = []

@@ -47,6 +47,17 @@ def write_all(file: FileIO, data: bytes | bytearray) -> None:
         left = left[file.write(left) :]
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file in place of another, whole and synced: who reads it finds the old or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with new_file(new) as file:
+        write_all(file, data)
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync_folder(path.parent)
+
+
 class FixedFile:
     """A small file of fixed size, written in place.
 

@@ -45,6 +45,11 @@ class Round(Completion, frozen=True, kw_only=True):
     spared: dict[str, str]
     """Members that would have fitted but were not asked, each with its outcome."""
 
+    @property
+    def queued_ns(self) -> int:
+        """Return how long the last of its members waited for its turn."""
+        return max((part.queued_ns for part in self.parts.values()), default=0)
+
 
 class _Asked(msgspec.Struct, kw_only=True):
     """A question that members think about."""

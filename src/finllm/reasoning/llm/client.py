@@ -131,6 +131,7 @@ class Client:
         settings: Which, and how.
         key: Sent as a bearer token; empty = none.
         socket: Unix socket to connect through; empty = the settings' address.
+        url: Another address of the same model; empty = the settings'.
         clock: Source of the times in what is journalled; deadlines are the event loop's.
     """
 
@@ -140,14 +141,16 @@ class Client:
         *,
         key: str = "",
         socket: str = "",
+        url: str = "",
         clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._key = key
         self._socket = socket
         self._clock = clock or WallClock()
-        self._url = settings.url + "/chat/completions"
-        self._host = urlsplit(settings.url).netloc
+        address = url.rstrip("/") or settings.url
+        self._url = address + "/chat/completions"
+        self._host = urlsplit(address).netloc
         self.modes = Modes(settings.schema_mode)
         self._come: deque[str] = deque()
         self._ends: dict[str, Future[Completion]] = {}

@@ -1,10 +1,13 @@
 """The line in front of an endpoint: so many at a time, the most valuable next, the hopeless sent away.
 
-Asks no clock: times of the caller's loop come in. Belongs to one event loop.
+It gives way to the more urgent where these would be late otherwise; where not all who wait can be in time,
+the least valuable stand aside. Asks no clock: times of the caller's loop come in. Belongs to one event loop.
+
+Source:
+    Moore (1968), "An n job, one machine sequencing algorithm for minimizing the number of late jobs".
 """
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable
 from statistics import median
@@ -25,8 +28,15 @@ class _Waiting:
         self.value, self.order, self.deadline = value, order, deadline
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def __lt__(self, other: "_Waiting") -> bool:
-        return (-self.value, self.order) < (-other.value, other.order)
+    @property
+    def worth(self) -> tuple[float, int]:
+        """Return what the more valuable has less of, then who came first."""
+        return -self.value, self.order
+
+    @property
+    def urgency(self) -> tuple[float, float, int]:
+        """Return what the more urgent has less of."""
+        return (self.deadline, *self.worth)
 
 
 class Line:
@@ -39,8 +49,8 @@ class Line:
     """
 
     def __init__(self, slots: int, most: int, now: Callable[[], float]) -> None:
-        self._free, self._most, self._now = slots, most, now
-        self._heap: list[_Waiting] = []
+        self._slots, self._free, self._most, self._now = slots, slots, most, now
+        self._line: list[_Waiting] = []
         self._order = 0
         self._took: deque[float] = deque(maxlen=WINDOW)
         self.shed = 0
@@ -49,31 +59,32 @@ class Line:
     @property
     def waiting(self) -> int:
         """Return how many wait."""
-        return len(self._heap)
+        return len(self._line)
 
     async def enter(self, value: float, deadline: float) -> None:
         """Wait for a slot; whoever gets one must leave.
 
         Args:
-            value: Of the answer; the largest goes first, then who came first.
+            value: Of the answer.
             deadline: Of the answer, by the loop's time.
 
         Raises:
             ShedError: If there is more of value than there is time.
         """
-        if self._free and not self._heap:
+        if self._free and not self._line:
             self._free -= 1
             return
         self._order += 1
         mine = _Waiting(value, self._order, deadline)
-        heapq.heappush(self._heap, mine)
-        if len(self._heap) > self._most:
-            self._send_away(max(self._heap), "the queue is full of more valuable questions")
+        self._line.append(mine)
+        if len(self._line) > self._most:
+            least = max(self._line, key=lambda one: one.worth)
+            self._send_away(least, "the queue is full of more valuable questions")
         try:
             await mine.turn
         except asyncio.CancelledError:
-            if mine in self._heap:
-                self._remove(mine)
+            if mine in self._line:
+                self._line.remove(mine)
             elif mine.turn.done() and not mine.turn.cancelled() and not mine.turn.exception():
                 self._give()  # the slot came in the very moment in which it was given up
             raise
@@ -88,8 +99,9 @@ class Line:
         self._give()
 
     def _give(self) -> None:
-        while self._heap:
-            first = heapq.heappop(self._heap)
+        while self._line:
+            first = self._next()
+            self._line.remove(first)
             if first.turn.done():
                 continue
             if first.deadline - self._now() < self._usual():
@@ -99,17 +111,33 @@ class Line:
             return
         self._free += 1
 
+    def _next(self) -> _Waiting:
+        """Return the most valuable that leaves time for all others that can be in time."""
+        kept: list[_Waiting] = []
+        for one in sorted(self._line, key=lambda one: one.urgency):
+            kept.append(one)
+            if not self._is_in_time(kept):
+                kept.remove(max(kept, key=lambda each: each.worth))
+        for one in sorted(kept, key=lambda one: one.worth):
+            if self._is_in_time([one, *(other for other in kept if other is not one)]):
+                return one
+        return min(self._line, key=lambda one: one.urgency)
+
+    def _is_in_time(self, turns: list[_Waiting]) -> bool:
+        """Return whether all would be in time if they had their turns in this order."""
+        now, usual = self._now(), self._usual()
+        return all(
+            now + (1 + turn // self._slots) * usual <= one.deadline
+            for turn, one in enumerate(turns)
+        )
+
     def _usual(self) -> float:
         """Return how long a request usually takes, s; 0 until some are known."""
         return median(self._took) if len(self._took) >= LEAST_KNOWN else 0.0
 
     def _send_away(self, who: _Waiting, why: str) -> None:
-        self._remove(who)
+        self._line.remove(who)
         self._refuse(who, why)
-
-    def _remove(self, who: _Waiting) -> None:
-        self._heap.remove(who)
-        heapq.heapify(self._heap)
 
     def _refuse(self, who: _Waiting, why: str) -> None:
         self.shed += 1

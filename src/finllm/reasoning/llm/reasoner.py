@@ -1,6 +1,7 @@
 """The reasoner: asks a language model, holds its answer to the pack, and falls back in the open."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -58,6 +59,8 @@ class LlmReasoner:
         self._answerer = answerer
         self._embedded = embedded or EmbeddedReasoner()
         self._on_completion = on_completion
+        self.hedges: Counter[str] = Counter()
+        """Second requests that were `sent`, and those that `won`."""
 
     @property
     def name(self) -> str:
@@ -96,13 +99,18 @@ class LlmReasoner:
     def answers(self) -> Iterator[Completion]:
         """Yield what has come, each journalled already; never waits."""
         while (completion := self._answerer.take()) is not None:
-            self._on_completion(completion)
-            yield completion
+            yield self._kept(completion)
 
     def recorded(self, question_id: str) -> Completion:
         """Return the end of a question that was asked, journalled; waits for it if need be."""
-        completion = self._answerer.wait(question_id)
+        return self._kept(self._answerer.wait(question_id))
+
+    def _kept(self, completion: Completion) -> Completion:
+        """Return a completion, journalled and counted."""
         self._on_completion(completion)
+        if completion.hedged_ns:
+            self.hedges["sent"] += 1
+            self.hedges["won"] += completion.endpoint > 0
         return completion
 
     def cancel(self, question_id: str) -> None:

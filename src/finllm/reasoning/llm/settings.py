@@ -18,6 +18,9 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     base_url: str = ""
     """Such as http://localhost:8000/v1; with `gguf` empty as well, no language model is asked."""
+    also: tuple[str, ...] = ()
+    """Further addresses of the same model, asked with the same key: a question that is slow is put to one of
+    them as well where that pays; the first answer that holds wins."""
     gguf: Annotated[str, Meta(max_length=4_096)] = ""
     """Instead of an address, a model's file in GGUF: a llama.cpp of our own serves it (extra `llm`)."""
     model: Annotated[str, Meta(max_length=200)] = ""
@@ -67,15 +70,19 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.temperature is not None and not math.isfinite(self.temperature):
             raise self.bad("temperature", "is not finite", "Write 0.0.")
         if self.base_url:
-            self._check_address()
+            self._check_address("base_url", self.base_url)
+        elif self.also:
+            raise self.bad("also", "stands without a base_url", "Write the first address there.")
+        for address in self.also:
+            self._check_address("also", address)
 
-    def _check_address(self) -> None:
-        url = urlsplit(self.base_url)
+    def _check_address(self, key: str, address: str) -> None:
+        url = urlsplit(address)
         if url.scheme not in {"http", "https"} or not url.hostname:
-            raise self.bad("base_url", "is no http(s) address", "Write http://HOST:PORT/v1.")
+            raise self.bad(key, "is no http(s) address", "Write http://HOST:PORT/v1.")
         if url.username or url.password or url.query:
             raise self.bad(
-                "base_url",
+                key,
                 "holds a password or a query",
                 "Name the variable that holds the key in api_key_env.",
             )

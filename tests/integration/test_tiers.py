@@ -1,0 +1,323 @@
+"""Runs that climb from tier to tier: the embedded reasoner, a language model, an ensemble."""
+
+import itertools
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from finllm.app.exchange import Exchange
+from finllm.app.gate_state import BEGINNING
+from finllm.app.recording import read_completions, read_start
+from finllm.app.records import verify_traces
+from finllm.app.replay import Inputs, Summary, replay
+from finllm.app.routed import route_run
+from finllm.app.run import Options, run_live
+from finllm.app.settings import (
+    ConnectionSettings,
+    FeedSettings,
+    ReasoningSettings,
+    Settings,
+    load_settings,
+)
+from finllm.app.status import Status
+from finllm.app.tiers import TierSettings
+from finllm.domain.errors import InputError, SettingsError
+from finllm.domain.evidence import EvidenceNotice
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Escalate, Hold, Outlook, Revision, Verdict
+from finllm.domain.revise import tilted
+from finllm.escalation.gate import GateSettings
+from finllm.ledger.reader import LedgerReader
+from finllm.market.synthetic import SyntheticMarket, generate
+from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
+from finllm.reasoning.llm.settings import LlmSettings
+from support.endpoint import Endpoint, plays
+from support.opinions import opining
+from support.replays import inputs_of, tapes_of
+
+pytestmark = pytest.mark.timeout(300)
+STORIES = (
+    "Bitcoin and Ethereum plunge 9% as exchange halts withdrawals after hack",
+    "Regulator approves Bitcoin and Ethereum fund; record profit lifts miners",
+    "BTC and ETH crash: large bank sues custodian over missing coins",
+    "Bitcoin and Ethereum soar as pension scheme doubles its purchase",
+)
+SMALL, LARGE = "llm:tiny", "ensemble"
+
+
+def asking(stack: ExitStack, **gate: Any) -> Settings:
+    """Return settings with a language model and an ensemble above the embedded reasoner."""
+    small = stack.enter_context(Endpoint(plays()["right"]))
+    large = stack.enter_context(Endpoint(opining("able")))
+    return Settings(
+        reasoning=ReasoningSettings(
+            llm=LlmSettings(base_url=small.url, model="tiny", deadline_s=20.0),
+            member=(MemberSettings(name="able", base_url=large.url, model="large"),),
+            ensemble=EnsembleSettings(deadline_s=5.0),
+        ),
+        escalation=GateSettings(**gate),
+    )
+
+
+def records(run: Path, kind: type) -> list[Any]:
+    with LedgerReader(run / "ledger") as ledger:
+        return list(ledger.records(kind))
+
+
+class Climbed:
+    """A finished replay that climbed.
+
+    Args:
+        folder: Where its inputs and its run are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        generate(SyntheticMarket(seed=3, duration_s=45.0)).write(folder / "tape")
+        self.inputs, self.run = inputs_of(folder / "tape"), folder / "run"
+        with ExitStack() as stack:
+            self.settings = asking(stack)
+            self.summary: Summary = replay(self.inputs, self.settings, self.run)
+
+
+@pytest.fixture(scope="module")
+def climbed(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
+    return Climbed(tmp_path_factory.mktemp("climbed"))
+
+
+def test_each_tier_is_asked_after_the_one_below_has_answered(climbed: Climbed) -> None:
+    choices = records(climbed.run, Escalate) + records(climbed.run, Hold)
+    by_notice: dict[str, list[Escalate | Hold]] = {}
+    for choice in sorted(choices, key=lambda one: one.ts):
+        by_notice.setdefault(choice.notice_id, []).append(choice)
+    order = ["embedded", SMALL, LARGE]
+    for climb in by_notice.values():
+        assert [choice.tier for choice in climb] == order[: len(climb)]
+        assert all(isinstance(choice, Escalate) for choice in climb[:-1])
+        assert all(a.ts < b.ts for a, b in itertools.pairwise(climb))
+        assert all(choice.reason for choice in climb)
+    tiers = climbed.summary.tiers
+    assert tiers["embedded"]["answered"] >= tiers[SMALL]["answered"] >= tiers[LARGE]["answered"] > 0
+
+
+def test_a_higher_tiers_answer_replaces_the_lower_ones(climbed: Climbed) -> None:
+    verdicts = {verdict.verdict_id: verdict for verdict in records(climbed.run, Verdict)}
+    versions = {(f.forecast_id, f.version): f for f in records(climbed.run, Forecast)}
+    replaced = 0
+    for revision in records(climbed.run, Revision):
+        if revision.forecast is None:
+            continue
+        before = versions[revision.forecast_id, revision.base_version]
+        versions[revision.forecast_id, revision.version] = revision.forecast
+        verdict = verdicts[revision.verdict_id]
+        if before.version > 1 and verdict.action == "refine":
+            # The base is tilted by this verdict alone: the evidence counts once.
+            assert revision.forecast.emitted == tilted(before, verdict.shift, verdict.vol_scale)[0]
+            replaced += 1
+    assert replaced > 0
+
+
+def test_outlooks_of_one_notice_have_rising_versions_and_the_last_stands(climbed: Climbed) -> None:
+    of: dict[str, list[int]] = {}
+    for outlook in records(climbed.run, Outlook):
+        of.setdefault(outlook.instrument, []).append(outlook.version)
+    assert of
+    assert all(versions == sorted(set(versions)) for versions in of.values())
+
+
+def test_a_climb_replays_with_all_endpoints_gone(climbed: Climbed, tmp_path: Path) -> None:
+    start = read_start(climbed.run)
+    assert start is not None
+    assert [tier.reasoner for tier in start.tiers] == ["embedded", "llm", "ensemble"]
+    again = replay(
+        msgspec.structs.replace(climbed.inputs, answers=climbed.run), Settings(), tmp_path / "again"
+    )
+    assert again.digest == climbed.summary.digest
+    assert again.tiers == climbed.summary.tiers
+    assert read_completions(tmp_path / "again") == read_completions(climbed.run)
+
+
+def test_every_trace_of_a_climb_is_proven(climbed: Climbed) -> None:
+    proof = verify_traces(climbed.run)
+    assert proof.ok, proof.failures
+    assert proof.checked == climbed.summary.revisions.applied > 0
+
+
+def test_a_dry_run_shows_the_whole_climb(climbed: Climbed) -> None:
+    found = route_run(climbed.run, climbed.settings, 1_000)
+    assert found.tiers == ("embedded", SMALL, LARGE)
+    notices = {notice.notice_id for notice in records(climbed.run, EvidenceNotice)}
+    assert {one.notice_id for one in found.questions} == notices
+    assert {one.tier for one in found.questions} == {"embedded", SMALL, LARGE}
+    assert all(one.reason for one in found.questions)
+
+
+def test_what_the_market_flags_is_asked_about_where_a_language_model_is(climbed: Climbed) -> None:
+    own = [one for one in records(climbed.run, EvidenceNotice) if not one.origin]
+    assert len(own) == climbed.summary.flagged > 0
+    assert {one.event_type for one in own} <= {"regime switch", "thin book", "sudden move"}
+    last: dict[str, int] = {}
+    for one in own:
+        assert one.ts_recv - last.get(one.instrument, 0) >= 100_000_000
+        last[one.instrument] = one.ts_recv
+
+
+def test_a_live_climb_replays_to_its_own_digest(tmp_path: Path) -> None:
+    generate(SyntheticMarket(seed=11, duration_s=120)).write(tmp_path / "tape")
+    news = tmp_path / "news.jsonl"
+    told_of = {"n": 0, "done": False}
+
+    def told(status: Status) -> None:
+        if status.forecasts > 5 * (told_of["n"] + 1) and not status.unusable:
+            line = {
+                "source": "wire",
+                "ts_published_ns": status.ts,
+                "text": STORIES[told_of["n"] % len(STORIES)],
+                "symbols": ["BTCUSDT", "ETHUSDT"],
+            }
+            with news.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            told_of["n"] += 1
+        told_of["done"] = told_of["done"] or status.applied > 12
+
+    tapes = list(tapes_of(tmp_path / "tape"))
+    with ExitStack() as stack:
+        exchange = stack.enter_context(Exchange(tapes, seed=5, speed=4.0))
+        url, rest = exchange.addresses("usdm")
+        connection = ConnectionSettings(
+            venue="binance-usdm", symbols=("BTCUSDT", "ETHUSDT"), url=url, rest=rest
+        )
+        settings = msgspec.structs.replace(
+            asking(stack, learn=True, call_share=1.0, state=str(tmp_path / "gate.state")),
+            feed=FeedSettings(connections=(connection,)),
+        )
+        options = Options(
+            stop=lambda: bool(told_of["done"]) or exchange.done.is_set(),
+            told=told,
+            documents=news,
+            name=f"tiers-{os.getpid()}",
+        )
+        summary = run_live(settings, tmp_path / "run", options)
+    assert summary.tiers["embedded"]["answered"] > 0
+    assert summary.tiers[SMALL]["answered"] > 0
+    learning = Settings(escalation=settings.escalation)
+    kept = (tmp_path / "gate.state").read_bytes()
+    again = replay(Inputs(tapes=(tmp_path / "run",)), learning, tmp_path / "again")
+    assert again.digest == summary.digest
+    assert again.tiers == summary.tiers
+    assert again.flagged == summary.flagged
+    assert (tmp_path / "gate.state").read_bytes() == kept  # a replay teaches nothing anew
+
+
+def learning(path: Path) -> Settings:
+    gate = GateSettings(learn=True, call_share=0.6, explore=0.1, state=str(path))
+    return Settings(escalation=gate)
+
+
+def test_a_gate_goes_on_from_what_it_learnt_and_its_run_replays_from_there(
+    climbed: Climbed, tmp_path: Path
+) -> None:
+    path = tmp_path / "gate.state"
+    first = replay(climbed.inputs, learning(path), tmp_path / "first")
+    learnt = path.read_bytes()
+    second = replay(climbed.inputs, learning(path), tmp_path / "second")
+    assert second.digest != first.digest
+    assert path.read_bytes() != learnt
+    assert (tmp_path / "second" / BEGINNING).read_bytes() == learnt
+    from_there = msgspec.structs.replace(climbed.inputs, answers=tmp_path / "second")
+    again = replay(from_there, learning(path), tmp_path / "again")
+    assert again.digest == second.digest
+    from_nothing = msgspec.structs.replace(climbed.inputs, answers=tmp_path / "first")
+    assert replay(from_nothing, learning(path), tmp_path / "nothing").digest == first.digest
+    (tmp_path / "second" / BEGINNING).write_bytes(learnt[:-1])
+    with pytest.raises(InputError, match="journal says"):
+        replay(from_there, learning(path), tmp_path / "never")
+
+
+@pytest.mark.parametrize("held", [b"nonsense", b"\x92\x09\x80"])
+def test_a_state_of_another_format_stops_the_start_before_anything_is_written(
+    held: bytes, climbed: Climbed, tmp_path: Path
+) -> None:
+    path = tmp_path / "gate.state"
+    path.write_bytes(held)
+    with pytest.raises(InputError, match=r"gate\.state.*learn afresh"):
+        replay(climbed.inputs, learning(path), tmp_path / "run")
+    assert not (tmp_path / "run" / "ledger").exists()
+    assert path.read_bytes() == held
+
+
+TIERS = """
+[reasoning.llm]
+base_url = "http://h:1/v1"
+model = "m"
+
+[[tier]]
+reasoner = "embedded"
+
+[[tier]]
+reasoner = "llm"
+p50_ms = 300.0
+p95_ms = 900.0
+"""
+
+
+def test_tiers_are_read_from_the_file_and_default_to_all_that_is_configured(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(TIERS)
+    assert load_settings(path, {}).tiers == (
+        TierSettings(reasoner="embedded"),
+        TierSettings(reasoner="llm", p50_ms=300.0, p95_ms=900.0),
+    )
+    path.write_text(TIERS.partition("[[tier]]")[0])
+    assert [tier.reasoner for tier in load_settings(path, {}).tiers] == ["embedded", "llm"]
+    assert [tier.reasoner for tier in Settings().tiers] == ["embedded"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ('"embedded"', '"llm"', "two tiers ask it"),
+        ('"embedded"', '"ensemble"', "not configured"),
+        ('"embedded"', '"oracle"', "oracle"),
+        ("p50_ms", "p_50", "p50_ms"),
+        (
+            TIERS.partition("[[tier]]")[2],
+            '\nreasoner = "llm"\n[[tier]]\nreasoner = "embedded"\n',
+            "Name it first",
+        ),
+    ],
+)
+def test_a_cascade_that_makes_no_sense_stops_the_start(
+    before: str, after: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(TIERS.replace(before, after, 1))
+    with pytest.raises(SettingsError, match=f"(?s){told}"):
+        load_settings(path, {})
+
+
+def test_a_run_that_asked_a_second_endpoint_replays_without_either(
+    climbed: Climbed, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(Endpoint(plays()["free_text"]))
+        other = stack.enter_context(Endpoint(plays()["right"]))
+        llm = LlmSettings(base_url=first.url, also=(other.url,), model="tiny", deadline_s=20.0)
+        settings = Settings(
+            reasoning=ReasoningSettings(llm=llm), tier=(TierSettings(reasoner="llm"),)
+        )
+        summary = replay(climbed.inputs, settings, tmp_path / "run")
+    n = summary.tiers[SMALL]["answered"]
+    assert summary.hedges == {"sent": n, "won": n}
+    assert {one.endpoint for one in read_completions(tmp_path / "run").values()} == {1}
+    again = replay(
+        msgspec.structs.replace(climbed.inputs, answers=tmp_path / "run"),
+        Settings(),
+        tmp_path / "2",
+    )
+    assert again.digest == summary.digest
+    assert again.hedges == summary.hedges
