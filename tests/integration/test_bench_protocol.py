@@ -1,6 +1,8 @@
 """`finllm bench protocol`: policies live through the same worlds, and their figures hang together."""
 
 import itertools
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +25,18 @@ from finllm.narrative.room import NarrativeSettings
 
 pytestmark = pytest.mark.timeout(600)
 HASHING = NarrativeSettings(encoder="hashing")
+STARTS_A_LOAD = """
+import sys, time
+from pathlib import Path
+from finllm.app.bench.interference import LoadProcess
+from finllm.app.bench.slowpath import SlowPath
+from finllm.narrative.room import NarrativeSettings
+hashing = NarrativeSettings(encoder="hashing")
+with LoadProcess(SlowPath(folder=Path(sys.argv[1]), settings=hashing)) as load:
+    load.go()
+    print(load._process.pid, flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +132,7 @@ def test_a_slow_path_reads_asks_and_explains_until_it_is_to_stand_still(tmp_path
         time.sleep(0.2)
         assert path.done == before
         path.go()
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 240
         while not all(n > before[kind] for kind, n in path.done.items()):
             assert time.monotonic() < ends
             time.sleep(0.05)
@@ -126,6 +140,22 @@ def test_a_slow_path_reads_asks_and_explains_until_it_is_to_stand_still(tmp_path
         after = path.done
         time.sleep(0.2)
         assert path.done == after
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_load_does_not_outlive_who_started_it(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-c", STARTS_A_LOAD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with started:
+        assert started.stdout is not None
+        load = Path("/proc", started.stdout.readline().strip(), "stat")
+        assert load.exists()
+        started.kill()
+    ends = time.monotonic() + 240
+    while load.exists() and load.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 def test_a_slow_path_has_one_life_after_another_each_with_a_ledger_of_its_own(

@@ -235,15 +235,17 @@ class LoadProcess:
 
 
 def _work(load: Load, done: Any, mouth: Connection) -> None:
-    """Let a load work, counting by kind what it has done."""
+    """Let a load work, counting by kind what it has done, as long as whoever started it lives."""
     os.nice(NICENESS)
     # A niced process still keeps a core for its slice when another wakes; one of the idle class does not.
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     place = {kind: i for i, kind in enumerate(load.kinds)}
-    is_up = False
+    is_up, parent = False, os.getppid()
     for kind in load.work():
         done[place[kind]] += 1
         if not is_up and done[0] >= WARM and all(done):
             mouth.send_bytes(READY)
             is_up = True
+        if os.getppid() != parent:  # whoever would end it has been killed
+            return
