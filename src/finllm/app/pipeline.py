@@ -28,7 +28,14 @@ from finllm.app.recording import SERVED, Recorder, Traces
 from finllm.control.ladder import Measures, rung
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
-from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
+from finllm.domain.evidence import (
+    Document,
+    EvidenceNotice,
+    EvidencePack,
+    Quarantine,
+    QuarantineState,
+    Refusal,
+)
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.instrument import Horizon
 from finllm.domain.market import ROW_HEAD, Bar, Frame, Gap
@@ -414,6 +421,7 @@ class Pipeline:
                 self._tell_gaps(i)
             self.advance(facts.ts_recv)
             self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(facts.ts_recv))
+            self._in_force(lane.watch(facts, batch.entries[i], self.now))
             lane.forecast(facts, heads[i], batch.entries[i], batch.entries_f[i], raw[i])
             state = lane.state()
             self._emit_row(lane, state)
@@ -430,6 +438,7 @@ class Pipeline:
             self.now = max(self.now, facts.ts_recv)
             self._settled(lane.settle(facts.ts_recv))
             lane.observe(heads[i], batch.entries[i])
+            self._in_force(lane.watch(facts, batch.entries[i], self.now))
             parameters = lane.session.parameters
             if lane.told != parameters[0]:
                 server.set_parameters(lane.index, parameters)
@@ -516,8 +525,17 @@ class Pipeline:
             self._keep(document)
         for change in admission.quarantines:
             self._append(change)
+            self._take_back(change)
         for notice in admission.notices:
+            outlook = self._by_key[notice.instrument].outlook
+            self._in_force(outlook.contradict(notice, self.now))
             self._notify(notice)
+
+    def _take_back(self, change: Quarantine) -> None:
+        """Withdraw from the outlook what rests on a claim that is held back or condemned."""
+        if change.state is not QuarantineState.RELEASED:
+            lane, gone = self._by_key[change.instrument], {change.evidence_id: change.ts}
+            self._in_force(lane.outlook.take_back(gone, str(change.state), self.now))
 
     def _notify(self, notice: EvidenceNotice) -> None:
         if self.now < self._parts.emit_from:
@@ -617,9 +635,9 @@ class Pipeline:
                 parts.track.follow(before, verdict)
             self._publish(lane, before, verdict, revision, reply.pack)
         if not is_late:
-            self._gate_of(lane.instrument).hear(question, reply.judgement.outlook, self.now)
-        if reply.judgement.outlook is not None and not is_late:
-            self._take_outlook(lane, reply.judgement.outlook)
+            said = reply.judgement.outlook
+            put = None if said is None else self._take_outlook(lane, said, reply.pack.as_of)
+            self._gate_of(lane.instrument).hear(question, put, self.now)
 
     def _publish(
         self,
@@ -660,10 +678,18 @@ class Pipeline:
             document = self._parts.ledger.find(Document, document_id)
             return "" if document is None else canonical_text(document.text)
 
-    def _take_outlook(self, lane: Lane, outlook: Outlook) -> None:
-        self._append(outlook)
-        if lane.adopt(outlook):
+    def _take_outlook(self, lane: Lane, said: Outlook, as_of: int) -> Outlook | None:
+        """Take in an answer's outlook; return what is in force if that is new."""
+        taken_back = self._parts.narrative.taken_back(lane.instrument, as_of, self.now)
+        heard = lane.outlook.hear(said, lane.market, taken_back, self.now)
+        return self._in_force(heard)
+
+    def _in_force(self, outlook: Outlook | None) -> Outlook | None:
+        """Record an outlook that has come into force, if one has, and return it."""
+        if outlook is not None:
+            self._append(outlook)
             self.counts["outlooks"] += 1
+        return outlook
 
 
 class _Batch:

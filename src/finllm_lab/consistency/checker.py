@@ -68,8 +68,7 @@ class Checker:
         self._grants: dict[tuple[str, int], str] = {}
         self._tenures: dict[str, Tenure] = {}
         self._closed: set[str] = set()
-        self._outlooks: dict[str, int] = {}
-        self._spoken: dict[str, tuple[int, int]] = {}
+        self._outlooks: dict[str, Outlook] = {}
         self._counts: list[bool] = []
         self._said: set[tuple[str, int, int]] = set()
         self._shown: dict[str, Forecast] = {}
@@ -213,7 +212,7 @@ class Checker:
         if before is None:
             if forecast.version != 1:
                 _fail("no version is lost", f"{_name(forecast)} follows on nothing")
-            self._outlook_grows(forecast)
+            self._carries(forecast)
         elif forecast.forecast_id in self._closed:
             _fail("what has ended stays so", _name(forecast))
         elif before != msgspec.structs.replace(forecast, epoch=before.epoch):
@@ -221,12 +220,12 @@ class Checker:
         self._say(forecast)
         return True
 
-    def _outlook_grows(self, forecast: Forecast) -> None:
-        seen = self._spoken.get(forecast.instrument, (0, 0))
-        now = forecast.epoch, forecast.outlook_version
-        if now[1] < seen[1]:
-            _fail("an outlook gives way to newer ones only", f"{_name(forecast)}: {seen} to {now}")
-        self._spoken[forecast.instrument] = now
+    def _carries(self, forecast: Forecast) -> None:
+        outlook = self._outlooks.get(forecast.instrument)
+        counts = 0 if outlook is None else outlook.version
+        if forecast.outlook_version != counts:
+            carried = f"{_name(forecast)}: {forecast.outlook_version}, {counts} counts"
+            _fail("a forecast carries the outlook that counts", carried)
 
     def _changes(self, logged: Logged, record: Revision | Closing) -> bool:
         before = self.final.get(record.forecast_id)
@@ -257,9 +256,14 @@ class Checker:
         tenure = self._tenures.get(outlook.instrument)
         if tenure is None or tenure.owner != writer:
             return False
-        if outlook.version <= self._outlooks.get(outlook.instrument, 0):
+        before = self._outlooks.get(outlook.instrument)
+        if before is not None and outlook.version <= before.version:
             return False
-        self._outlooks[outlook.instrument] = outlook.version
+        readings = _readings(outlook)
+        for origin, as_of in ({} if before is None else _readings(before, outlook.ts)).items():
+            if readings.get(origin, -1) < as_of:
+                _fail("no reading is lost or goes back", f"{origin} in {_named(outlook)}")
+        self._outlooks[outlook.instrument] = outlook
         return True
 
     # --- those who follow it -----------------------------------------------------------------
@@ -321,3 +325,18 @@ def _name(forecast: Forecast) -> str:
 
 def _of(revision: Revision) -> str:
     return f"{revision.forecast_id[:8]} to version {revision.version}: {revision.reason}"
+
+
+def _named(outlook: Outlook) -> str:
+    return f"{outlook.instrument} {outlook.version}"
+
+
+def _readings(outlook: Outlook, after: int = -1) -> dict[str, int]:
+    """Return when each origin was read, of what is not over at an instant."""
+    found: dict[str, int] = {}
+    for opinion in outlook.opinions:
+        for share in opinion.shares if opinion.expires > after else ():
+            if share.origin in found:
+                _fail("evidence counts once", f"{share.origin} in {_named(outlook)}")
+            found[share.origin] = opinion.as_of
+    return found
