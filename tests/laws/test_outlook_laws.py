@@ -32,17 +32,26 @@ def stands(session: EdgeSession) -> StandingOutlook:
     return StandingOutlook(session)
 
 
-def said(*evidence: str, shift: float = 0.2, as_of: int = NOW, **changes: Any) -> Outlook:
-    """An answer that moves by as much for each piece of evidence, whose origin is its first letter."""
+def said(
+    *evidence: str, shift: float = 0.2, as_of: int = NOW, received: int = 9, **changes: Any
+) -> Outlook:
+    """An answer on a pack of 5 s, with older evidence: its origin is its first letter, each moves as much."""
     opinion = Opinion(
         opinion_id=f"{evidence} {shift} {as_of}",
+        since=as_of - 5 * S,
         as_of=as_of,
         ts=as_of + S,
         half_life_ns=16 * S,
         expires=as_of + 41 * S,
         reaches=(Reach(up_to_ns=60 * S, max_shift=1.0, max_log_scale=0.7),),
         shares=tuple(
-            Share(evidence_id=name, origin=name[0], shift=(shift,), log_scale=(0.0,))
+            Share(
+                evidence_id=name,
+                origin=name[0],
+                ts_recv=as_of - received * S,
+                shift=(shift,),
+                log_scale=(0.0,),
+            )
             for name in evidence
         ),
         voided_by=EVERYTHING,
@@ -89,6 +98,8 @@ def test_an_answer_that_was_on_its_way_does_not_bring_it_back(stands: StandingOu
 
 def test_an_overtaken_answer_adds_what_the_later_one_has_not_read(stands: StandingOutlook) -> None:
     hear(stands, said("a", shift=0.1, as_of=NOW + S), NOW + 2 * S)
+    known = said("b", shift=0.3, received=1)
+    assert hear(stands, known, NOW + 2 * S) is None, "the later pack could have held it"
     both = hear(stands, said("a", "b", shift=0.3), NOW + 2 * S)
     assert shift_of(both) == pytest.approx(0.1 + 0.3 * 2 ** (-1 / 16))
     assert hear(stands, said("a", "b", shift=0.3), NOW + 3 * S) is None, "it comes twice"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from finllm.domain.identity import content_id
 from finllm.domain.outlook import (
     Opinions,
+    covers,
     joined,
-    origins,
     outlook_of,
     restated,
     unexpired,
@@ -28,24 +28,26 @@ NAMES = "abcdef"
 
 
 def opinion(
-    shares: tuple[Share, ...], *, as_of: int, half_life_s: float = 10.0, silent: str = ""
+    shares: tuple[Share, ...], *, as_of: int, since: int | None = None, half_life_s: float = 10.0
 ) -> Opinion:
+    """An opinion; where nothing else is said, on a pack that held its own evidence alone."""
     return Opinion(
-        opinion_id=content_id(shares, as_of, silent, half_life_s),
+        opinion_id=content_id(shares, as_of, since, half_life_s),
+        since=as_of if since is None else since,
         as_of=as_of,
         ts=as_of + S,
         half_life_ns=int(half_life_s * S),
         expires=NOW + 40 * S,
         reaches=REACHES,
         shares=shares,
-        silent=tuple(silent),
     )
 
 
-def share(name: str, shift: float = 0.2, log_scale: float = 0.1) -> Share:
+def share(name: str, shift: float = 0.2, log_scale: float = 0.1, ts: int = NOW - 50 * S) -> Share:
     return Share(
         evidence_id=name,
         origin=name[0],
+        ts_recv=ts,
         shift=(shift, shift / 10),
         log_scale=(log_scale, log_scale),
     )
@@ -56,17 +58,18 @@ moves = st.floats(-0.6, 0.6, allow_subnormal=False)
 
 @st.composite
 def opinions(draw: st.DrawFn) -> Opinion:
-    read = draw(st.sets(st.sampled_from(NAMES), min_size=1))
-    speaks = sorted(draw(st.sets(st.sampled_from(sorted(read)))))
+    """An opinion on a pack of the last ten seconds; some of its evidence is older than that."""
+    as_of = NOW - draw(st.integers(2, 20)) * S
+    names = sorted(draw(st.sets(st.sampled_from(NAMES))))
     return opinion(
         tuple(
-            share(f"{name}{number}", draw(moves), draw(moves))
-            for name in speaks
+            share(f"{name}{number}", draw(moves), draw(moves), as_of - draw(st.integers(0, 20)) * S)
+            for name in names
             for number in range(draw(st.integers(1, 2)))
         ),
-        as_of=NOW - draw(st.integers(2, 20)) * S,
+        as_of=as_of,
+        since=as_of - 10 * S,
         half_life_s=draw(st.sampled_from([5.0, 10.0, 40.0])),
-        silent="".join(sorted(read - set(speaks))),
     )
 
 
@@ -101,17 +104,27 @@ def test_what_comes_twice_counts_once(one: Opinions, other: Opinions) -> None:
 
 
 @given(several)
-def test_an_origin_is_in_one_opinion_only_and_that_is_its_latest_reading(held: Opinions) -> None:
-    names = [name for one in held for name in sorted(origins(one))]
-    assert len(names) == len(set(names))
-    older = tuple(opinion((share(name + "0"),), as_of=NOW - 100 * S) for name in names)
-    assert joined(held, older) == held
+def test_what_a_later_pack_held_or_could_have_held_counts_by_it_alone(held: Opinions) -> None:
+    for number, one in enumerate(held):
+        assert not any(covers(later, s) for later in held[:number] for s in one.shares)
+    names = {s.origin for one in held for s in one.shares}
+    assert len(names) == sum(len({s.origin for s in one.shares}) for one in held)
+
+
+@given(several, st.sets(st.sampled_from(NAMES), min_size=1))
+def test_an_older_reading_of_the_same_evidence_adds_nothing(
+    held: Opinions, names: set[str]
+) -> None:
+    both = tuple(share(name + "0") for name in sorted(names))
+    later = joined(held, (opinion(both, as_of=NOW),))
+    older = opinion(tuple(share(name + "1") for name in sorted(names)), as_of=NOW - 100 * S)
+    assert effect(joined(later, (older,))) == effect(later)
 
 
 @given(several)
 def test_an_answer_that_has_read_all_that_stands_is_what_stands(held: Opinions) -> None:
-    latest = opinion((share("a0", 0.3), share("b0", -0.1)), as_of=NOW, silent="cdef")
-    assert joined(held, (latest,)) == (latest,)
+    latest = opinion((share("a0", 0.3), share("b0", -0.1)), as_of=NOW, since=NOW - 60 * S)
+    assert [o for o in joined(held, (latest,)) if o.shares] == [latest]
 
 
 @given(several, several, taken)

@@ -689,6 +689,8 @@ class Pipeline:
         if outlook is not None:
             self._append(outlook)
             self.counts["outlooks"] += 1
+            if outlook.reason:
+                self._gate_of(outlook.instrument).note(outlook)
         return outlook
 
 

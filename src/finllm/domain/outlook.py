@@ -1,8 +1,9 @@
 """What stands: opinions merged by the evidence that they rest on, and what ends them early. All pure.
 
-An origin's evidence counts once, as the latest pack that held it was read; what other origins add is summed,
-each opinion faded by its own half-life, and held to the bounds of a single one. So which answer came first
-makes no difference, and an answer that comes twice none at all.
+What a piece of evidence is worth is said by the opinion on the latest pack that held its origin, or that it
+could have been in: it counts once. What such an opinion has not read is added to it, each opinion faded by
+its own half-life, and the sum is held to the bounds of a single one. So which answer came first makes no
+difference, and an answer that comes twice none at all.
 """
 
 import math
@@ -49,18 +50,21 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def joined(opinions: Opinions, further: Opinions) -> Opinions:
-    """Return opinions together: of each origin's evidence, only the latest reading is left.
+    """Return opinions together, each less what those on later packs have read.
 
-    Commutative, associative and idempotent: whose an origin is, is a maximum over who has read it.
+    Commutative, associative and idempotent: what an opinion covers never changes, and none is dropped.
     """
-    taken: set[str] = set()
-    left = []
+    left: list[Opinion] = []
     for opinion in sorted((*opinions, *further), key=_latest_first):
-        rest = _less_origins(opinion, taken)
-        taken |= origins(opinion)
-        if rest.shares or rest.silent:
-            left.append(rest)
+        if not left or left[-1].opinion_id != opinion.opinion_id:
+            read = [s for s in opinion.shares if any(covers(later, s) for later in left)]
+            left.append(_less(opinion, read))
     return tuple(left)
+
+
+def covers(opinion: Opinion, share: Share) -> bool:
+    """Return whether an opinion says what evidence is worth: by its origin, or by when it was received."""
+    return opinion.since < share.ts_recv <= opinion.as_of or share.origin in origins(opinion)
 
 
 def without(opinions: Opinions, taken_back: Mapping[str, int]) -> Opinions:
@@ -87,21 +91,13 @@ def unexpired(opinions: Opinions, now: int) -> Opinions:
 
 
 def origins(opinion: Opinion) -> set[str]:
-    """Return the origins that an opinion has read."""
-    return {share.origin for share in opinion.shares} | set(opinion.silent)
+    """Return the origins that an opinion has ever rested on."""
+    return {share.origin for share in opinion.shares} | set(opinion.spent)
 
 
 def _latest_first(opinion: Opinion) -> tuple[int, str, int, int]:
-    """Order by reading; of one opinion, that first from which most has been taken, then that came first."""
+    """Order by pack; of one opinion, that first from which most has been taken, then that came first."""
     return -opinion.as_of, opinion.opinion_id, len(opinion.shares), opinion.ts
-
-
-def _less_origins(opinion: Opinion, taken: set[str]) -> Opinion:
-    return msgspec.structs.replace(
-        opinion,
-        shares=tuple(s for s in opinion.shares if s.origin not in taken),
-        silent=tuple(name for name in opinion.silent if name not in taken),
-    )
 
 
 def _less(opinion: Opinion, gone: list[Share] | tuple[Share, ...]) -> Opinion:
@@ -110,8 +106,8 @@ def _less(opinion: Opinion, gone: list[Share] | tuple[Share, ...]) -> Opinion:
         return opinion
     ids = {share.evidence_id for share in gone}
     left = tuple(s for s in opinion.shares if s.evidence_id not in ids)
-    silent = {*opinion.silent, *(s.origin for s in gone)} - {s.origin for s in left}
-    return msgspec.structs.replace(opinion, shares=left, silent=tuple(sorted(silent)))
+    spent = origins(opinion) - {share.origin for share in left}
+    return msgspec.structs.replace(opinion, shares=left, spent=tuple(sorted(spent)))
 
 
 # --- conditions ----------------------------------------------------------------------------------

@@ -244,6 +244,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
     evidence_id: str
     origin: str
+    ts_recv: int
+    """When the evidence was received."""
     shift: tuple[float, ...]
     """By reach."""
     log_scale: tuple[float, ...]
@@ -251,11 +253,13 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opinion(msgspec.Struct, frozen=True, kw_only=True):
-    """What one answer made of a pack, as far as no later one has read the same evidence."""
+    """What one answer made of a pack, less what later ones have read and what has been taken back."""
 
     opinion_id: str
+    since: int
     as_of: int
-    """Of the pack: of two that read an origin, the later counts."""
+    """Of the pack. All that was received after the one and up to the other it has read, or the room had left
+    out as worth less; of two opinions on one thing, that on the later pack counts."""
     ts: int
     """When it came into force; it fades from then on."""
     half_life_ns: int
@@ -265,8 +269,8 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     """Shortest first; the first that reaches a horizon applies."""
     shares: tuple[Share, ...] = ()
     """By evidence id."""
-    silent: tuple[str, ...] = ()
-    """Origins that it read, or rested on, and that add nothing; in order."""
+    spent: tuple[str, ...] = ()
+    """Further origins that it rested on, and that add nothing any more; in order."""
     voided_by: tuple[Voiding, ...] = ()
     conditions: tuple[Condition, ...] = ()
     """The same, with what is needed to check them; known once it is in force."""
@@ -297,7 +301,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     """In force strictly before this instant."""
     evidence_ids: tuple[str, ...] = ()
     opinions: tuple[Opinion, ...] = ()
-    """Latest reading first; those that say nothing any more keep older ones from coming back."""
+    """On the latest pack first; those that say nothing any more keep older ones from coming back."""
     reason: str = ""
     """Why this version, where no answer brought it: what ended an opinion, or took evidence from it."""
 

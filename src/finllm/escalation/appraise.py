@@ -259,6 +259,10 @@ class Appraiser:
             weight = 1.0 / held.propensity - 1.0
             self.refused_nats += weight * claim * held.appraisal.reliability
 
+    def note(self, outlook: Outlook) -> None:
+        """Take an outlook for what stands, though no answer brought it."""
+        self._outlooks[outlook.instrument] = outlook
+
     def _claim(
         self,
         before: Outlook | None,

@@ -159,6 +159,11 @@ class Gate:
         if self.appraiser is not None:
             self.appraiser.hear(question.question_id, question.instrument, outlook, now)
 
+    def note(self, outlook: Outlook) -> None:
+        """Take note of an outlook that no answer brought: part of what stood has ended."""
+        if self.appraiser is not None:
+            self.appraiser.note(outlook)
+
     def learn(self, forecast: Forecast, outcome: Outcome) -> None:
         """Learn from what became of a forecast."""
         if self.appraiser is not None:

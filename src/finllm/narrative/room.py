@@ -660,6 +660,7 @@ class Narrative:
             n_copies=n_copies,
             burst=burst,
             n_quarantined=len(made) - len(claims),
+            since=since,
         )
 
     def taken_back(self, instrument: str, since: int, now: int) -> dict[str, int]:

@@ -196,10 +196,8 @@ class EmbeddedReasoner:
             )
         lasting = w.band(_reach_ns(question, forecasts))
         outlook = opined(
-            pack.instrument,
+            pack,
             fused,
-            admissible(pack),
-            as_of=pack.as_of,
             half_life_ns=voice.half_life_ns(lasting.half_life_ns),
             life_ns=lasting.life_ns,
             now=now,

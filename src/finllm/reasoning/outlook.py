@@ -1,22 +1,20 @@
 """From fused bands to an opinion: what the edge is to apply to every later row, and what it rests on."""
 
-from finllm.domain.evidence import Evidence
+from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.identity import content_id
 from finllm.domain.outlook import outlook_of
 from finllm.domain.protocol import Citation, Opinion, Outlook, Reach, Share, Voiding
 from finllm.reasoning.fusion import BandWeights
-from finllm.reasoning.reasoner import left_sum
+from finllm.reasoning.reasoner import admissible, left_sum
 
 Fused = tuple[tuple[BandWeights, tuple[Citation, ...]], ...]
 """Each band with what its fusion cites, shortest band first."""
 
 
 def opined(
-    instrument: str,
+    pack: EvidencePack,
     fused: Fused,
-    evidence: tuple[Evidence, ...],
     *,
-    as_of: int,
     half_life_ns: int,
     life_ns: int,
     now: int,
@@ -25,29 +23,27 @@ def opined(
 ) -> Outlook | None:
     """Return the outlook that fused bands amount to by themselves; None where nothing was read.
 
-    One that would move nothing that matters says nothing, of all that was read: what was said of it before
+    One that would move nothing that matters says nothing: what was said of the same evidence before
     holds no more.
 
     Args:
-        instrument: Instrument key.
+        pack: What was read.
         fused: Every band of the fusion.
-        evidence: What was read.
-        as_of: Of the pack, ns UTC.
         half_life_ns: How it fades.
         life_ns: How long it lasts.
         now: When it comes into force, ns UTC.
         version: The version that it gets.
         voided_by: What ends it early.
     """
+    evidence = admissible(pack)
     if not evidence:
         return None
     felt = any(is_felt(band, *sums(citations)) for band, citations in fused)
     shares = _shares(fused, evidence) if felt else ()
-    silent = {e.origin for e in evidence} - {share.origin for share in shares}
-    said = (as_of, half_life_ns, life_ns, shares, sorted(silent), voided_by)
     opinion = Opinion(
-        opinion_id=content_id("opinion", instrument, *said),
-        as_of=as_of,
+        opinion_id=content_id("opinion", pack.pack_id, half_life_ns, life_ns, shares, voided_by),
+        since=pack.since,
+        as_of=pack.as_of,
         ts=now,
         half_life_ns=half_life_ns,
         expires=now + life_ns,
@@ -56,10 +52,9 @@ def opined(
             for b, _ in fused
         ),
         shares=shares,
-        silent=tuple(sorted(silent)),
         voided_by=voided_by,
     )
-    return outlook_of(instrument, (opinion,), now=now, version=version)
+    return outlook_of(pack.instrument, (opinion,), now=now, version=version)
 
 
 def is_felt(band: BandWeights, shift: float, log_scale: float) -> bool:
@@ -80,6 +75,7 @@ def _shares(fused: Fused, evidence: tuple[Evidence, ...]) -> tuple[Share, ...]:
         Share(
             evidence_id=e.evidence_id,
             origin=e.origin,
+            ts_recv=e.ts_recv,
             shift=tuple(band.get(e.evidence_id, nothing).shift for band in bands),
             log_scale=tuple(band.get(e.evidence_id, nothing).log_scale for band in bands),
         )

@@ -93,11 +93,13 @@ def _outlook(
     share = Share(
         evidence_id=one.evidence_id,
         origin=evidence.origin,
+        ts_recv=evidence.ts_recv,
         shift=(one.shift,),
         log_scale=(one.log_scale,),
     )
     opinion = Opinion(
         opinion_id=content_id("opinion", pack.pack_id, share),
+        since=pack.since,
         as_of=pack.as_of,
         ts=now,
         half_life_ns=NS_PER_DAY // 4,

@@ -14,7 +14,16 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from finllm.domain.forecast import Forecast, Status
-from finllm.domain.protocol import Action, Applied, Closing, Outlook, Revision, Verdict
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Closing,
+    Opinion,
+    Outlook,
+    Revision,
+    Share,
+    Verdict,
+)
 from finllm.domain.tenure import Lease, Tenure
 from finllm.domain.units import NS_PER_S
 from finllm.ledger.kinds import decode
@@ -259,12 +268,24 @@ class Checker:
         before = self._outlooks.get(outlook.instrument)
         if before is not None and outlook.version <= before.version:
             return False
-        readings = _readings(outlook)
-        for origin, as_of in ({} if before is None else _readings(before, outlook.ts)).items():
-            if readings.get(origin, -1) < as_of:
-                _fail("no reading is lost or goes back", f"{origin} in {_named(outlook)}")
+        self._merges(before, outlook)
         self._outlooks[outlook.instrument] = outlook
         return True
+
+    @staticmethod
+    def _merges(before: Outlook | None, outlook: Outlook) -> None:
+        """Check that evidence counts once, by the latest pack, and is lost by time or a later one only."""
+        said = [(one, share) for one in outlook.opinions for share in one.shares]
+        if any(_has_read(later, one, share) for one, share in said for later in outlook.opinions):
+            _fail("evidence counts once", _named(outlook))
+        left = {(one.opinion_id, share) for one, share in said}
+        for one in () if before is None else before.opinions:
+            if one.expires <= outlook.ts:
+                continue
+            for share in one.shares:
+                read = any(_has_read(later, one, share) for later in outlook.opinions)
+                if not read and (one.opinion_id, share) not in left:
+                    _fail("no evidence is lost", f"{share.origin} in {_named(outlook)}")
 
     # --- those who follow it -----------------------------------------------------------------
 
@@ -331,12 +352,9 @@ def _named(outlook: Outlook) -> str:
     return f"{outlook.instrument} {outlook.version}"
 
 
-def _readings(outlook: Outlook, after: int = -1) -> dict[str, int]:
-    """Return when each origin was read, of what is not over at an instant."""
-    found: dict[str, int] = {}
-    for opinion in outlook.opinions:
-        for share in opinion.shares if opinion.expires > after else ():
-            if share.origin in found:
-                _fail("evidence counts once", f"{share.origin} in {_named(outlook)}")
-            found[share.origin] = opinion.as_of
-    return found
+def _has_read(later: Opinion, one: Opinion, share: Share) -> bool:
+    """Return whether an opinion on a later pack has read what another rests on."""
+    names = {*later.spent, *(own.origin for own in later.shares)}
+    in_window = later.since < share.ts_recv <= later.as_of
+    is_later = (later.as_of, one.opinion_id) > (one.as_of, later.opinion_id)
+    return is_later and (in_window or share.origin in names)

@@ -277,7 +277,7 @@ class Services:
         )
 
     def _outlook(self, question: Question) -> Outlook:
-        """Return an opinion on what one of three origins says, now and then by an old reading of it."""
+        """Return an opinion on what one of three origins says, now and then by an old pack."""
         chance, asked, now = self._world.chance, question.asked, self._clock()
         as_of = asked.ts
         if chance.happens("old outlook"):
@@ -287,6 +287,7 @@ class Services:
         share = Share(evidence_id=asked.notice_id, origin=origin, shift=(shift,), log_scale=(0.0,))
         opinion = Opinion(
             opinion_id=content_id("opinion", asked.question_id, as_of, share),
+            since=as_of - 20 * NS_PER_S,
             as_of=as_of,
             ts=now,
             half_life_ns=30 * NS_PER_S,

@@ -51,10 +51,11 @@ class Site:
 
 
 def _outlook(reading: int) -> Outlook:
-    """An answer's outlook, by the so manieth reading of what one origin says."""
-    share = Share(evidence_id="e", origin="wire", shift=(0.1,), log_scale=(0.0,))
+    """An answer's outlook, on the so manieth pack that holds the same evidence."""
+    share = Share(evidence_id="e", origin="wire", ts_recv=T0, shift=(0.1,), log_scale=(0.0,))
     opinion = Opinion(
         opinion_id=f"opinion {reading}",
+        since=T0 - 1,
         as_of=T0 + reading,
         ts=T0,
         half_life_ns=10**9,

@@ -163,7 +163,7 @@ def test_a_denial_without_any_other_effect_withdraws_the_outlook(make: Make) -> 
     outlook = judge(make, make("pack", rumour, denial), make("forecast"), bands=silent).outlook
     assert outlook is not None
     assert outlook.evidence_ids == ()
-    assert outlook.opinions[0].silent == ("origin of denial", "origin of rumour")
+    assert outlook.opinions[0].as_of == NOW, "and nothing that was received up to then says more"
     assert outlook.at(10 * S, NOW + 2 * S) == (0.0, 1.0)
     assert outlook.at(3600 * S, NOW + 2 * S) == (0.0, 1.0)
 
