@@ -284,7 +284,13 @@ class Services:
             as_of -= (1 + chance.pick("how old", 3)) * 10 * NS_PER_S
         shift = chance.between("outlook shift", -0.3, 0.3)
         origin = ("wire", "paper", "forum")[chance.pick("origin", 3)]
-        share = Share(evidence_id=asked.notice_id, origin=origin, shift=(shift,), log_scale=(0.0,))
+        share = Share(
+            evidence_id=asked.notice_id,
+            origin=origin,
+            ts_recv=as_of,
+            shift=(shift,),
+            log_scale=(0.0,),
+        )
         opinion = Opinion(
             opinion_id=content_id("opinion", asked.question_id, as_of, share),
             since=as_of - 20 * NS_PER_S,
