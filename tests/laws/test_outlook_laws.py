@@ -160,7 +160,7 @@ def test_its_time_ends_a_part_by_a_new_version_and_the_whole_without_one(
     assert left is not None
     assert (left.reason, left.evidence_ids) == (Voiding.TIME, ("b",))
     assert stands.watch(CALM, NOW + 51 * S) is None
-    assert stands.is_empty
+    assert not stands.is_due(NOW + 1_000 * S)
 
 
 def test_what_it_does_not_name_does_not_end_it(stands: StandingOutlook) -> None:

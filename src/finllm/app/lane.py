@@ -236,7 +236,7 @@ class Lane:
             entry: int64 [9 + F], observed.
             now: The present instant, ns UTC.
         """
-        if self.outlook.is_empty:
+        if not self.outlook.is_due(now):
             return None
         return self.outlook.watch(_market(facts, entry) if facts.flags & _VALID else None, now)
 

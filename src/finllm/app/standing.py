@@ -1,6 +1,7 @@
 """What stands for one instrument: hears answers and news, watches the market, and tells the edge at once."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.outlook import (
@@ -15,8 +16,10 @@ from finllm.domain.outlook import (
     unvoided,
     without,
 )
-from finllm.domain.protocol import Outlook, Voiding
+from finllm.domain.protocol import Outlook, PriceCross, RegimeChange, Voiding
 from finllm.edge.session import EdgeSession
+
+NEVER: Final = 2**63
 
 
 class StandingOutlook:
@@ -32,6 +35,8 @@ class StandingOutlook:
         """In force, over, or never in force, which is version 0."""
         self._news: dict[int, int] = {}
         """Lean -> when credible news of it last came."""
+        self._is_watched, self._until = False, NEVER
+        """Whether rows can end anything, and when time next does."""
 
     def hear(
         self, said: Outlook, market: Market, taken_back: Mapping[str, int], now: int
@@ -67,6 +72,10 @@ class StandingOutlook:
         left = self._uncontradicted(self._opinions)
         return self._restate(left, now, reason=Voiding.CONTRARY_EVIDENCE)
 
+    def is_due(self, now: int) -> bool:
+        """Return whether a row has anything to check."""
+        return self._is_watched or now >= self._until
+
     def watch(self, market: Market | None, now: int) -> Outlook | None:
         """Check what stands against a row that is about to be served.
 
@@ -75,19 +84,12 @@ class StandingOutlook:
             now: The present instant, ns UTC.
         """
         left = self._opinions
-        if not left:
-            return None
         reasons = {Voiding.TIME} if any(now >= one.expires for one in left) else set()
         if market is not None:
             broken = {one.opinion_id: broken_by(one, market) for one in left if one.shares}
             left = unvoided(left, lambda one: broken[one.opinion_id] is not None)
             reasons |= {reason for reason in broken.values() if reason is not None}
         return self._restate(left, now, reason=", ".join(sorted(reasons))) if reasons else None
-
-    @property
-    def is_empty(self) -> bool:
-        """Return whether there is nothing to watch."""
-        return not self._opinions
 
     @property
     def _opinions(self) -> Opinions:
@@ -110,6 +112,12 @@ class StandingOutlook:
             reason=reason,
         )
         self._outlook = after
+        self._until = min((one.expires for one in after.opinions), default=NEVER)
+        self._is_watched = any(
+            isinstance(condition, PriceCross | RegimeChange)
+            for one in after.opinions
+            for condition in (one.conditions if one.shares else ())
+        )
         if after.version == before:
             return None
         self._session.adopt(after)
