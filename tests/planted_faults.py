@@ -11,7 +11,8 @@ import msgspec
 
 from finllm.domain import delivery, tenure
 from finllm.domain.forecast import Forecast, Status
-from finllm.domain.protocol import Applied, Outlook, Standing, Verdict, transition
+from finllm.domain.outlook import Opinions
+from finllm.domain.protocol import Applied, Standing, Verdict, transition
 from finllm.domain.tenure import Fence, Lease, Tenure
 from finllm.ledger import owner, sitelog, siteview, store
 from finllm.ledger.owner import Owner
@@ -73,8 +74,12 @@ def _always(*_: object) -> bool:
     return True
 
 
-def _any_outlook(_outlook: Outlook, _in_force: int) -> bool:
-    return True
+def _arrival_decides(_standing: Opinions, new: Opinions) -> Opinions:
+    return new
+
+
+def _all_counted(standing: Opinions, new: Opinions) -> Opinions:
+    return (*new, *standing)
 
 
 def _sender_clock(self: Node, answer: Answer) -> None:
@@ -182,7 +187,8 @@ FAULTS: Final[dict[str, tuple[Place, ...]]] = {
     "retraction overwritten": _rule(_over_retraction),
     "duplicate verdict judged twice": ((delivery.Inbox, "take", _always),),
     "sender's clock trusted": ((Node, "answer", _sender_clock),),
-    "outlook regresses": ((owner, "follows", _any_outlook), (siteview, "follows", _any_outlook)),
+    "arrival decides on the outlook": ((owner, "joined", _arrival_decides),),
+    "evidence counted twice": ((owner, "joined", _all_counted),),
     "chain skips what a crash left": ((Ledger, "_recover", _skips_the_tail),),
     "sent taken for arrived": ((Shipper, "due", _sent_is_arrived),),
     "resend not idempotent": ((sitelog, "is_next", _accepts_again),),

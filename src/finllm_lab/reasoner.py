@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from finllm.domain.label import SIGMA_BAND
+from finllm.domain.protocol import Voiding
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from finllm.market.synthetic import SyntheticMarket
 from finllm.reasoning.fusion import SHIPPED, BandWeights, Weights
@@ -314,7 +315,7 @@ def weights_of(name: str, book: BandCard, bar: BandCard) -> Weights:
         directed=DIRECTED,
         retract_events=("denial",),
         retract_credibility=0.25,
-        voided_by=("contrary_evidence", "time"),
+        voided_by=(Voiding.CONTRARY_EVIDENCE, Voiding.TIME),
     )
 
 

@@ -1,5 +1,6 @@
 """The live run against a simulated exchange over real sockets, with workers in processes of their own."""
 
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,8 @@ from finllm.app.run import Options, run_live
 from finllm.app.settings import ConnectionSettings, FeedSettings, Settings, SourceSettings
 from finllm.app.status import Status
 from finllm.domain.errors import InputError, SettingsError
-from finllm.domain.evidence import Document, EvidenceNotice
+from finllm.domain.evidence import Document, EvidenceNotice, Quarantine
+from finllm.domain.protocol import Outlook
 from finllm.edge.isolated import IsolatedEdge
 from finllm.market.streams import stream_of
 from finllm.market.synthetic import SyntheticMarket, generate
@@ -172,6 +174,47 @@ def test_a_killed_run_whose_last_frames_are_gone_replays_up_to_there(
     assert again.frames.noted["cut_short"] == 1
     assert 0 < summary.frames.read - again.frames.read <= 200 + 512
     assert again.frames.read <= len(kept)
+
+
+HOAX = "Gazelle Vaults halts Bitcoin withdrawals after a hack, customers lose savings"
+
+
+def test_a_hoax_is_withdrawn_live_when_it_is_denied_and_the_replay_follows(
+    tapes: list[Path], tmp_path: Path
+) -> None:
+    news = tmp_path / "news.jsonl"
+    told: list[str] = []
+
+    def tell(source: str, text: str) -> None:
+        line = {"source": source, "ts_published_ns": time.time_ns(), "text": text}
+        with news.open("a") as file:
+            file.write(json.dumps({**line, "symbols": ["BTCUSDT"]}) + "\n")
+        told.append(source)
+
+    def wanted(status: Status) -> bool:
+        if not told and status.forecasts > 40:
+            tell("forum", HOAX)
+        if told == ["forum"] and status.applied > 0:
+            tell("wire", f"No truth to the rumour that {HOAX}, says Gazelle Vaults")
+        return status.escalated > 1 and status.rows > 1_000
+
+    with Exchange(tapes, seed=6) as exchange:
+        watch = Watch(exchange, wanted)
+        options = Options(
+            stop=watch.stop, told=watch.told, documents=news, name=f"hoax-{os.getpid()}"
+        )
+        summary = run_live(on(exchange), tmp_path / "run", options)
+    assert watch.is_done, watch.seen
+    with open_ledger(tmp_path / "run") as ledger:
+        (change,) = [q for q in ledger.records(Quarantine) if q.state == "condemned"]
+        outlooks = list(ledger.records(Outlook))
+    before = [one for one in outlooks if one.ts < change.ts][-1]
+    withdrawn = next(one for one in outlooks if one.ts >= change.ts)
+    assert change.evidence_id in before.evidence_ids
+    assert (withdrawn.ts, withdrawn.reason) == (change.ts, "condemned")
+    assert change.evidence_id not in withdrawn.evidence_ids
+    again = replay(Inputs(tapes=(tmp_path / "run",)), Settings(), tmp_path / "again")
+    assert again.digest == summary.digest
 
 
 def test_a_recording_is_a_tape_whose_books_are_whole(tapes: list[Path], tmp_path: Path) -> None:

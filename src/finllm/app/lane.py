@@ -6,13 +6,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.app.standing import StandingOutlook
 from finllm.domain.evidence import Evidence
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.market import ROW_HEAD, Flag, RowKind
-from finllm.domain.protocol import Outlook, follows
+from finllm.domain.outlook import Market
+from finllm.domain.protocol import Outlook
 from finllm.domain.spec import FeatureSpec
 from finllm.edge.bank import Bank
-from finllm.edge.serving import REGIME, ROW, entry_words
+from finllm.edge.serving import EWMA, REGIME, ROW, entry_words
 from finllm.edge.session import EdgeSession
 from finllm.escalation.watch import Signs
 from finllm.features.moves import Moves
@@ -50,7 +52,7 @@ class Facts(NamedTuple):
 
 
 class Lane:
-    """One instrument's session, open targets and standing forecasts.
+    """One instrument's session, open targets, standing forecasts and outlook.
 
     Args:
         index: The lane's number within its run.
@@ -91,7 +93,7 @@ class Lane:
         self.outlook_version = 0
         self.told = -1
         """Version of the parameters that the server was last told."""
-        self._adopted = 0
+        self.outlook = StandingOutlook(self.session)
         self._pending: dict[str, Forecast] = {}
         self._grid_ns = grid_ns
         self._next_grid = 0
@@ -251,10 +253,24 @@ class Lane:
             if standing.forecast_id == forecast.forecast_id:
                 self.standing[h] = forecast
 
-    def adopt(self, outlook: Outlook) -> bool:
-        """Put an outlook in force from the next row on, unless a newer one is; tell whether it is."""
-        if not follows(outlook, self._adopted):
-            return False
-        self._adopted = outlook.version
-        self.session.adopt(outlook)
-        return True
+    @property
+    def market(self) -> Market:
+        """Return what conditions on an outlook go by, of the row last served."""
+        return _market(self.facts, self.entry_f.view(np.int64))
+
+    def watch(self, facts: Facts, entry: NDArray[np.int64], now: int) -> Outlook | None:
+        """Let what stands be ended by a row that is about to be served; see `StandingOutlook`.
+
+        Args:
+            facts: The row's head as plain integers.
+            entry: int64 [9 + F], observed.
+            now: The present instant, ns UTC.
+        """
+        if not self.outlook.is_due(now):
+            return None
+        return self.outlook.watch(_market(facts, entry) if facts.flags & _VALID else None, now)
+
+
+def _market(facts: Facts, entry: NDArray[np.int64]) -> Market:
+    sigma_bps = float(entry[EWMA : EWMA + 1].view(np.float64)[0])
+    return Market(mid2=facts.mid2, regime=int(entry[REGIME]), sigma_bps=sigma_bps)

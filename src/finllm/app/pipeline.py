@@ -29,7 +29,14 @@ from finllm.app.tiers import Step, silent
 from finllm.control.ladder import Measures, rung
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
-from finllm.domain.evidence import Document, EvidenceNotice, EvidencePack, Refusal
+from finllm.domain.evidence import (
+    Document,
+    EvidenceNotice,
+    EvidencePack,
+    Quarantine,
+    QuarantineState,
+    Refusal,
+)
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.identity import content_id
 from finllm.domain.instrument import Horizon
@@ -53,7 +60,6 @@ from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
 from finllm.narrative.text.canonical import canonical_text
 from finllm.reasoning.ensemble.track import COUNTED, TrackRecord
-from finllm.reasoning.outlook import replacing
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement
 from finllm.runtime.tally import Tally
 
@@ -123,8 +129,6 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     question: Escalate
     number: int
     """Of the tier."""
-    below: Outlook | None
-    """What the tier below has said."""
     forecasts: tuple[Forecast, ...]
     pack: EvidencePack
     outlook_version: int
@@ -432,6 +436,7 @@ class Pipeline:
                 self._tell_gaps(i)
             self.advance(facts.ts_recv)
             self._settled(lane.settle_bar(heads[i]) if is_bar else lane.settle(facts.ts_recv))
+            self._in_force(lane.watch(facts, batch.entries[i], self.now))
             lane.forecast(facts, heads[i], batch.entries[i], batch.entries_f[i], raw[i])
             state = lane.state()
             self._emit_row(lane, state)
@@ -448,6 +453,7 @@ class Pipeline:
             self.now = max(self.now, facts.ts_recv)
             self._settled(lane.settle(facts.ts_recv))
             lane.observe(heads[i], batch.entries[i])
+            self._in_force(lane.watch(facts, batch.entries[i], self.now))
             parameters = lane.session.parameters
             if lane.told != parameters[0]:
                 server.set_parameters(lane.index, parameters)
@@ -543,12 +549,20 @@ class Pipeline:
             self._keep(document)
         for change in admission.quarantines:
             self._append(change)
+            self._take_back(change)
         for notice in admission.notices:
-            watch = self._watches.get(notice.instrument)
+            watch, lane = self._watches.get(notice.instrument), self._by_key[notice.instrument]
             if watch is not None:
                 watch.tell(self.now)
-            conflict = conflict_of(notice.stance, self._by_key[notice.instrument].move_z())
+            self._in_force(lane.outlook.contradict(notice, self.now))
+            conflict = conflict_of(notice.stance, lane.move_z())
             self._notify(msgspec.structs.replace(notice, conflict=conflict))
+
+    def _take_back(self, change: Quarantine) -> None:
+        """Withdraw from the outlook what rests on a claim that is held back or condemned."""
+        if change.state is not QuarantineState.RELEASED:
+            lane, gone = self._by_key[change.instrument], {change.evidence_id: change.ts}
+            self._in_force(lane.outlook.take_back(gone, str(change.state), self.now))
 
     def _notify(self, notice: EvidenceNotice) -> None:
         if self.now < self._parts.emit_from:
@@ -583,7 +597,6 @@ class Pipeline:
                 notice=notice,
                 question=answer,
                 number=number,
-                below=below,
                 forecasts=tuple(f for f in standing if f.forecast_id in wanted),
                 pack=self._parts.narrative.gather(lane.instrument, self.now, lane.observations()),
                 outlook_version=lane.outlook_version,
@@ -627,7 +640,7 @@ class Pipeline:
             question, asked.forecasts, asked.pack, came, asked.outlook_version
         )
         self._append(asked.pack)
-        self._put(came, _REPLY, _reply(asked, judgement, came))
+        self._put(came, _REPLY, _Reply(asked=asked, judgement=judgement))
 
     def _hear(self, now: int) -> None:
         """Take what deferred reasoners have answered; each exchange has been journalled."""
@@ -643,7 +656,8 @@ class Pipeline:
         judgement = deferred.conclude(
             asked.question, asked.forecasts, asked.pack, completion, now, asked.outlook_version
         )
-        self._happen((now, _REPLY, 0, _reply(asked, judgement, now, completion.queued_ns)))
+        reply = _Reply(asked=asked, judgement=judgement, queued_ns=completion.queued_ns)
+        self._happen((now, _REPLY, 0, reply))
 
     def _supersede(self, forecast_id: str) -> None:
         """Give up the questions of which nothing that was asked about still stands as it did."""
@@ -688,9 +702,9 @@ class Pipeline:
                 parts.track.follow(before, verdict)
             self._publish(lane, before, verdict, revision, asked.pack)
         if not is_late:
-            self._tell_gates(asked, reply.judgement.outlook)
-        if reply.judgement.outlook is not None and not is_late:
-            self._take_outlook(lane, reply.judgement.outlook)
+            said = reply.judgement.outlook
+            put = None if said is None else self._take_outlook(lane, said, asked.pack.as_of)
+            self._tell_gates(asked, put)
 
     def _publish(
         self,
@@ -731,10 +745,21 @@ class Pipeline:
             document = self._parts.ledger.find(Document, document_id)
             return "" if document is None else canonical_text(document.text)
 
-    def _take_outlook(self, lane: Lane, outlook: Outlook) -> None:
-        self._append(outlook)
-        if lane.adopt(outlook):
+    def _take_outlook(self, lane: Lane, said: Outlook, as_of: int) -> Outlook | None:
+        """Take in an answer's outlook; return what is in force if that is new."""
+        taken_back = self._parts.narrative.taken_back(lane.instrument, as_of, self.now)
+        heard = lane.outlook.hear(said, lane.market, taken_back, self.now)
+        return self._in_force(heard)
+
+    def _in_force(self, outlook: Outlook | None) -> Outlook | None:
+        """Record an outlook that has come into force, if one has, and return it."""
+        if outlook is not None:
+            self._append(outlook)
             self.counts["outlooks"] += 1
+            if outlook.reason:
+                for gate in self._gates_of(outlook.instrument):
+                    gate.stand(outlook)
+        return outlook
 
 
 def flagged(alarm: Alarm, instrument: str, ts: int) -> EvidenceNotice:
@@ -750,16 +775,6 @@ def flagged(alarm: Alarm, instrument: str, ts: int) -> EvidenceNotice:
         stance=alarm.lean,
         burst=1.0,
         event_type=alarm.kind,
-    )
-
-
-def _reply(asked: _Asked, judgement: Judgement, now: int, queued_ns: int = 0) -> _Reply:
-    """Return an answer, whose outlook takes the place of what the tier below has said."""
-    outlook = replacing(judgement.outlook, asked.below, now=now, version=asked.outlook_version)
-    return _Reply(
-        asked=asked,
-        judgement=msgspec.structs.replace(judgement, outlook=outlook),
-        queued_ns=queued_ns,
     )
 
 

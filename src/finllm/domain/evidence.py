@@ -167,3 +167,5 @@ class EvidencePack(msgspec.Struct, frozen=True, kw_only=True):
     burst: float
     n_quarantined: int = 0
     """Claims in the look-back window that are held back."""
+    since: int = 0
+    """Where that window begins: its claims were received after it."""

@@ -164,6 +164,19 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """The same of ln k."""
 
 
+class Voiding(StrEnum):
+    """What ends an opinion before it has faded, where it says so."""
+
+    CONTRARY_EVIDENCE = "contrary_evidence"
+    """Credible news that leans the other way."""
+    PRICE_CROSS = "price_cross"
+    """The price goes further against it than chance would have it."""
+    REGIME_CHANGE = "regime_change"
+    """Another regime than the one in which it came into force."""
+    TIME = "time"
+    """Its own end, which every opinion has."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The slow path's answer about one forecast, relative to its base."""
 
@@ -181,7 +194,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     citations: tuple[Citation, ...]
     conflict: str = ""
     """The conflict between signals, explained in a clause; empty if there is none."""
-    voided_by: tuple[str, ...] = ()
+    voided_by: tuple[Voiding, ...] = ()
     cost: Cost = Cost()
     fallback: str = ""
     """Why this reasoner answers in place of the language model that was asked, such as `timeout`; empty if
@@ -194,6 +207,77 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Of an ensemble; any other verdict has no such field, down to its bytes."""
 
 
+class PriceCross(msgspec.Struct, frozen=True, kw_only=True, tag="price_cross"):
+    """An opinion is void once the price has gone so far from where it was."""
+
+    mid2: int
+    """Twice the mid, in ticks, when the opinion came into force."""
+    level_bps: float
+    """Return from there, bps: below 0 for an opinion that leans up, above 0 for one that leans down."""
+
+
+class RegimeChange(msgspec.Struct, frozen=True, kw_only=True, tag="regime_change"):
+    """An opinion is void in any other regime."""
+
+    regime: int
+    """Number of the regime in which it came into force."""
+
+
+class ContraryEvidence(msgspec.Struct, frozen=True, kw_only=True, tag="contrary_evidence"):
+    """An opinion is void once credible news of the other lean has come after it was formed."""
+
+    lean: int
+    """Of the opinion: 1 up, -1 down."""
+
+
+Condition = PriceCross | RegimeChange | ContraryEvidence
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """The horizons up to a limit, and how far they may be moved."""
+
+    up_to_ns: int
+    max_shift: float
+    max_log_scale: float
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What one piece of evidence adds to an opinion."""
+
+    evidence_id: str
+    origin: str
+    ts_recv: int
+    """When the evidence was received."""
+    shift: tuple[float, ...]
+    """By reach."""
+    log_scale: tuple[float, ...]
+    """ln k, by reach."""
+
+
+class Opinion(msgspec.Struct, frozen=True, kw_only=True):
+    """What one answer made of a pack, less what later ones have read and what has been taken back."""
+
+    opinion_id: str
+    since: int
+    as_of: int
+    """Of the pack. All that was received after the one and up to the other it has read, or the room had left
+    out as worth less; of two opinions on one thing, that on the later pack counts."""
+    ts: int
+    """When it came into force; it fades from then on."""
+    half_life_ns: int
+    expires: int
+    """In force strictly before this instant."""
+    reaches: tuple[Reach, ...]
+    """Shortest first; the first that reaches a horizon applies."""
+    shares: tuple[Share, ...] = ()
+    """By evidence id."""
+    spent: tuple[str, ...] = ()
+    """Further origins that it rested on, and that add nothing any more; in order."""
+    voided_by: tuple[Voiding, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    """The same, with what is needed to check them; known once it is in force."""
+
+
 class OutlookBand(msgspec.Struct, frozen=True, kw_only=True):
     """An outlook's effect on horizons up to a limit."""
 
@@ -203,7 +287,10 @@ class OutlookBand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """The slow path's standing opinion, applied by the edge to every later row until it decays."""
+    """The slow path's standing opinions together, applied by the edge to every later row until they decay.
+
+    Bands, half-life and end are what the opinions come to at `ts`; see `domain.outlook`.
+    """
 
     instrument: str
     version: int
@@ -214,8 +301,11 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     half_life_ns: int
     expires: int
     """In force strictly before this instant."""
-    voided_by: tuple[str, ...] = ()
     evidence_ids: tuple[str, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    """On the latest pack first; those that say nothing any more keep older ones from coming back."""
+    reason: str = ""
+    """Why this version, where no answer brought it: what ended an opinion, or took evidence from it."""
 
     def at(self, horizon_ns: int, now: int) -> tuple[float, float]:
         """Return (shift, volatility scale) for a horizon at an instant; (0, 1) once it is over."""

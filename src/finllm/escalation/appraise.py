@@ -271,7 +271,7 @@ class Appraiser:
             self._open.popitem(last=False)
 
     def stand(self, outlook: Outlook) -> None:
-        """Take note of an outlook that another reasoner has put in force."""
+        """Take note of an outlook that stands, though no answer to this gate brought it."""
         self._outlooks[outlook.instrument] = outlook
 
     def hear(self, question_id: str, instrument: str, outlook: Outlook | None, now: int) -> None:

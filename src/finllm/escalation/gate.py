@@ -196,7 +196,7 @@ class Gate:
             self.appraiser.hear(question.question_id, question.instrument, outlook, now)
 
     def stand(self, outlook: Outlook) -> None:
-        """Take note of an outlook that another reasoner has put in force."""
+        """Take note of an outlook that another has put in force, or that is left of one that has ended."""
         if self.appraiser is not None:
             self.appraiser.stand(outlook)
 

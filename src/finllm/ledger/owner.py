@@ -13,7 +13,8 @@ import msgspec
 
 from finllm.domain.delivery import Inbox
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Closing, Outlook, Revision, Verdict, follows
+from finllm.domain.outlook import joined, restated
+from finllm.domain.protocol import Closing, Outlook, Revision, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.tenure import Tenure
 from finllm.ledger.sitelog import Logged
@@ -98,14 +99,21 @@ class Owner:
         return self.ledger.revise(verdict, now, revised)
 
     def adopt(self, outlook: Outlook, now: int) -> bool:
-        """Put an outlook in force unless a newer one is; tell whether it is."""
+        """Merge an answer's outlook with what stands; tell whether another is in force now."""
         if not self.speaks_for(outlook.instrument, now):
             return False
         standing = self._outlooks.get(outlook.instrument)
-        if not follows(outlook, 0 if standing is None else standing.version):
+        after = restated(
+            standing,
+            joined(() if standing is None else standing.opinions, outlook.opinions),
+            instrument=outlook.instrument,
+            now=now,
+            version=outlook.version,
+        )
+        self._outlooks[outlook.instrument] = after
+        if after.version == (0 if standing is None else standing.version):
             return False
-        self.ledger.append(outlook)
-        self._outlooks[outlook.instrument] = outlook
+        self.ledger.append(after)
         return True
 
     def outlook(self, instrument: str) -> Outlook | None:

@@ -660,7 +660,26 @@ class Narrative:
             n_copies=n_copies,
             burst=burst,
             n_quarantined=len(made) - len(claims),
+            since=since,
         )
+
+    def taken_back(self, instrument: str, since: int, now: int) -> dict[str, int]:
+        """Return the claims about an instrument that have been held back or condemned since an instant.
+
+        Args:
+            instrument: A watched instrument's key.
+            since: Changes at this instant count.
+            now: Changes after it do not.
+
+        Returns:
+            By evidence id, when they last were, ns UTC.
+
+        Raises:
+            InputError: If memory no longer holds the changes since that instant.
+        """
+        watched = self._watched.get(instrument)
+        changes = [] if watched is None else watched.standing.between(since - 1, now)
+        return {c.evidence_id: c.ts for c in changes if c.state is not QuarantineState.RELEASED}
 
     def _on_record(self, watched: _Watched, as_of: int, told: set[str]) -> list[Evidence]:
         """Return the figures on record as of an instant, best believed first.

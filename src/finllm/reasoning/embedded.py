@@ -11,7 +11,15 @@ import msgspec
 
 from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
-from finllm.domain.protocol import Action, Citation, Driver, Escalate, Hypothesis, Verdict
+from finllm.domain.protocol import (
+    Action,
+    Citation,
+    Driver,
+    Escalate,
+    Hypothesis,
+    Verdict,
+    Voiding,
+)
 from finllm.domain.tilt import P_FLOOR
 from finllm.reasoning.conflict import (
     ConflictWeights,
@@ -28,7 +36,7 @@ from finllm.reasoning.conflict import (
 from finllm.reasoning.driver import Said, Source, driver_of, sources_of
 from finllm.reasoning.fidelity import Again
 from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read, trusts
-from finllm.reasoning.outlook import Fused, is_felt, outlook_of, sums, withdrawn
+from finllm.reasoning.outlook import Fused, is_felt, opined, sums
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
 
 EMBEDDED: Final = "embedded:"
@@ -46,10 +54,12 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True):
     """Said of the conflict between signals; empty = the reasoner's own clause."""
     is_asked_again: bool = True
     """It can be asked what it would say without a source, so that its driver can be found."""
-    voided_by: tuple[str, ...] = ()
+    voided_by: tuple[Voiding, ...] = ()
     """Beside the weights' own conditions."""
     cost: Cost = Cost()
     """Of each verdict."""
+    half_life_ns: Callable[[int], int] = int
+    """From the weights' half-life of an outlook to the one that it gets."""
 
 
 class _Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,19 +194,16 @@ class EmbeddedReasoner:
                     driver=told[band.name].driver,
                 )
             )
-        outlook = outlook_of(
-            pack.instrument,
+        lasting = w.band(_reach_ns(question, forecasts))
+        outlook = opined(
+            pack,
             fused,
-            reach_ns=_reach_ns(question, forecasts),
+            half_life_ns=voice.half_life_ns(lasting.half_life_ns),
+            life_ns=lasting.life_ns,
             now=now,
             version=outlook_version,
             voided_by=_union(w.voided_by, voice.voided_by),
         )
-        because = next((s.denial.evidence_id for s in seen.values() if s.denial is not None), "")
-        if outlook is None and because:
-            outlook = withdrawn(
-                pack.instrument, w.bands, now=now, version=outlook_version, because=because
-            )
         return Judgement(verdicts=tuple(verdicts), outlook=outlook)
 
     def _see(self, pack: EvidencePack, band: BandWeights) -> "_Seen":
@@ -302,7 +309,7 @@ def _action(forecast: Forecast, band: BandWeights, shift: float, log_scale: floa
     return Action.REFINE if is_new else Action.CONFIRM
 
 
-def _union(own: tuple[str, ...], further: tuple[str, ...]) -> tuple[str, ...]:
+def _union(own: tuple[Voiding, ...], further: tuple[Voiding, ...]) -> tuple[Voiding, ...]:
     return tuple(dict.fromkeys((*own, *further)))
 
 

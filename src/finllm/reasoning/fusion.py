@@ -14,7 +14,7 @@ import msgspec
 
 from finllm.domain.errors import ArtifactError
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
-from finllm.domain.protocol import Citation
+from finllm.domain.protocol import Citation, Voiding
 from finllm.reasoning.reasoner import admissible, left_sum
 
 SHIPPED: Final = Path(__file__).parent / "weights" / "fusion.json"
@@ -59,7 +59,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Event types that take back what was said before them."""
     retract_credibility: float
     """Least credibility x relevance of such an event for a retraction."""
-    voided_by: tuple[str, ...]
+    voided_by: tuple[Voiding, ...]
 
     def band(self, reach_ns: int) -> BandWeights:
         """Return the first band that reaches a horizon; the last one beyond them all."""

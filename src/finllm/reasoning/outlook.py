@@ -1,77 +1,60 @@
-"""From fused bands to an outlook: the standing opinion that the edge applies to every later row."""
+"""From fused bands to an opinion: what the edge is to apply to every later row, and what it rests on."""
 
-import math
-
-import msgspec
-
-from finllm.domain.protocol import Citation, Outlook, OutlookBand
+from finllm.domain.evidence import Evidence, EvidencePack
+from finllm.domain.identity import content_id
+from finllm.domain.outlook import outlook_of
+from finllm.domain.protocol import Citation, Opinion, Outlook, Reach, Share, Voiding
 from finllm.reasoning.fusion import BandWeights
-from finllm.reasoning.reasoner import left_sum
+from finllm.reasoning.reasoner import admissible, left_sum
 
 Fused = tuple[tuple[BandWeights, tuple[Citation, ...]], ...]
 """Each band with what its fusion cites, shortest band first."""
 
 
-def outlook_of(
-    instrument: str,
+def opined(
+    pack: EvidencePack,
     fused: Fused,
     *,
-    reach_ns: int,
+    half_life_ns: int,
+    life_ns: int,
     now: int,
     version: int,
-    voided_by: tuple[str, ...],
+    voided_by: tuple[Voiding, ...],
 ) -> Outlook | None:
-    """Return the outlook that fused bands amount to; None where it would move nothing that matters.
+    """Return the outlook that fused bands amount to by themselves; None where nothing was read.
+
+    One that would move nothing that matters says nothing: what was said of the same evidence before
+    holds no more.
 
     Args:
-        instrument: Instrument key.
+        pack: What was read.
         fused: Every band of the fusion.
-        reach_ns: The longest horizon asked about: its band says how the outlook fades.
+        half_life_ns: How it fades.
+        life_ns: How long it lasts.
         now: When it comes into force, ns UTC.
         version: The version that it gets.
-        voided_by: Conditions that end it early.
+        voided_by: What ends it early.
     """
-    if not any(is_felt(band, *sums(citations)) for band, citations in fused):
+    evidence = admissible(pack)
+    if not evidence:
         return None
-    lasting = next((band for band, _ in fused if reach_ns <= band.up_to_ns), fused[-1][0])
-    return Outlook(
-        instrument=instrument,
-        version=version,
+    felt = any(is_felt(band, *sums(citations)) for band, citations in fused)
+    shares = _shares(fused, evidence) if felt else ()
+    opinion = Opinion(
+        opinion_id=content_id("opinion", pack.pack_id, half_life_ns, life_ns, shares, voided_by),
+        since=pack.since,
+        as_of=pack.as_of,
         ts=now,
-        bands=tuple(_band(band, citations) for band, citations in fused),
-        half_life_ns=lasting.half_life_ns,
-        expires=now + lasting.life_ns,
+        half_life_ns=half_life_ns,
+        expires=now + life_ns,
+        reaches=tuple(
+            Reach(up_to_ns=b.up_to_ns, max_shift=b.max_shift, max_log_scale=b.max_log_scale)
+            for b, _ in fused
+        ),
+        shares=shares,
         voided_by=voided_by,
-        evidence_ids=_cited(fused),
     )
-
-
-def withdrawn(
-    instrument: str, bands: tuple[BandWeights, ...], *, now: int, version: int, because: str
-) -> Outlook:
-    """Return an outlook that says nothing, to replace one whose evidence no longer holds."""
-    return Outlook(
-        instrument=instrument,
-        version=version,
-        ts=now,
-        bands=tuple(OutlookBand(up_to_ns=b.up_to_ns, shift=0.0, vol_scale=1.0) for b in bands),
-        half_life_ns=bands[0].half_life_ns,
-        expires=now + bands[-1].life_ns,
-        evidence_ids=(because,),
-    )
-
-
-def replacing(
-    outlook: Outlook | None, below: Outlook | None, *, now: int, version: int
-) -> Outlook | None:
-    """Return an outlook that takes the place of what a lesser reasoner has said of the same evidence.
-
-    Where that said something and this one has nothing to say, it is an outlook that says nothing.
-    """
-    if outlook is not None or below is None or not below.bands:
-        return outlook
-    quiet = tuple(msgspec.structs.replace(b, shift=0.0, vol_scale=1.0) for b in below.bands)
-    return msgspec.structs.replace(below, version=version, ts=now, bands=quiet)
+    return outlook_of(pack.instrument, (opinion,), now=now, version=version)
 
 
 def is_felt(band: BandWeights, shift: float, log_scale: float) -> bool:
@@ -84,10 +67,18 @@ def sums(citations: tuple[Citation, ...]) -> tuple[float, float]:
     return left_sum(c.shift for c in citations), left_sum(c.log_scale for c in citations)
 
 
-def _band(band: BandWeights, citations: tuple[Citation, ...]) -> OutlookBand:
-    shift, log_scale = sums(citations)
-    return OutlookBand(up_to_ns=band.up_to_ns, shift=shift, vol_scale=math.exp(log_scale))
-
-
-def _cited(fused: Fused) -> tuple[str, ...]:
-    return tuple(sorted({c.evidence_id for _, citations in fused for c in citations}))
+def _shares(fused: Fused, evidence: tuple[Evidence, ...]) -> tuple[Share, ...]:
+    """Return what each piece of evidence adds to each band, by evidence id."""
+    bands = [{c.evidence_id: c for c in citations} for _, citations in fused]
+    nothing = Citation(evidence_id="", shift=0.0, log_scale=0.0)
+    return tuple(
+        Share(
+            evidence_id=e.evidence_id,
+            origin=e.origin,
+            ts_recv=e.ts_recv,
+            shift=tuple(band.get(e.evidence_id, nothing).shift for band in bands),
+            log_scale=tuple(band.get(e.evidence_id, nothing).log_scale for band in bands),
+        )
+        for e in sorted(evidence, key=lambda e: e.evidence_id)
+        if any(e.evidence_id in band for band in bands)
+    )

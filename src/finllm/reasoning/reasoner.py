@@ -14,7 +14,7 @@ from finllm.domain.completion import Completion
 from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Action, Citation, Escalate, Outlook, Verdict
+from finllm.domain.protocol import Action, Citation, Escalate, Outlook, Verdict, Voiding
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +23,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
     """One per forecast, in the order in which they were handed in."""
     outlook: Outlook | None
-    """The new standing opinion; None leaves the one in force alone."""
+    """Its opinion by itself, on all that it read; None leaves what stands alone."""
 
 
 class Reasoner(Protocol):
@@ -49,7 +49,7 @@ class Reasoner(Protocol):
             forecasts: The forecasts asked about, as they stand; none, for the outlook alone.
             pack: What may be cited.
             now: The instant of the answer, ns UTC.
-            outlook_version: The version that a new outlook gets.
+            outlook_version: The version that its outlook gets, unless what stands has come further.
         """
         ...
 
@@ -103,7 +103,7 @@ def verdict_of(
     action: Action,
     citations: tuple[Citation, ...] = (),
     conflict: str = "",
-    voided_by: tuple[str, ...] = (),
+    voided_by: tuple[Voiding, ...] = (),
     cost: Cost | None = None,
 ) -> Verdict:
     """Return a verdict whose shift and ln k are exactly what its citations add up to."""

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 
 from finllm.domain.evidence import EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Action, Citation, Escalate, Outlook, OutlookBand
+from finllm.domain.identity import content_id
+from finllm.domain.outlook import outlook_of
+from finllm.domain.protocol import Action, Citation, Escalate, Opinion, Outlook, Reach, Share
 from finllm.domain.units import NS_PER_DAY
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
 
@@ -86,17 +88,29 @@ def _outlook(
     pack: EvidencePack, cited: tuple[Citation, ...], now: int, outlook_version: int
 ) -> Outlook:
     """Return the cited shares as an outlook for every horizon, for a day."""
-    band = OutlookBand(
-        up_to_ns=365 * NS_PER_DAY,
-        shift=cited[0].shift,
-        vol_scale=math.exp(cited[0].log_scale),
+    (one,) = cited
+    evidence = next(e for e in admissible(pack) if e.evidence_id == one.evidence_id)
+    share = Share(
+        evidence_id=one.evidence_id,
+        origin=evidence.origin,
+        ts_recv=evidence.ts_recv,
+        shift=(one.shift,),
+        log_scale=(one.log_scale,),
     )
-    return Outlook(
-        instrument=pack.instrument,
-        version=outlook_version,
+    opinion = Opinion(
+        opinion_id=content_id("opinion", pack.pack_id, share),
+        since=pack.since,
+        as_of=pack.as_of,
         ts=now,
-        bands=(band,),
         half_life_ns=NS_PER_DAY // 4,
         expires=now + NS_PER_DAY,
-        evidence_ids=(cited[0].evidence_id,),
+        reaches=(
+            Reach(
+                up_to_ns=365 * NS_PER_DAY,
+                max_shift=abs(one.shift),
+                max_log_scale=abs(one.log_scale),
+            ),
+        ),
+        shares=(share,),
     )
+    return outlook_of(pack.instrument, (opinion,), now=now, version=outlook_version)

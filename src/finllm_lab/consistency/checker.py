@@ -14,7 +14,16 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from finllm.domain.forecast import Forecast, Status
-from finllm.domain.protocol import Action, Applied, Closing, Outlook, Revision, Verdict
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Closing,
+    Opinion,
+    Outlook,
+    Revision,
+    Share,
+    Verdict,
+)
 from finllm.domain.tenure import Lease, Tenure
 from finllm.domain.units import NS_PER_S
 from finllm.ledger.kinds import decode
@@ -68,8 +77,7 @@ class Checker:
         self._grants: dict[tuple[str, int], str] = {}
         self._tenures: dict[str, Tenure] = {}
         self._closed: set[str] = set()
-        self._outlooks: dict[str, int] = {}
-        self._spoken: dict[str, tuple[int, int]] = {}
+        self._outlooks: dict[str, Outlook] = {}
         self._counts: list[bool] = []
         self._said: set[tuple[str, int, int]] = set()
         self._shown: dict[str, Forecast] = {}
@@ -213,7 +221,7 @@ class Checker:
         if before is None:
             if forecast.version != 1:
                 _fail("no version is lost", f"{_name(forecast)} follows on nothing")
-            self._outlook_grows(forecast)
+            self._carries(forecast)
         elif forecast.forecast_id in self._closed:
             _fail("what has ended stays so", _name(forecast))
         elif before != msgspec.structs.replace(forecast, epoch=before.epoch):
@@ -221,12 +229,12 @@ class Checker:
         self._say(forecast)
         return True
 
-    def _outlook_grows(self, forecast: Forecast) -> None:
-        seen = self._spoken.get(forecast.instrument, (0, 0))
-        now = forecast.epoch, forecast.outlook_version
-        if now[1] < seen[1]:
-            _fail("an outlook gives way to newer ones only", f"{_name(forecast)}: {seen} to {now}")
-        self._spoken[forecast.instrument] = now
+    def _carries(self, forecast: Forecast) -> None:
+        outlook = self._outlooks.get(forecast.instrument)
+        counts = 0 if outlook is None else outlook.version
+        if forecast.outlook_version != counts:
+            carried = f"{_name(forecast)}: {forecast.outlook_version}, {counts} counts"
+            _fail("a forecast carries the outlook that counts", carried)
 
     def _changes(self, logged: Logged, record: Revision | Closing) -> bool:
         before = self.final.get(record.forecast_id)
@@ -257,10 +265,27 @@ class Checker:
         tenure = self._tenures.get(outlook.instrument)
         if tenure is None or tenure.owner != writer:
             return False
-        if outlook.version <= self._outlooks.get(outlook.instrument, 0):
+        before = self._outlooks.get(outlook.instrument)
+        if before is not None and outlook.version <= before.version:
             return False
-        self._outlooks[outlook.instrument] = outlook.version
+        self._merges(before, outlook)
+        self._outlooks[outlook.instrument] = outlook
         return True
+
+    @staticmethod
+    def _merges(before: Outlook | None, outlook: Outlook) -> None:
+        """Check that evidence counts once, by the latest pack, and is lost by time or a later one only."""
+        said = [(one, share) for one in outlook.opinions for share in one.shares]
+        if any(_has_read(later, one, share) for one, share in said for later in outlook.opinions):
+            _fail("evidence counts once", _named(outlook))
+        left = {(one.opinion_id, share) for one, share in said}
+        for one in () if before is None else before.opinions:
+            if one.expires <= outlook.ts:
+                continue
+            for share in one.shares:
+                read = any(_has_read(later, one, share) for later in outlook.opinions)
+                if not read and (one.opinion_id, share) not in left:
+                    _fail("no evidence is lost", f"{share.origin} in {_named(outlook)}")
 
     # --- those who follow it -----------------------------------------------------------------
 
@@ -321,3 +346,15 @@ def _name(forecast: Forecast) -> str:
 
 def _of(revision: Revision) -> str:
     return f"{revision.forecast_id[:8]} to version {revision.version}: {revision.reason}"
+
+
+def _named(outlook: Outlook) -> str:
+    return f"{outlook.instrument} {outlook.version}"
+
+
+def _has_read(later: Opinion, one: Opinion, share: Share) -> bool:
+    """Return whether an opinion on a later pack has read what another rests on."""
+    names = {*later.spent, *(own.origin for own in later.shares)}
+    in_window = later.since < share.ts_recv <= later.as_of
+    is_later = (later.as_of, one.opinion_id) > (one.as_of, later.opinion_id)
+    return is_later and (in_window or share.origin in names)

@@ -9,7 +9,17 @@ import msgspec
 from finllm.domain.delivery import Inbox, Outbox
 from finllm.domain.forecast import Forecast
 from finllm.domain.identity import canonical, content_id
-from finllm.domain.protocol import Action, Outlook, OutlookBand, Revision, Standing, Verdict
+from finllm.domain.outlook import outlook_of
+from finllm.domain.protocol import (
+    Action,
+    Opinion,
+    Outlook,
+    Reach,
+    Revision,
+    Share,
+    Standing,
+    Verdict,
+)
 from finllm.domain.tenure import Lease, Newest, claimed, renewed
 from finllm.domain.units import NS_PER_MIN, NS_PER_S
 from finllm.ledger.shipping import Shipment
@@ -267,19 +277,31 @@ class Services:
         )
 
     def _outlook(self, question: Question) -> Outlook:
-        chance, version = self._world.chance, question.outlook_version
+        """Return an opinion on what one of three origins says, now and then by an old pack."""
+        chance, asked, now = self._world.chance, question.asked, self._clock()
+        as_of = asked.ts
         if chance.happens("old outlook"):
-            version = max(1, version - 1 - chance.pick("how old", 3))
-        now = self._clock()
+            as_of -= (1 + chance.pick("how old", 3)) * 10 * NS_PER_S
         shift = chance.between("outlook shift", -0.3, 0.3)
-        return Outlook(
-            instrument=question.asked.instrument,
-            version=version,
+        origin = ("wire", "paper", "forum")[chance.pick("origin", 3)]
+        share = Share(
+            evidence_id=asked.notice_id,
+            origin=origin,
+            ts_recv=as_of,
+            shift=(shift,),
+            log_scale=(0.0,),
+        )
+        opinion = Opinion(
+            opinion_id=content_id("opinion", asked.question_id, as_of, share),
+            since=as_of - 20 * NS_PER_S,
+            as_of=as_of,
             ts=now,
-            bands=(OutlookBand(up_to_ns=NS_PER_MIN, shift=shift, vol_scale=1.0),),
             half_life_ns=30 * NS_PER_S,
             expires=now + 2 * NS_PER_MIN,
+            reaches=(Reach(up_to_ns=NS_PER_MIN, max_shift=0.5, max_log_scale=0.5),),
+            shares=(share,),
         )
+        return outlook_of(asked.instrument, (opinion,), now=now, version=question.outlook_version)
 
     def _answer(
         self, question: Question, verdicts: tuple[Verdict, ...], outlook: Outlook | None

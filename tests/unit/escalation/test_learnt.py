@@ -156,6 +156,25 @@ def test_claims_that_do_not_come_true_lower_the_estimate() -> None:
     assert after(right=False) < 0.3 * after(right=True)
 
 
+def test_once_an_outlook_has_ended_the_next_look_is_a_first_one() -> None:
+    gate = learning(call_share=1.0, min_gain=0.0)
+    assert gate.appraiser is not None
+    question = ask(gate, 0, NOW)
+    assert isinstance(question, Escalate)
+
+    def look() -> str:
+        tier = Tier(name="embedded", latency=belief())
+        assert gate.appraiser is not None
+        return gate.appraiser.appraise(
+            notice(), (), NOW + S, hand=0.01, asked_at=NOW, tier=tier, deadline_ns=MIN
+        ).look
+
+    gate.hear(question, outlook(1, 0.8, NOW), NOW)
+    assert look() == "again"
+    gate.note(outlook(2, 0.0, NOW))
+    assert look() == "first"
+
+
 def test_a_price_is_taken_off_and_a_slow_reasoner_is_worth_less() -> None:
     told, standing = notice(), (forecast(60.0),)
     quick, slow = belief(), belief(p95_ms=240_000.0)

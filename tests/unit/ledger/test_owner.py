@@ -12,7 +12,8 @@ from ledger_workload import MS, T0, forecast, verdict
 
 from finllm.domain.errors import TamperedError
 from finllm.domain.forecast import Forecast, Status
-from finllm.domain.protocol import Action, Applied, Outlook, OutlookBand
+from finllm.domain.outlook import outlook_of
+from finllm.domain.protocol import Action, Applied, Opinion, Outlook, Reach, Share
 from finllm.ledger.owner import Owner
 from finllm.ledger.shipping import Shipment
 from finllm.ledger.sitelog import SiteLog
@@ -49,16 +50,20 @@ class Site:
         return owner
 
 
-def _outlook(version: int) -> Outlook:
-    band = OutlookBand(up_to_ns=10**12, shift=0.1, vol_scale=1.0)
-    return Outlook(
-        instrument=INSTRUMENT,
-        version=version,
+def _outlook(reading: int) -> Outlook:
+    """An answer's outlook, on the so manieth pack that holds the same evidence."""
+    share = Share(evidence_id="e", origin="wire", ts_recv=T0, shift=(0.1,), log_scale=(0.0,))
+    opinion = Opinion(
+        opinion_id=f"opinion {reading}",
+        since=T0 - 1,
+        as_of=T0 + reading,
         ts=T0,
-        bands=(band,),
         half_life_ns=10**9,
         expires=LONG,
+        reaches=(Reach(up_to_ns=10**12, max_shift=1.0, max_log_scale=0.7),),
+        shares=(share,),
     )
+    return outlook_of(INSTRUMENT, (opinion,), now=T0, version=1)
 
 
 def test_an_owner_speaks_once_its_tenure_has_come_back() -> None:
@@ -83,7 +88,8 @@ def test_a_successor_goes_on_with_the_version_that_stood() -> None:
     found = second.ledger.latest(FIRST.forecast_id)
     assert found is not None
     assert (found.epoch, found.version, found.status) == (2, 2, Status.REFINED)
-    assert not second.adopt(_outlook(5), T0), "an older outlook, or the same, gives way"
+    assert not second.adopt(_outlook(5), T0), "it has read that already"
+    assert not second.adopt(_outlook(4), T0), "and later than this"
     assert second.adopt(_outlook(6), T0)
     old = second.revise(verdict(FIRST, tag=1, base_version=2), INSTRUMENT, T0)
     assert old is not None

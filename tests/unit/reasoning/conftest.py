@@ -8,7 +8,7 @@ import pytest
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Escalate, standing_of
+from finllm.domain.protocol import Escalate, Voiding, standing_of
 from finllm.reasoning.fusion import BandWeights, Weights
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Judgement
@@ -118,7 +118,7 @@ def _weights(**changes: Any) -> Weights:
         directed=("obi", "ofi", "ret"),
         retract_events=("denial",),
         retract_credibility=0.3,
-        voided_by=("contrary_evidence", "time"),
+        voided_by=(Voiding.CONTRARY_EVIDENCE, Voiding.TIME),
     )
     return msgspec.structs.replace(made, **changes)
 

@@ -162,7 +162,8 @@ def test_a_denial_without_any_other_effect_withdraws_the_outlook(make: Make) -> 
     denial = make("claim", "denial", event_type="denial", stance=-0.5, ts_recv=NOW - 2 * S)
     outlook = judge(make, make("pack", rumour, denial), make("forecast"), bands=silent).outlook
     assert outlook is not None
-    assert outlook.evidence_ids == ("denial",)
+    assert outlook.evidence_ids == ()
+    assert outlook.opinions[0].as_of == NOW, "and nothing that was received up to then says more"
     assert outlook.at(10 * S, NOW + 2 * S) == (0.0, 1.0)
     assert outlook.at(3600 * S, NOW + 2 * S) == (0.0, 1.0)
 
@@ -176,7 +177,7 @@ def test_the_outlook_says_what_a_new_forecast_would_be_told(make: Make) -> None:
         shift, k = outlook.at(horizon_s * S, NOW + S)
         assert (shift, k) == pytest.approx((verdict.shift, verdict.vol_scale))
     assert outlook.half_life_ns == make("weights").bands[1].half_life_ns
-    assert outlook.voided_by == ("contrary_evidence", "time")
+    assert outlook.opinions[0].voided_by == ("contrary_evidence", "time")
 
 
 def test_asked_for_the_outlook_alone_it_fades_by_the_questions_reach(make: Make) -> None:

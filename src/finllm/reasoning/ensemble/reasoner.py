@@ -8,7 +8,7 @@ from finllm.domain.completion import Completion, End
 from finllm.domain.evidence import EvidenceKind, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
 from finllm.domain.identity import content_id
-from finllm.domain.protocol import Citation, Escalate, MemberAnswer, Outlook, Pool
+from finllm.domain.protocol import Citation, Escalate, MemberAnswer, Pool
 from finllm.domain.revise import total
 from finllm.domain.units import NS_PER_S
 from finllm.reasoning.embedded import EmbeddedReasoner, Voice
@@ -224,8 +224,7 @@ class EnsembleReasoner:
             )
             for verdict, forecast, cost in zip(judgement.verdicts, forecasts, costs, strict=True)
         )
-        outlook = _faded(judgement.outlook, heard, shares)
-        return Judgement(verdicts=verdicts, outlook=outlook)
+        return Judgement(verdicts=verdicts, outlook=judgement.outlook)
 
     def _hear(
         self,
@@ -284,6 +283,7 @@ class EnsembleReasoner:
             conflict=heard[first].voice.conflict,
             is_asked_again=False,
             voided_by=tuple(sorted({v for one in heard.values() for v in one.voice.voided_by})),
+            half_life_ns=lambda own_ns: _half_life_ns(own_ns, heard, shares),
         )
 
     def _round(self, held: _Asked) -> Round:
@@ -321,12 +321,7 @@ def _costs(ended: Round, n: int) -> list[Cost]:
     return costs
 
 
-def _faded(outlook: Outlook | None, heard: dict[str, Heard], shares: Shares) -> Outlook | None:
-    """Return an outlook with the weighted mean of the half-lives that the members ask for."""
-    if outlook is None:
-        return None
-    own = outlook.half_life_ns
-    asked = left_sum(shares[name] * faded(own, one.answer) for name, one in heard.items())
-    return msgspec.structs.replace(
-        outlook, half_life_ns=max(1, round(left_of(shares) * own + asked))
-    )
+def _half_life_ns(own_ns: int, heard: dict[str, Heard], shares: Shares) -> int:
+    """Return the weighted mean of the half-lives that the members ask for."""
+    asked = left_sum(shares[name] * faded(own_ns, one.answer) for name, one in heard.items())
+    return max(1, round(left_of(shares) * own_ns + asked))

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from finllm.domain.protocol import Voiding
+
 MOST_SHIFT: Final = 1.0
 """Log-odds of up against down that an answer may name, either way."""
 LEAST_SCALE: Final = 0.5
@@ -23,7 +25,7 @@ MOST_NUMERAL: Final = 17
 """Characters of a number: more digits than a double holds are no measurement."""
 STANCES: Final = ("up", "down", "none")
 AGREEMENTS: Final = ("agree", "conflict", "unclear")
-VOIDING: Final = ("contrary_evidence", "price_cross", "regime_change", "time")
+VOIDING: Final = tuple(str(name) for name in Voiding)
 """Conditions that may end an outlook early."""
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCED: Final = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
@@ -44,7 +46,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the signals agree."""
     why: str
     """As the model wrote it; nothing in it is checked yet."""
-    voided_by: tuple[str, ...]
+    voided_by: tuple[Voiding, ...]
     cited: tuple[str, ...]
     """Evidence ids, each once."""
 
@@ -111,7 +113,9 @@ def read_answer(text: str, ids: Sequence[str]) -> Answer:
         half_life_s=_number(said, "half_life_s", LEAST_HALF_LIFE_S, MOST_HALF_LIFE_S),
         agreement=_choice(said, "agreement", AGREEMENTS),
         why=why,
-        voided_by=_choices(said, "voided_by", VOIDING, len(VOIDING)),
+        voided_by=tuple(
+            Voiding(name) for name in _choices(said, "voided_by", VOIDING, len(VOIDING))
+        ),
         cited=_choices(said, "citations", ids, MOST_CITED),
     )
 

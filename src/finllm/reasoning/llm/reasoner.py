@@ -9,7 +9,7 @@ import msgspec
 from finllm.domain.completion import Completion, End
 from finllm.domain.evidence import EvidencePack
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Citation, Escalate, Outlook
+from finllm.domain.protocol import Citation, Escalate
 from finllm.domain.units import NS_PER_S
 from finllm.reasoning.embedded import EmbeddedReasoner, Voice
 from finllm.reasoning.fusion import BandWeights, Reading
@@ -151,9 +151,6 @@ class LlmReasoner:
             judgement = self._embedded.judge_as(
                 heard.voice, question, forecasts, pack, now, outlook_version
             )
-            judgement = msgspec.structs.replace(
-                judgement, outlook=_faded(judgement.outlook, heard.answer)
-            )
             changes = {}
         verdicts = tuple(
             msgspec.structs.replace(verdict, cost=cost, **changes)
@@ -214,6 +211,7 @@ def _voice(name: str, answer: Answer, prompt: Prompt, pack: EvidencePack) -> Voi
         conflict=why,
         is_asked_again=False,
         voided_by=answer.voided_by,
+        half_life_ns=lambda own_ns: faded(own_ns, answer),
     )
 
 
@@ -221,13 +219,6 @@ def _present(answer: Answer, reading: Reading) -> tuple[str, ...]:
     """Return what an answer cites of what a band's fusion sees, in the answer's order."""
     seen = {evidence.evidence_id for evidence in reading.evidence}
     return tuple(name for name in answer.cited if name in seen)
-
-
-def _faded(outlook: Outlook | None, answer: Answer) -> Outlook | None:
-    """Return an outlook with the answer's half-life, as far as it may be shortened."""
-    if outlook is None:
-        return None
-    return msgspec.structs.replace(outlook, half_life_ns=faded(outlook.half_life_ns, answer))
 
 
 def faded(own_ns: int, answer: Answer) -> int:
