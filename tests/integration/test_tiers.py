@@ -272,6 +272,11 @@ def test_tiers_are_read_from_the_file_and_default_to_all_that_is_configured(tmp_
         TierSettings(reasoner="embedded"),
         TierSettings(reasoner="llm", p50_ms=300.0, p95_ms=900.0),
     )
+    gate = load_settings(path, {}).tiers[1].gate(GateSettings(learn=True), is_free=False)
+    assert (gate.learn, gate.call_share) == (True, 0.2)
+    own = TierSettings(reasoner="llm", share=0.01)
+    assert own.gate(gate, is_free=False).call_share == own.gate(gate, is_free=False).explore == 0.01
+    assert not own.gate(gate, is_free=True).learn
     path.write_text(TIERS.partition("[[tier]]")[0])
     assert [tier.reasoner for tier in load_settings(path, {}).tiers] == ["embedded", "llm"]
     assert [tier.reasoner for tier in Settings().tiers] == ["embedded"]
@@ -284,6 +289,7 @@ def test_tiers_are_read_from_the_file_and_default_to_all_that_is_configured(tmp_
         ('"embedded"', '"ensemble"', "not configured"),
         ('"embedded"', '"oracle"', "oracle"),
         ("p50_ms", "p_50", "p50_ms"),
+        ("p50_ms = 300.0", "p50_ms = 1000.0", "no latency"),
         (
             TIERS.partition("[[tier]]")[2],
             '\nreasoner = "llm"\n[[tier]]\nreasoner = "embedded"\n',
