@@ -25,11 +25,11 @@ from finllm.app.settings import (
     load_settings,
 )
 from finllm.app.status import Status
-from finllm.app.tiers import TierSettings
+from finllm.app.tiers import TierSettings, replacing, silent
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Escalate, Hold, Outlook, Revision, Verdict
+from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand, Revision, Verdict
 from finllm.domain.revise import tilted
 from finllm.escalation.gate import GateSettings
 from finllm.ledger.reader import LedgerReader
@@ -211,6 +211,19 @@ def test_a_live_climb_replays_to_its_own_digest(tmp_path: Path) -> None:
     assert again.tiers == summary.tiers
     assert again.flagged == summary.flagged
     assert (tmp_path / "gate.state").read_bytes() == kept  # a replay teaches nothing anew
+
+
+def test_an_answer_without_effect_takes_back_what_the_tier_below_has_said() -> None:
+    band = OutlookBand(up_to_ns=60, shift=0.3, vol_scale=1.2)
+    below = Outlook(
+        instrument="test:A", version=1, ts=5, bands=(band,), half_life_ns=60, expires=240
+    )
+    back = replacing(None, below, now=9, version=2)
+    assert back is not None
+    assert (back.version, back.ts, back.at(60, 10)) == (2, 9, (0.0, 1.0))
+    assert replacing(below, below, now=9, version=2) is below
+    assert replacing(None, silent("test:A", 5), now=9, version=2) is None
+    assert replacing(None, None, now=9, version=2) is None
 
 
 def learning(path: Path) -> Settings:

@@ -25,7 +25,7 @@ from finllm.app.emission import Emission
 from finllm.app.explaining import MOST_WAITING, Explainer, Explaining, Untold
 from finllm.app.lane import Facts, Lane
 from finllm.app.recording import SERVED, Recorder, Traces
-from finllm.app.tiers import Step, silent
+from finllm.app.tiers import Step, replacing, silent
 from finllm.control.ladder import Measures, rung
 from finllm.domain.completion import Completion
 from finllm.domain.errors import InputError
@@ -53,7 +53,6 @@ from finllm.narrative.memory.writer import MemoryWriter
 from finllm.narrative.room import Narrative
 from finllm.narrative.text.canonical import canonical_text
 from finllm.reasoning.ensemble.track import COUNTED, TrackRecord
-from finllm.reasoning.outlook import replacing
 from finllm.reasoning.reasoner import DeferredReasoner, Judgement
 from finllm.runtime.tally import Tally
 

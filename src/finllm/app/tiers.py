@@ -208,3 +208,16 @@ def _together(costs: Iterable[Cost]) -> Cost:
 def silent(instrument: str, now: int) -> Outlook:
     """Return what a tier has said that leaves the outlook in force alone: an outlook without bands."""
     return Outlook(instrument=instrument, version=0, ts=now, bands=(), half_life_ns=1, expires=now)
+
+
+def replacing(
+    outlook: Outlook | None, below: Outlook | None, *, now: int, version: int
+) -> Outlook | None:
+    """Return an outlook that takes the place of what a lesser reasoner has said of the same evidence.
+
+    Where that said something and this one has nothing to say, it is an outlook without effect.
+    """
+    if outlook is not None or below is None or not below.bands:
+        return outlook
+    quiet = tuple(msgspec.structs.replace(b, shift=0.0, vol_scale=1.0) for b in below.bands)
+    return msgspec.structs.replace(below, version=version, ts=now, bands=quiet)

@@ -2,8 +2,6 @@
 
 import math
 
-import msgspec
-
 from finllm.domain.protocol import Citation, Outlook, OutlookBand
 from finllm.reasoning.fusion import BandWeights
 from finllm.reasoning.reasoner import left_sum
@@ -59,19 +57,6 @@ def withdrawn(
         expires=now + bands[-1].life_ns,
         evidence_ids=(because,),
     )
-
-
-def replacing(
-    outlook: Outlook | None, below: Outlook | None, *, now: int, version: int
-) -> Outlook | None:
-    """Return an outlook that takes the place of what a lesser reasoner has said of the same evidence.
-
-    Where that said something and this one has nothing to say, it is an outlook that says nothing.
-    """
-    if outlook is not None or below is None or not below.bands:
-        return outlook
-    quiet = tuple(msgspec.structs.replace(b, shift=0.0, vol_scale=1.0) for b in below.bands)
-    return msgspec.structs.replace(below, version=version, ts=now, bands=quiet)
 
 
 def is_felt(band: BandWeights, shift: float, log_scale: float) -> bool:
