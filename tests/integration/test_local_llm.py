@@ -29,7 +29,7 @@ def test_a_run_asks_a_models_file_and_its_replay_needs_no_file(tmp_path: Path) -
     inputs = inputs_of(tmp_path / "tape")
     first = replay(inputs, load_settings(config, {}), tmp_path / "first")
     ends = [one.end for one in read_completions(tmp_path / "first").values()]
-    assert len(ends) == first.escalated > 0
+    assert len(ends) == first.tiers["llm:tiny"]["escalated"] > 0
     assert End.ANSWER in ends
     assert first.incidents.llm_restarts == 0
     with LedgerReader(tmp_path / "first" / "ledger") as ledger:

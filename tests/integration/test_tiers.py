@@ -213,11 +213,6 @@ def test_a_live_climb_replays_to_its_own_digest(tmp_path: Path) -> None:
     assert (tmp_path / "gate.state").read_bytes() == kept  # a replay teaches nothing anew
 
 
-def learning(path: Path) -> Settings:
-    gate = GateSettings(learn=True, call_share=0.6, explore=0.1, state=str(path))
-    return Settings(escalation=gate)
-
-
 def test_a_gate_goes_on_from_what_it_learnt_and_its_run_replays_from_there(
     climbed: Climbed, tmp_path: Path
 ) -> None:
@@ -272,6 +267,11 @@ def test_tiers_are_read_from_the_file_and_default_to_all_that_is_configured(tmp_
         TierSettings(reasoner="embedded"),
         TierSettings(reasoner="llm", p50_ms=300.0, p95_ms=900.0),
     )
+    gate = load_settings(path, {}).tiers[1].gate(GateSettings(learn=True), is_free=False)
+    assert (gate.learn, gate.call_share) == (True, 0.2)
+    own = TierSettings(reasoner="llm", share=0.01)
+    assert own.gate(gate, is_free=False).call_share == own.gate(gate, is_free=False).explore == 0.01
+    assert not own.gate(gate, is_free=True).learn
     path.write_text(TIERS.partition("[[tier]]")[0])
     assert [tier.reasoner for tier in load_settings(path, {}).tiers] == ["embedded", "llm"]
     assert [tier.reasoner for tier in Settings().tiers] == ["embedded"]
@@ -284,6 +284,7 @@ def test_tiers_are_read_from_the_file_and_default_to_all_that_is_configured(tmp_
         ('"embedded"', '"ensemble"', "not configured"),
         ('"embedded"', '"oracle"', "oracle"),
         ("p50_ms", "p_50", "p50_ms"),
+        ("p50_ms = 300.0", "p50_ms = 1000.0", "no latency"),
         (
             TIERS.partition("[[tier]]")[2],
             '\nreasoner = "llm"\n[[tier]]\nreasoner = "embedded"\n',

@@ -201,9 +201,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Check that who is named can be asked.
 
         Raises:
-            SettingsError: If a tier is named twice or is not configured.
+            SettingsError: If a tier is named twice, is not configured, or has no latency.
         """
         check_tiers(self.tier, self.reasoning.known)
+        for tier in self.tier:
+            tier.latency(self.latency)
 
     @property
     def tiers(self) -> tuple[TierSettings, ...]:

@@ -37,6 +37,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Least time between two questions about one instrument."""
     budget_per_min: int = 60
     """Questions in any minute, over all instruments."""
+    free_per_min: int = 600
+    """The same of a cascade's first tier, which costs nothing but time: some 5 ms each."""
     min_gain: float = 0.002
     """Expected gain below which it is not worth asking, nats."""
     horizon_factor: float = 10.0
@@ -171,13 +173,17 @@ class Gate:
     ) -> Escalate | Hold:
         """Return whether to ask a cascade's first tier, which costs nothing: about all that is not barred.
 
-        Takes nothing from the budget, and learns nothing. Arguments as for `decide`.
+        Learns nothing. Arguments as for `decide`.
         """
         option = self._by_hand_option(notice, standing, now, tier)
         bar = self._bar(notice, option, now, rung)
         if bar:
             return _hold(notice, now, option, bar)
+        if len(self._asked) >= self._settings.free_per_min:
+            spent = f"{self._settings.free_per_min} questions of this minute are answered"
+            return _hold(notice, now, option, spent)
         self._last[notice.instrument] = now
+        self._asked.append(now)
         return self._question(notice, option, now, 1.0)
 
     def watch(self) -> Watch | None:

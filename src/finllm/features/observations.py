@@ -104,7 +104,11 @@ class Observer:
             self._var[i] = (1.0 - weight) * (self._var[i] + weight * step * step)
 
     def z(self, name: str, row: NDArray[np.float64]) -> float:
-        """Return the z-score of a cited column of a row [n_features]; 0 until a minute is known."""
+        """Return the z-score of a cited column of a row [n_features]; 0 until a minute is known.
+
+        Raises:
+            ValueError: If the column is not cited.
+        """
         i = self._names.index(name)
         spread = math.sqrt(self._var[i])
         if self._n < _MEMORY or spread <= 0.0:

@@ -49,6 +49,15 @@ def test_the_first_tier_is_asked_whatever_it_is_worth_unless_it_is_barred() -> N
         assert isinstance(silent_rung, Hold)
 
 
+def test_a_flood_is_answered_at_a_bounded_rate() -> None:
+    gate = Gate()
+    found = [
+        gate.begin(notice(instrument=f"test:{i}"), (), NOW + i * MS, FREE) for i in range(1_000)
+    ]
+    assert sum(isinstance(one, Escalate) for one in found) == GateSettings().free_per_min
+    assert isinstance(gate.begin(notice(), (), NOW + 61 * S, FREE), Escalate)
+
+
 def test_a_tier_has_a_budget_of_its_own() -> None:
     gate = Gate(GateSettings(budget_per_min=1))
     beyond = climb(gate, outlook(1, 0.2), NOW + 5 * MS)

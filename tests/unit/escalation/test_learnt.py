@@ -171,7 +171,7 @@ def test_once_an_outlook_has_ended_the_next_look_is_a_first_one() -> None:
 
     gate.hear(question, outlook(1, 0.8, NOW), NOW)
     assert look() == "again"
-    gate.note(outlook(2, 0.0, NOW))
+    gate.stand(outlook(2, 0.0, NOW))
     assert look() == "first"
 
 

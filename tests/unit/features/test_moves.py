@@ -34,3 +34,14 @@ def test_a_book_without_a_mid_moves_nowhere() -> None:
     moves.push(S, 0)
     assert moves.observations(5 * S, 0) == ()
     assert [e.value for e in moves.observations(5 * S, 20_000)] == [0.0]
+
+
+def test_the_z_of_a_move_is_that_of_its_evidence_and_0_where_it_is_not_known() -> None:
+    moves = Moves("test:A", (2, 10))
+    for i in range(51):
+        moves.push(i * S // 10, 20_000 + i % 7)
+    (only,) = moves.observations(5 * S, 20_030)
+    assert moves.z(2, 5 * S, 20_030) == only.z_score > 0.0
+    assert moves.z(10, 5 * S, 20_030) == 0.0
+    assert moves.z(2, 5 * S, 0) == 0.0
+    assert Moves("test:A", (2,)).z(2, 5 * S, 20_000) == 0.0
