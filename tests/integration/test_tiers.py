@@ -213,6 +213,11 @@ def test_a_live_climb_replays_to_its_own_digest(tmp_path: Path) -> None:
     assert (tmp_path / "gate.state").read_bytes() == kept  # a replay teaches nothing anew
 
 
+def learning(path: Path) -> Settings:
+    gate = GateSettings(learn=True, call_share=0.6, explore=0.1, state=str(path))
+    return Settings(escalation=gate)
+
+
 def test_a_gate_goes_on_from_what_it_learnt_and_its_run_replays_from_there(
     climbed: Climbed, tmp_path: Path
 ) -> None:

@@ -167,6 +167,24 @@ def test_it_cites_only_what_is_in_the_pack_and_was_known(
 @every_reasoner
 @many
 @given(HORIZONS, PACKS)
+def test_its_outlook_is_one_opinion_on_the_pack_whose_shares_add_up(
+    reasoner: Reasoner, horizons: list[int], pack: Any
+) -> None:
+    outlook = ask(reasoner, horizons, pack).outlook
+    if outlook is None:
+        return
+    (opinion,) = outlook.opinions
+    assert (opinion.since, opinion.as_of) == (pack.since, pack.as_of)
+    assert {s.evidence_id for s in opinion.shares} == set(outlook.evidence_ids)
+    for i, band in enumerate(outlook.bands):
+        assert sum(s.shift[i] for s in opinion.shares) == pytest.approx(band.shift, abs=1e-9)
+        log_scale = sum(s.log_scale[i] for s in opinion.shares)
+        assert log_scale == pytest.approx(math.log(band.vol_scale), abs=1e-9)
+
+
+@every_reasoner
+@many
+@given(HORIZONS, PACKS)
 def test_its_citations_add_up_to_its_verdict(
     reasoner: Reasoner, horizons: list[int], pack: Any
 ) -> None:

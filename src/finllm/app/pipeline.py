@@ -454,11 +454,16 @@ class Pipeline:
             self._settled(lane.settle(facts.ts_recv))
             lane.observe(heads[i], batch.entries[i])
             self._in_force(lane.watch(facts, batch.entries[i], self.now))
-            parameters = lane.session.parameters
-            if lane.told != parameters[0]:
-                server.set_parameters(lane.index, parameters)
-                lane.told = int(parameters[0])
+            self._tell_server(lane)
             server.put(lane.index, batch.entries[i])
+
+    def _tell_server(self, lane: Lane) -> None:
+        """Put an instrument's parameters in force at the server, if it serves it and they are new."""
+        server, parameters = self._parts.server, lane.session.parameters
+        if server is None or lane.instrument in self._bar_lanes or lane.told == parameters[0]:
+            return
+        server.set_parameters(lane.index, parameters)
+        lane.told = int(parameters[0])
 
     def take(self, served: Served) -> None:
         """Take rows that the server has served, in its order; they are journalled first."""
@@ -755,6 +760,7 @@ class Pipeline:
         """Record an outlook that has come into force, if one has, and return it."""
         if outlook is not None:
             self._append(outlook)
+            self._tell_server(self._by_key[outlook.instrument])
             self.counts["outlooks"] += 1
             if outlook.reason:
                 for gate in self._gates_of(outlook.instrument):
