@@ -184,6 +184,7 @@ def test_a_hoax_is_withdrawn_live_when_it_is_denied_and_the_replay_follows(
 ) -> None:
     news = tmp_path / "news.jsonl"
     told: list[str] = []
+    heard_by = 0
 
     def tell(source: str, text: str) -> None:
         line = {"source": source, "ts_published_ns": time.time_ns(), "text": text}
@@ -192,11 +193,13 @@ def test_a_hoax_is_withdrawn_live_when_it_is_denied_and_the_replay_follows(
         told.append(source)
 
     def wanted(status: Status) -> bool:
+        nonlocal heard_by
         if not told and status.forecasts > 40:
             tell("forum", HOAX)
         if told == ["forum"] and status.applied > 0:
             tell("wire", f"No truth to the rumour that {HOAX}, says Gazelle Vaults")
-        return status.escalated > 1 and status.rows > 1_000
+            heard_by = status.ts + 3_000_000_000
+        return 0 < heard_by <= status.ts
 
     with Exchange(tapes, seed=6) as exchange:
         watch = Watch(exchange, wanted)
