@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from finllm.domain.units import NS_PER_MIN, NS_PER_MS
 from finllm.edge.artifact import SHIPPED
 from finllm.edge.bank import Bank, load_bank
 from finllm.edge.inference import Inference, InProcess, WorkerPool
-from finllm.escalation.gate import Gate
+from finllm.escalation.gate import Gate, GateSettings
 from finllm.escalation.latency import LatencyBelief, LatencyModel
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
@@ -44,6 +45,10 @@ from finllm.runtime.tally import Tally
 
 BAR_GATE_INTERVAL_NS = 5 * NS_PER_MIN
 """Least time between two questions about one instrument on bar input."""
+BAR_WEIGHT_EVENT = 3.0
+"""Share added on bars for a kind of news after which volatility rose on the training tapes."""
+BAR_MIN_GAIN = 0.006
+"""Nats from which on it is worth asking on bars: everyday talk stays below, those kinds come above."""
 
 
 class Tallies(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,14 +129,35 @@ class _Alarm:
             tell(why)
 
 
-def _road(edge: EdgeSettings, name: str, spec: FeatureSpec, gate: Gate, grid_ns: int) -> Road:
+def _bar_gate(settings: GateSettings, bank: Bank) -> Gate:
+    """Return the gate of bars: fewer questions, and an outlook alone has as long as the shortest horizon.
+
+    What is set by hand keeps its word: only limits that stand at their defaults are the bars' own.
+    """
+    own = GateSettings()
+    return Gate(
+        msgspec.structs.replace(
+            settings,
+            min_interval_ns=BAR_GATE_INTERVAL_NS,
+            outlook_within_ns=max(
+                settings.outlook_within_ns, min(horizon.ns for horizon in bank.horizons)
+            ),
+            weight_event=settings.weight_event or BAR_WEIGHT_EVENT,
+            min_gain=BAR_MIN_GAIN if settings.min_gain == own.min_gain else settings.min_gain,
+        )
+    )
+
+
+def _road(
+    edge: EdgeSettings, name: str, spec: FeatureSpec, gate_of: Callable[[Bank], Gate], grid_ns: int
+) -> Road:
     folder = edge.book_artifact if name == "book" else edge.bar_artifact
     path = Path(folder) if folder else SHIPPED[name]
     bank = load_bank(path, spec=spec, provider=edge.provider)
     inference: Inference = (
         WorkerPool(path, edge.workers, provider=edge.provider) if edge.workers else InProcess(bank)
     )
-    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate)
+    return Road(bank=bank, spec=spec, inference=inference, grid_ns=grid_ns, gate=gate_of(bank))
 
 
 def wire(
@@ -184,7 +210,6 @@ def wire(
             served.
     """
     edge, grid_ns = settings.edge, settings.record.grid_ms * NS_PER_MS
-    bar_gate = msgspec.structs.replace(settings.escalation, min_interval_ns=BAR_GATE_INTERVAL_NS)
     alarm = _Alarm(on_failure)
     who = settings.reasoning if reasoner is None else ReasoningSettings()
     keys = {one: secret(one.api_key_env) for one in _endpoints(who)} if answers is None else {}
@@ -192,9 +217,9 @@ def wire(
         scored = track_record(Path(who.ensemble.after)).scored
     track = TrackRecord(scored)
     with ExitStack() as undo:
-        book = _road(edge, "book", BOOK_SPEC, Gate(settings.escalation), grid_ns)
+        book = _road(edge, "book", BOOK_SPEC, lambda _: Gate(settings.escalation), grid_ns)
         undo.callback(book.inference.close)
-        bar = _road(edge, "bar", BAR_SPEC, Gate(bar_gate), grid_ns)
+        bar = _road(edge, "bar", BAR_SPEC, partial(_bar_gate, settings.escalation), grid_ns)
         undo.callback(bar.inference.close)
         recorder = _recorder(run, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
         undo.callback(recorder.close)

@@ -24,7 +24,7 @@ def outlook_of(
     Args:
         instrument: Instrument key.
         fused: Every band of the fusion.
-        reach_ns: The longest horizon asked about: its band says how the outlook fades.
+        reach_ns: The shortest horizon asked about: its band says how the outlook fades.
         now: When it comes into force, ns UTC.
         version: The version that it gets.
         voided_by: Conditions that end it early.
