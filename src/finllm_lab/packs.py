@@ -50,6 +50,7 @@ FIRST_STATEMENT: Final = "1998-03-01"
 """From when on the hourly bars have warmed up."""
 STATEMENTS_UNTIL: Final = "2013-01-01"
 """End of the training part of the Committee's statements."""
+NEAR_STATEMENT_NS: Final = 4 * NS_PER_DAY
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,10 +146,20 @@ def bar_packs(bars: Path, documents: Path, until: str = TRAIN_UNTIL) -> list[Ask
 
 
 def statement_packs(bars: Path, statements: Path, until: str = STATEMENTS_UNTIL) -> list[Asked]:
-    """Return packs over the hourly bars of SPY, from the Committee's statements alone; as `bar_packs`."""
+    """Return packs over the hourly bars of SPY, from the Committee's statements alone; as `bar_packs`.
+
+    Only near a statement: a pack of the months between holds nothing. A control tells these rows, of other
+    years, from those with tweets.
+    """
     by_key = _bars_until(bars, until, frozenset({"SPY"}))
     made = [d for d in released(statements.read_bytes()) if d.ts_recv < parse_instant(until)]
-    return _asked(by_key, _hourly, FIRST_STATEMENT, made)
+    times = np.array([d.ts_recv for d in made], dtype=np.int64)
+
+    def near(bar: Bar, after: Bar) -> tuple[int, ...]:
+        is_near = bool((np.abs(times - bar.ts_recv) < NEAR_STATEMENT_NS).any())
+        return _hourly(bar, after) if is_near else ()
+
+    return _asked(by_key, near, FIRST_STATEMENT, made, era=1.0)
 
 
 def day_packs(bars: Path, documents: Path, until: str = TRAIN_UNTIL) -> list[Asked]:
@@ -182,17 +193,23 @@ def _documents(path: Path, until: str, symbols: frozenset[str]) -> Iterator[Docu
 
 
 def _asked(
-    by_key: dict[str, list[Bar]], when: "_Instants", since: str, documents: Iterable[Document]
+    by_key: dict[str, list[Bar]],
+    when: "_Instants",
+    since: str,
+    documents: Iterable[Document],
+    era: float = 0.0,
 ) -> list[Asked]:
     narrative = open_room(NarrativeSettings())
     asks: list[Ask] = []
     for key in sorted(by_key):
         narrative.watch(key)
-        asks += _bar_asks(key, by_key[key], when, parse_instant(since))
+        asks += _bar_asks(key, by_key[key], when, parse_instant(since), era)
     return list(gather(documents, asks, narrative))
 
 
-def _bar_asks(key: str, bars: list[Bar], when: "_Instants", first: int) -> Iterator[Ask]:
+def _bar_asks(
+    key: str, bars: list[Bar], when: "_Instants", first: int, era: float
+) -> Iterator[Ask]:
     features, realised = BarFeatures(), variances(bars)
     row, head = np.zeros(len(BAR_SPEC)), np.zeros(1, dtype=ROW_HEAD)
     columns = BAR_SPEC.columns
@@ -206,6 +223,7 @@ def _bar_asks(key: str, bars: list[Bar], when: "_Instants", first: int) -> Itera
             *_clock(bars, i),
             float(row[columns["rv_ratio"]]),
             float(row[columns["range_rel"]]),
+            era,
         )
         for as_of in when(bar, after):
             yield Ask(

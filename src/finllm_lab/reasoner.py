@@ -24,7 +24,6 @@ from finllm_lab.packs import (
     SCALE,
     SHIFT,
     STATEMENTS_UNTIL,
-    TRAIN_UNTIL,
     Asked,
     Rows,
     bar_packs,
@@ -46,6 +45,9 @@ EVENTS_PER_S: Final = 30.0
 MOST_Z: Final = 8.0
 """Returns beyond this many sigma count as this many."""
 N_FOLDS: Final = 6
+BARS_UNTIL: Final = "2015-01-01"
+"""The rest of the tweets' training part is left to walk forward on (`finllm_lab worth real`)."""
+TWEETS: Final = "stock_tweets_2014_201509.jsonl.gz"
 CARD: Final = "fusion.card.json"
 
 Floats = NDArray[np.float64]
@@ -360,7 +362,7 @@ def _band(
 
 
 def fit_reasoner(
-    data: Path, out: Path, name: str, *, until: str = TRAIN_UNTIL, books: bool = True
+    data: Path, out: Path, name: str, *, until: str = BARS_UNTIL, books: bool = True
 ) -> Card:
     """Fit the bands and write `fusion.json` and its card.
 
@@ -371,7 +373,7 @@ def fit_reasoner(
         until: Tweets and bars from this instant on are not read; statements end earlier.
         books: Fit the band of order books too; else it stays as it ships.
     """
-    bar, day = _fit_bars(data / "text_price", until)
+    bar, day = _fit_hours(data / "text_price", until), _fit_days(data / "text_price", until)
     if books:
         book_card = _fit_books()
         book = book_band(book_card)
@@ -391,7 +393,7 @@ def fit_reasoner(
         ),
         method=(__doc__ or "").strip(),
         by_hand=BY_HAND,
-        command="finllm_lab train reasoner" + ("" if books else " --keep-books"),
+        command=f"finllm_lab train reasoner --until {until}" + ("" if books else " --keep-books"),
         bands={"book": book_card, "bar": bar, "day": day},
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -400,28 +402,30 @@ def fit_reasoner(
     return card
 
 
-def _fit_bars(text_price: Path, until: str) -> tuple[BandCard, BandCard]:
+def _fit_hours(text_price: Path, until: str) -> BandCard:
     hourly = text_price / "us_bars_hourly_to_201509.csv.gz"
-    tweets = text_price / "stock_tweets_2014_201509.jsonl.gz"
+    tweets = text_price / TWEETS
     statements = text_price / "fomc_statements_1994_2014.jsonl"
     asked = bar_packs(hourly, tweets, until) + statement_packs(
         hourly, statements, min(until, STATEMENTS_UNTIL)
     )
-    bar = fit_band(
+    return fit_band(
         asked,
-        tuple(h * NS_PER_HOUR // NS_PER_S for h in (1, 2, 6, 12)),
+        tuple(h * NS_PER_HOUR // NS_PER_S for h in (1, 2, 6)),
         f"hourly bars of SPY, AAPL, BAC, IBM, AIG with the tweets filed under them, to {until}, and SPY"
-        f" with the Committee's statements from {FIRST_STATEMENT} to {STATEMENTS_UNTIL}; at each close and"
-        " half-way through the next bar, over that bar; blocks of a week",
+        f" with the Committee's statements from {FIRST_STATEMENT} to {STATEMENTS_UNTIL} around them; at each"
+        " close and half-way through the next bar, over that bar; blocks of a week",
     )
-    asked = day_packs(text_price / "stock_prices_daily_to_201509.csv.gz", tweets, until)
-    day = fit_band(
-        asked,
+
+
+def _fit_days(text_price: Path, until: str) -> BandCard:
+    daily = text_price / "stock_prices_daily_to_201509.csv.gz"
+    return fit_band(
+        day_packs(daily, text_price / TWEETS, until),
         tuple(h * NS_PER_HOUR // NS_PER_S for h in (6, 12, 24)),
         f"daily bars of 88 names with the tweets filed under them, to {until}; at each close, four hours"
         " after it and a quarter of an hour before the next open, over the next day; blocks of a week",
     )
-    return bar, day
 
 
 def _fit_books() -> BandCard:
@@ -454,8 +458,8 @@ def reasoner(
         str, typer.Option(help="Name of the weights, carried by every verdict.")
     ] = "fitted-5",
     until: Annotated[
-        str, typer.Option(help="Leave out tweets and bars from this instant on: to choose by.")
-    ] = TRAIN_UNTIL,
+        str, typer.Option(help="Leave out tweets and bars from this instant on.")
+    ] = BARS_UNTIL,
     *,
     keep_books: Annotated[
         bool, typer.Option("--keep-books", help="Leave the band of order books as it ships.")
