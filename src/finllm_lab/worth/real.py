@@ -22,6 +22,7 @@ from finllm.app.settings import (
     EdgeSettings,
     LedgerSettings,
     ReasoningSettings,
+    ReplaySettings,
     Settings,
 )
 from finllm.audit.sample import RevisionCount, Sample, assemble, gather_forecasts, gather_revisions
@@ -49,6 +50,8 @@ LATER: Final = "later"
 PARTS: Final = (TRAIN, VALIDATE, LATER)
 BURN_IN_DAYS: Final = 30
 """Days before a part that are replayed, so that the level of a deviation is known when it begins."""
+WARM_UP_DAYS: Final = 400
+"""Days of bars before that which warm the edge up."""
 MEMORY_DAYS: Final = 9
 """Days of documents before that; the room looks back on less."""
 _FOREVER: Final = "2100-01-01"
@@ -79,7 +82,7 @@ SETS: Final = (
         documents="stock_tweets_*.jsonl.gz",
         horizon="1bar",
         spans={
-            TRAIN: ("2015-04-01", "2015-08-01"),
+            TRAIN: ("2015-06-01", "2015-08-01"),
             VALIDATE: ("2015-08-01", "2015-10-01"),
             LATER: ("2015-10-01", _FOREVER),
         },
@@ -91,7 +94,7 @@ SETS: Final = (
         horizon="1d",
         model=str(DAY),
         spans={
-            TRAIN: ("2015-04-01", "2015-08-01"),
+            TRAIN: ("2015-06-01", "2015-08-01"),
             VALIDATE: ("2015-08-01", "2015-10-01"),
             LATER: ("2015-10-01", _FOREVER),
         },
@@ -114,7 +117,7 @@ SETS: Final = (
         symbols=frozenset({"SPY"}),
         horizon="1bar",
         spans={
-            TRAIN: ("1999-01-01", "2013-01-01"),
+            TRAIN: ("2005-01-01", "2013-01-01"),
             VALIDATE: ("2013-01-01", "2015-01-01"),
             LATER: ("2015-01-01", _FOREVER),
         },
@@ -220,6 +223,7 @@ class _Scene:
             escalation=gate,
             reasoning=ReasoningSettings(explain=False),
             ledger=LedgerSettings(group=20_000),
+            replay=ReplaySettings(warm_up_days=WARM_UP_DAYS),
         )
         inputs = Inputs(
             bars=self._scratch / "bars.csv",

@@ -293,7 +293,7 @@ def test_the_served_walk_tells_volatility_after_results_and_asks_less_than_alway
 
 def test_a_part_without_recordings_is_refused_by_name(data: Path) -> None:
     (one,) = sets_of(["tweets-daily"])
-    with pytest.raises(InputError, match="nothing"):
+    with pytest.raises(InputError, match="received before it"):
         table(data, one, "later")
     with pytest.raises(InputError, match="no such file"):
         table(data, sets_of(["fomc"])[0], "train")
