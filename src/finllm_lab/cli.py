@@ -122,6 +122,20 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     typer.echo(f"{manifest.version} in {folder}")
 
 
+@train.command("day")
+def day(data: Data = DATA, out: Out = None) -> None:
+    """Fit the daily-bar model (one day ahead) on 88 US names to June 2014.
+
+    Penalties are chosen on July 2014 to July 2015. The same bars give the same artifact.
+    """
+    from finllm.edge.artifact import DAY
+    from finllm_lab import edge
+
+    folder = out or DAY
+    manifest = edge.build(edge.day_build(data), folder, _say)
+    typer.echo(f"{manifest.version} in {folder}")
+
+
 @app.command("recordings")
 def recordings(
     data: Data = DATA,

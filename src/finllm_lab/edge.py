@@ -33,11 +33,12 @@ from finllm_lab.labels import (
     targets,
 )
 from finllm_lab.manifest import checked, hash_of
-from finllm_lab.plans import BAR_PLAN, BOOK_PLAN, STOCK_PLAN, Plan
+from finllm_lab.plans import BAR_PLAN, BOOK_PLAN, DAY_PLAN, STOCK_PLAN, Plan
 from finllm_lab.priors import priors_of
 from finllm_lab.tapes import (
     BARS,
     BOOK_TAPES,
+    DAYS,
     SYMBOLS,
     Session,
     bar_sessions,
@@ -150,6 +151,19 @@ def bar_build(data: Path) -> Build:
     compare = tuple(_span(session, "2015-01-01", "2015-08-01") for session in sessions)
     trial = Trial(fit=fit, compare=compare)
     return Build(plan=BAR_PLAN, fit=fit, trials=(trial,), files=(_signed(data / BARS),))
+
+
+def day_build(data: Path) -> Build:
+    """Read the training part of the daily bars.
+
+    Raises:
+        InputError: If the file is missing under `data`.
+    """
+    sessions = bar_sessions(checked(data, DAYS))
+    fit = labelled(DAY_PLAN, [_span(session, "2012-09-01", "2014-07-01") for session in sessions])
+    compare = tuple(_span(session, "2014-07-01", "2015-08-01") for session in sessions)
+    trial = Trial(fit=fit, compare=compare)
+    return Build(plan=DAY_PLAN, fit=fit, trials=(trial,), files=(_signed(data / DAYS),))
 
 
 def bar_validation(data: Path) -> list[Session]:

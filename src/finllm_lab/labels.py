@@ -47,6 +47,11 @@ BAR_HORIZONS: Final = (
     Horizon(name="1d", ns=24 * NS_PER_HOUR, events=7, nominal_s=25_200.0, band="sigma"),
 )
 
+DAY_HORIZONS: Final = (
+    Horizon(name="1d", ns=24 * NS_PER_HOUR, events=1, nominal_s=3_600.0, band="sigma"),
+)
+"""A bar of a day lasts as many nominal seconds as any bar (`finllm.features.bars`)."""
+
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """The grid points of one session and what became of them at every horizon."""

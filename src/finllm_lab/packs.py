@@ -4,7 +4,7 @@ Packs come from the very narrative room and reading that serve; prices from bars
 a synthetic market, never from its truths. Knows nothing of fitting.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from finllm.app.reader import open_room
 from finllm.domain.evidence import Document, EvidencePack
 from finllm.domain.market import ROW_HEAD, Bar, Flag
-from finllm.domain.units import BPS, NS_PER_DAY, NS_PER_S, parse_instant
+from finllm.domain.units import BPS, NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_S, parse_instant
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.bars import BAR_S, BarFeatures
 from finllm.features.book_spec import BOOK_SPEC
@@ -24,8 +24,10 @@ from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.narrative.reading.claims import EVENT_TYPES
 from finllm.narrative.room import Narrative, NarrativeSettings
 from finllm.narrative.sources.documents import read_documents
-from finllm.reasoning.fusion import EVENT, Shares, read
+from finllm.reasoning.fusion import EVENT, SURGE, Shares, read
 from finllm.runtime.tally import Tally
+from finllm_lab.realised import variances
+from finllm_lab.statements import released
 from finllm_lab.tapes import frame_sessions
 
 SCALE: Final = (
@@ -34,7 +36,9 @@ SCALE: Final = (
     "burst",
     "stance",
     "dispersion",
+    "release",
     *(EVENT + e for e in EVENT_TYPES),
+    *(SURGE + e for e in EVENT_TYPES),
 )
 """Undirected measures that are fitted."""
 SHIFT: Final = ("stance", *(EVENT + e for e in EVENT_TYPES))
@@ -42,6 +46,11 @@ SHIFT: Final = ("stance", *(EVENT + e for e in EVENT_TYPES))
 TRAIN_UNTIL: Final = "2015-08-01"
 """End of the training part of the tweets; nothing from here on is read."""
 FIRST_TWEET: Final = "2014-01-03"
+FIRST_STATEMENT: Final = "1998-03-01"
+"""From when on the hourly bars have warmed up."""
+STATEMENTS_UNTIL: Final = "2013-01-01"
+"""End of the training part of the Committee's statements."""
+NEAR_STATEMENT_NS: Final = 4 * NS_PER_DAY
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +64,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """[n, c], what the edge knows anyway; the first column is 1."""
     z: NDArray[np.float64]
     """[n], the return to the target over sigma root horizon."""
+    size: NDArray[np.float64]
+    """[n], how far the price went, in the same unit: |z|, or on bars by gaps, highs and lows."""
     group: NDArray[np.int64]
     """[n], block of time: rows of one block are not independent."""
 
@@ -68,6 +79,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     controls: tuple[float, ...]
     z: tuple[float, ...]
     """One per horizon."""
+    size: tuple[float, ...] = ()
+    """One per horizon; none = |z|."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,20 +103,23 @@ def gather(documents: Iterable[Document], asks: list[Ask], narrative: Narrative)
 
 def rows(asked: list[Asked], memory_ns: int) -> Rows:
     """Return training rows under one memory: one per ask and horizon."""
-    scale, shift, controls, z, group = [], [], [], [], []
+    scale, shift, controls, z, size, group = [], [], [], [], [], []
     for each in asked:
         reading = read(each.pack, memory_ns, ())
-        for value in each.ask.z:
+        sizes = each.ask.size or tuple(abs(value) for value in each.ask.z)
+        for value, how_far in zip(each.ask.z, sizes, strict=True):
             scale.append(_sums(reading.undirected, SCALE))
             shift.append(_sums(reading.directed, SHIFT))
             controls.append(each.ask.controls)
             z.append(value)
+            size.append(how_far)
             group.append(each.ask.group)
     return Rows(
         scale=np.array(scale),
         shift=np.array(shift),
         controls=np.array(controls),
         z=np.array(z),
+        size=np.array(size),
         group=np.array(group),
     )
 
@@ -114,67 +130,122 @@ def _sums(shares: Shares, names: tuple[str, ...]) -> list[float]:
 
 # --- bars ------------------------------------------------------------------------------------------
 
-BAR_HORIZONS: Final = (1, 7)
-"""Bars ahead: an hour, and a US session of hours."""
+AFTER_CLOSE_NS: Final = 4 * NS_PER_HOUR
+BEFORE_OPEN_NS: Final = 15 * NS_PER_MIN
 
 
-def bar_packs(bars: Path, documents: Path) -> list[Asked]:
-    """Return packs over the training part of the hourly bars that have tweets.
+def bar_packs(bars: Path, documents: Path, until: str = TRAIN_UNTIL) -> list[Asked]:
+    """Return packs over hourly bars that have tweets, from the first tweet on.
 
     For each bar from its close on: at the close, where an outlook would be in force, and half-way
-    through the next bar, where a standing forecast would be revised. Target: the return from the
-    close over the next bar, and the next seven.
+    through the next bar, where a standing forecast would be revised. Target: the next bar.
     """
-    until = parse_instant(TRAIN_UNTIL)
-    by_key: dict[str, list[Bar]] = {}
-    for bar in read_bars(bars, tally=Tally()):
-        if bar.ts_recv < until:
-            by_key.setdefault(bar.instrument, []).append(bar)
-    narrative = open_room(NarrativeSettings())
-    asks: list[Ask] = []
-    for key in sorted(by_key):
-        narrative.watch(key)
-        asks += _bar_asks(key, by_key[key])
+    by_key = _bars_until(bars, until)
     symbols = frozenset(key.rpartition(":")[2] for key in by_key)
-    return list(gather(_train_documents(documents, until, symbols), asks, narrative))
+    return _asked(by_key, _hourly, FIRST_TWEET, _documents(documents, until, symbols))
 
 
-def _train_documents(path: Path, until: int, symbols: frozenset[str]) -> Iterator[Document]:
-    """Yield the documents filed under one of the symbols: a quarter of all, in a quarter of the time."""
+def statement_packs(bars: Path, statements: Path, until: str = STATEMENTS_UNTIL) -> list[Asked]:
+    """Return packs over the hourly bars of SPY, from the Committee's statements alone; as `bar_packs`.
+
+    Only near a statement: a pack of the months between holds nothing. A control tells these rows, of other
+    years, from those with tweets.
+    """
+    by_key = _bars_until(bars, until, frozenset({"SPY"}))
+    made = [d for d in released(statements.read_bytes()) if d.ts_recv < parse_instant(until)]
+    times = np.array([d.ts_recv for d in made], dtype=np.int64)
+
+    def near(bar: Bar, after: Bar) -> tuple[int, ...]:
+        is_near = bool((np.abs(times - bar.ts_recv) < NEAR_STATEMENT_NS).any())
+        return _hourly(bar, after) if is_near else ()
+
+    return _asked(by_key, near, FIRST_STATEMENT, made, era=1.0)
+
+
+def day_packs(bars: Path, documents: Path, until: str = TRAIN_UNTIL) -> list[Asked]:
+    """Return packs over daily bars that have tweets, from the first tweet on.
+
+    At each close, four hours after it and a quarter of an hour before the next open. Target: the next
+    day's bar, the night in it.
+    """
+    by_key = _bars_until(bars, until)
+    symbols = frozenset(key.rpartition(":")[2] for key in by_key)
+    return _asked(by_key, _daily, FIRST_TWEET, _documents(documents, until, symbols))
+
+
+def _bars_until(
+    path: Path, until: str, symbols: frozenset[str] | None = None
+) -> dict[str, list[Bar]]:
+    by_key: dict[str, list[Bar]] = {}
+    for bar in read_bars(path, tally=Tally(), symbols=symbols):
+        if bar.ts_recv < parse_instant(until):
+            by_key.setdefault(bar.instrument, []).append(bar)
+    return by_key
+
+
+def _documents(path: Path, until: str, symbols: frozenset[str]) -> Iterator[Document]:
+    """Yield the documents filed under one of the symbols and received before an instant."""
     for document in read_documents(path, tally=Tally()):
         if isinstance(document, Document) and symbols.intersection(document.symbols):
-            if document.ts_recv >= until:
+            if document.ts_recv >= parse_instant(until):
                 return
             yield document
 
 
-def _bar_asks(key: str, bars: list[Bar]) -> Iterator[Ask]:
-    features = BarFeatures()
+def _asked(
+    by_key: dict[str, list[Bar]],
+    when: "_Instants",
+    since: str,
+    documents: Iterable[Document],
+    era: float = 0.0,
+) -> list[Asked]:
+    narrative = open_room(NarrativeSettings())
+    asks: list[Ask] = []
+    for key in sorted(by_key):
+        narrative.watch(key)
+        asks += _bar_asks(key, by_key[key], when, parse_instant(since), era)
+    return list(gather(documents, asks, narrative))
+
+
+def _bar_asks(
+    key: str, bars: list[Bar], when: "_Instants", first: int, era: float
+) -> Iterator[Ask]:
+    features, realised = BarFeatures(), variances(bars)
     row, head = np.zeros(len(BAR_SPEC)), np.zeros(1, dtype=ROW_HEAD)
-    first, columns = parse_instant(FIRST_TWEET), BAR_SPEC.columns
-    for i, bar in enumerate(bars[: -max(BAR_HORIZONS)]):
+    columns = BAR_SPEC.columns
+    for i, bar in enumerate(bars[:-1]):
         features.push(bar, row, head)
         if bar.ts_recv < first or not head["flags"][0] & Flag.VALID:
             continue
-        sigma = row[columns["sigma"]] * BAR_S**0.5
+        sigma = float(row[columns["sigma"]]) * BAR_S**0.5
         after = bars[i + 1]
-        z = tuple(
-            float((bars[i + h].close / bar.close - 1.0) * BPS / (sigma * h**0.5))
-            for h in BAR_HORIZONS
-        )
         controls = (
             *_clock(bars, i),
             float(row[columns["rv_ratio"]]),
             float(row[columns["range_rel"]]),
+            era,
         )
-        for as_of in (bar.ts_recv, (max(after.ts_start, bar.ts_recv) + after.ts_recv) // 2):
+        for as_of in when(bar, after):
             yield Ask(
                 as_of=as_of,
                 instrument=key,
                 group=as_of // (7 * NS_PER_DAY),
                 controls=controls,
-                z=z,
+                z=((after.close / bar.close - 1.0) * BPS / sigma,),
+                size=(float(realised[i + 1]) ** 0.5 / sigma,),
             )
+
+
+_Instants = Callable[[Bar, Bar], tuple[int, ...]]
+"""From a bar and the next one to the instants at which is asked about the next one."""
+
+
+def _hourly(bar: Bar, after: Bar) -> tuple[int, ...]:
+    return bar.ts_recv, (max(after.ts_start, bar.ts_recv) + after.ts_recv) // 2
+
+
+def _daily(bar: Bar, after: Bar) -> tuple[int, ...]:
+    return bar.ts_recv, bar.ts_recv + AFTER_CLOSE_NS, after.ts_start - BEFORE_OPEN_NS
 
 
 def _clock(bars: list[Bar], i: int) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from finllm.domain.units import NS_PER_HOUR, NS_PER_S
 from finllm.edge.artifact import Learning, RegimeRule
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.features.book_spec import BOOK_SPEC
-from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, GRID_NS, STOCK_HORIZONS
+from finllm_lab.labels import BAR_HORIZONS, BOOK_HORIZONS, DAY_HORIZONS, GRID_NS, STOCK_HORIZONS
 from finllm_lab.regimes.rules import load_rule
 from finllm_lab.training import PRIOR_ONLY, Penalty
 
@@ -146,5 +146,31 @@ BAR_PLAN: Final = Plan(
     limits=(
         "Five US names, hourly bars.",
         "Direction of hourly and daily returns: no skill found.",
+    ),
+)
+DAY_PLAN: Final = Plan(
+    name="day",
+    spec=BAR_SPEC,
+    horizons=DAY_HORIZONS,
+    baseline_column="ret_1_z",
+    core=("ret_1_z", "rv_ratio", "range_rel"),
+    is_mirrored=False,
+    grid_ns=0,
+    fit_grid_ns=0,
+    choice_grid_ns=0,
+    penalties=(PRIOR_ONLY, Penalty(0.3, is_core=True), Penalty(0.03, is_core=True), Penalty(0.03)),
+    near=0.0,
+    learning=Learning(
+        refit_ns=5 * 24 * NS_PER_HOUR,  # weekly
+        grid_s=3_600.0,
+        prior_n=100.0,
+        baseline_prior_n=100.0,
+        half_life_n=0.0,
+    ),
+    regime=load_rule("bar"),
+    splits="fit 2012-09 to 2014-06; penalties on 2014-07 to 2015-07; validation 2015-08 to 2015-09",
+    limits=(
+        "88 large US names, daily bars, one day ahead.",
+        "Direction of daily returns: no skill found.",
     ),
 )

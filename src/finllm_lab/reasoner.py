@@ -1,6 +1,7 @@
 """Fits the embedded reasoner's fusion, band by band, and writes the weights with their card.
 
-Volatility: the mean of |z| is exp(controls + measures), by exponential quasi-likelihood. Direction: the
+Volatility: the mean size of a move (|z|, or on bars by gaps, highs and lows) is exp(controls + measures), by
+exponential quasi-likelihood. Direction: the
 log-odds of up among moves are linear in controls and directed measures, by logistic regression with a
 strong ridge. A weight is kept where it stands out of the noise between blocks of time (t at least
 `LEAST_T`), is refitted with the kept ones only, and is zero elsewhere; the card states every t-value.
@@ -18,8 +19,20 @@ from finllm.domain.label import SIGMA_BAND
 from finllm.domain.protocol import Voiding
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from finllm.market.synthetic import SyntheticMarket
-from finllm.reasoning.fusion import SHIPPED, BandWeights, Weights
-from finllm_lab.packs import SCALE, SHIFT, Asked, Rows, bar_packs, book_packs, rows
+from finllm.reasoning.fusion import SHIPPED, BandWeights, Weights, load_weights
+from finllm_lab.packs import (
+    FIRST_STATEMENT,
+    SCALE,
+    SHIFT,
+    STATEMENTS_UNTIL,
+    Asked,
+    Rows,
+    bar_packs,
+    book_packs,
+    day_packs,
+    rows,
+    statement_packs,
+)
 
 LEAST_T: Final = 3.0
 """Some twenty weights are looked at: three standard errors keep a chance find at about one in twenty."""
@@ -33,6 +46,9 @@ EVENTS_PER_S: Final = 30.0
 MOST_Z: Final = 8.0
 """Returns beyond this many sigma count as this many."""
 N_FOLDS: Final = 6
+BARS_UNTIL: Final = "2015-01-01"
+"""The rest of the tweets' training part is left to walk forward on (`finllm_lab worth real`)."""
+TWEETS: Final = "stock_tweets_2014_201509.jsonl.gz"
 CARD: Final = "fusion.card.json"
 
 Floats = NDArray[np.float64]
@@ -96,7 +112,7 @@ class Exponential:
 
     @staticmethod
     def target(z: Floats) -> Floats:
-        """Return |z|, held."""
+        """Return sizes, held."""
         return np.minimum(np.abs(z), MOST_Z)
 
     @staticmethod
@@ -230,7 +246,7 @@ def _interval(gains: Floats, group: NDArray[np.int64]) -> tuple[float, float]:
 def fit_scale(data: Rows) -> Fit:
     """Fit ln k. `present` takes the constant that makes ln k zero on average where there is text."""
     names = SCALE[1:]
-    fit = _fit(Exponential, data.scale[:, 1:], names, data, data.z)
+    fit = _fit(Exponential, data.scale[:, 1:], names, data, data.size)
     effect = data.scale[:, 1:] @ np.array([fit.weights.get(name, 0.0) for name in names])
     has_text = data.scale[:, 0] > 0.0
     if not fit.weights:
@@ -298,19 +314,14 @@ BY_HAND: Final = (
 DIRECTED: Final = ("obi", "ofi", "mlofi", "flow", "wmid", "ret")
 
 
-def weights_of(name: str, book: BandCard, bar: BandCard) -> Weights:
-    """Return the weights that two fitted bands amount to."""
+def weights_of(name: str, book: BandWeights, bar: BandCard, day: BandCard) -> Weights:
+    """Return the weights that a band for books and two fitted bands for bars amount to."""
     return Weights(
         name=name,
         bands=(
-            _band(
-                "book",
-                book,
-                up_to_ns=60 * NS_PER_S,
-                most=(1.0, 0.7),
-                retract_within_ns=120 * NS_PER_S,
-            ),
-            _band("bar", bar, up_to_ns=10_000 * NS_PER_DAY, most=(0.1, 0.4), retract_within_ns=0),
+            book,
+            _band("bar", bar, up_to_ns=12 * NS_PER_HOUR, most=(0.1, 1.0), least=0.1),
+            _band("day", day, up_to_ns=10_000 * NS_PER_DAY, most=(0.1, 1.0), least=0.1),
         ),
         directed=DIRECTED,
         retract_events=("denial",),
@@ -319,8 +330,21 @@ def weights_of(name: str, book: BandCard, bar: BandCard) -> Weights:
     )
 
 
+def book_band(card: BandCard) -> BandWeights:
+    """Return the band of the horizons of order books."""
+    return _band(
+        "book", card, up_to_ns=60 * NS_PER_S, most=(1.0, 0.7), retract_within_ns=120 * NS_PER_S
+    )
+
+
 def _band(
-    name: str, card: BandCard, *, up_to_ns: int, most: tuple[float, float], retract_within_ns: int
+    name: str,
+    card: BandCard,
+    *,
+    up_to_ns: int,
+    most: tuple[float, float],
+    least: float = 0.02,
+    retract_within_ns: int = 0,
 ) -> BandWeights:
     return BandWeights(
         name=name,
@@ -331,62 +355,93 @@ def _band(
         max_shift=most[0],
         max_log_scale=most[1],
         least_shift=0.02,
-        least_log_scale=0.02,
+        least_log_scale=least,
         half_life_ns=card.memory_ns,
         life_ns=4 * card.memory_ns,
         retract_within_ns=retract_within_ns,
     )
 
 
-def fit_reasoner(data: Path, out: Path, name: str) -> Card:
-    """Fit both bands and write `fusion.json` and its card.
+def fit_reasoner(
+    data: Path, out: Path, name: str, *, until: str = BARS_UNTIL, books: bool = True
+) -> Card:
+    """Fit the bands and write `fusion.json` and its card.
 
     Args:
         data: Folder that holds `text_price/`.
         out: Folder for the two files.
         name: The weights' name, which every verdict will carry.
+        until: Tweets and bars from this instant on are not read; statements end earlier.
+        books: Fit the band of order books too; else it stays as it ships.
     """
-    text_price = data / "text_price"
-    bar = fit_band(
-        bar_packs(
-            text_price / "us_bars_hourly_to_201509.csv.gz",
-            text_price / "stock_tweets_2014_201509.jsonl.gz",
-        ),
-        tuple(h * NS_PER_HOUR // NS_PER_S for h in (2, 6, 12)),
-        "hourly bars of SPY, AAPL, BAC, IBM, AIG with the tweets filed under them, to 2015-07-31; at "
-        "each close and half-way through each next bar, over 1 and 7 bars; blocks of a week",
-    )
-    asked: list[Asked] = []
-    for number, seed in enumerate(SEEDS):
-        asked += book_packs(
-            SyntheticMarket(seed=seed, duration_s=TAPE_S, events_per_s=EVENTS_PER_S), number
-        )
-    book = fit_band(
-        asked,
-        (10, 20, 40, 80),
-        f"synthetic market, seeds {SEEDS[0]} to {SEEDS[-1]}, {TAPE_S:g} s each at "
-        f"{EVENTS_PER_S:g} events a second, every second, over 5, "
-        "10 and 30 s; blocks of 120 s",
-    )
+    bar, day = _fit_hours(data / "text_price", until), _fit_days(data / "text_price", until)
+    if books:
+        book_card = _fit_books()
+        book = book_band(book_card)
+    else:
+        shipped = msgspec.json.decode((SHIPPED.parent / CARD).read_bytes(), type=Card)
+        book_card, book = shipped.bands["book"], load_weights().bands[0]
     card = Card(
         artifact=SHIPPED.name,
         name=name,
         fitted=True,
         licence="Apache-2.0",
         sources=(
-            "yumoxu/stocknet-dataset tweet/raw, train part (MIT)",
+            "yumoxu/stocknet-dataset tweet/raw and price/raw, train part (MIT)",
             "QuantConnect/Lean Data/equity/usa/hour (Apache-2.0)",
+            "fomc/statements, to 2012 (public domain)",
             "finllm.market.synthetic (own)",
         ),
         method=(__doc__ or "").strip(),
         by_hand=BY_HAND,
-        command="finllm_lab train reasoner",
-        bands={"book": book, "bar": bar},
+        command=f"finllm_lab train reasoner --until {until}" + ("" if books else " --keep-books"),
+        bands={"book": book_card, "bar": bar, "day": day},
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / SHIPPED.name, weights_of(name, book, bar))
+    _write(out / SHIPPED.name, weights_of(name, book, bar, day))
     _write(out / CARD, card)
     return card
+
+
+def _fit_hours(text_price: Path, until: str) -> BandCard:
+    hourly = text_price / "us_bars_hourly_to_201509.csv.gz"
+    tweets = text_price / TWEETS
+    statements = text_price / "fomc_statements_1994_2014.jsonl"
+    asked = bar_packs(hourly, tweets, until) + statement_packs(
+        hourly, statements, min(until, STATEMENTS_UNTIL)
+    )
+    return fit_band(
+        asked,
+        tuple(h * NS_PER_HOUR // NS_PER_S for h in (1, 2, 6)),
+        f"hourly bars of SPY, AAPL, BAC, IBM, AIG with the tweets filed under them, to {until}, and SPY"
+        f" with the Committee's statements from {FIRST_STATEMENT} to {STATEMENTS_UNTIL} around them; at each"
+        " close and half-way through the next bar, over that bar; blocks of a week",
+    )
+
+
+def _fit_days(text_price: Path, until: str) -> BandCard:
+    daily = text_price / "stock_prices_daily_to_201509.csv.gz"
+    return fit_band(
+        day_packs(daily, text_price / TWEETS, until),
+        tuple(h * NS_PER_HOUR // NS_PER_S for h in (6, 12, 24)),
+        f"daily bars of 88 names with the tweets filed under them, to {until}; at each close, four hours"
+        " after it and a quarter of an hour before the next open, over the next day; blocks of a week",
+    )
+
+
+def _fit_books() -> BandCard:
+    asked: list[Asked] = []
+    for number, seed in enumerate(SEEDS):
+        asked += book_packs(
+            SyntheticMarket(seed=seed, duration_s=TAPE_S, events_per_s=EVENTS_PER_S), number
+        )
+    return fit_band(
+        asked,
+        (10, 20, 40, 80),
+        f"synthetic market, seeds {SEEDS[0]} to {SEEDS[-1]}, {TAPE_S:g} s each at "
+        f"{EVENTS_PER_S:g} events a second, every second, over 5, "
+        "10 and 30 s; blocks of 120 s",
+    )
 
 
 def _write(path: Path, record: object) -> None:
@@ -402,8 +457,15 @@ def reasoner(
     ] = SHIPPED.parent,
     name: Annotated[
         str, typer.Option(help="Name of the weights, carried by every verdict.")
-    ] = "fitted-3",
+    ] = "fitted-5",
+    until: Annotated[
+        str, typer.Option(help="Leave out tweets and bars from this instant on.")
+    ] = BARS_UNTIL,
+    *,
+    keep_books: Annotated[
+        bool, typer.Option("--keep-books", help="Leave the band of order books as it ships.")
+    ] = False,
 ) -> None:
     """Fit the embedded reasoner on the training parts, write its weights and print the card."""
-    card = fit_reasoner(data, out, name)
+    card = fit_reasoner(data, out, name, until=until, books=not keep_books)
     typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())

@@ -105,6 +105,8 @@ BOOK_TAPES: Final = (
 BINANCE: Final = "orderbook/binance_frames"
 BARS: Final = "text_price/us_bars_hourly_to_201509.csv.gz"
 """Hourly bars of QuantConnect/Lean (Apache-2.0)."""
+DAYS: Final = "text_price/stock_prices_daily_to_201509.csv.gz"
+"""Daily bars of yumoxu/stocknet-dataset (MIT)."""
 SYMBOLS: Final = frozenset({"SPY", "AAPL", "BAC", "IBM", "AIG"})
 LEAD: Final = "us-equity:SPY"
 
@@ -139,8 +141,13 @@ def frame_sessions(name: str, frames: Iterable[Frame]) -> list[Session]:
     return [part.session(name) for part in gathering if part.heads]
 
 
-def bar_sessions(path: Path, symbols: frozenset[str]) -> list[Session]:
-    """Return one session per symbol of a file of bars, all of it. SPY leads, as it does when serving."""
+def bar_sessions(path: Path, symbols: frozenset[str] | None = None) -> list[Session]:
+    """Return one session per symbol of a file of bars, all of it. SPY leads, as it does when serving.
+
+    Args:
+        path: A file of bars.
+        symbols: Symbols to keep; None keeps all.
+    """
     lead = MarketLead(LEAD)
     features: dict[str, BarFeatures] = {}
     heads: dict[str, list[bytes]] = {}

@@ -49,6 +49,10 @@ from finllm.runtime.tally import Tally
 
 BAR_GATE_INTERVAL_NS = 5 * NS_PER_MIN
 """Least time between two questions about one instrument on bar input."""
+BAR_WEIGHT_EVENT = 3.0
+"""Share added on bars for a kind of news after which volatility rose on the training tapes."""
+BAR_MIN_GAIN = 0.006
+"""Nats from which on it is worth asking on bars: everyday talk stays below, those kinds come above."""
 
 
 class Tallies(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,12 +150,21 @@ class _Alarm:
             tell(why)
 
 
-def _road(
-    edge: EdgeSettings, name: str, spec: FeatureSpec, gates: tuple[Gate, ...], grid_ns: int
-) -> Road:
+def _bank(edge: EdgeSettings, name: str, spec: FeatureSpec) -> tuple[Path, Bank]:
+    """Return where the models of one kind of input are, and the models."""
     folder = edge.book_artifact if name == "book" else edge.bar_artifact
     path = Path(folder) if folder else SHIPPED[name]
-    bank = load_bank(path, spec=spec, provider=edge.provider)
+    return path, load_bank(path, spec=spec, provider=edge.provider)
+
+
+def _road(
+    edge: EdgeSettings,
+    path: Path,
+    bank: Bank,
+    spec: FeatureSpec,
+    gates: tuple[Gate, ...],
+    grid_ns: int,
+) -> Road:
     inference: Inference = (
         WorkerPool(path, edge.workers, provider=edge.provider) if edge.workers else InProcess(bank)
     )
@@ -215,15 +228,16 @@ def wire(
     if reasoner is not None:
         settings = msgspec.structs.replace(settings, reasoning=ReasoningSettings(), tier=())
     who, tiers = _in_turn(settings)
-    gates = open_gates(settings, run, learnt)
+    books, bars = _bank(edge, "book", BOOK_SPEC), _bank(edge, "bar", BAR_SPEC)
+    gates = open_gates(settings, run, learnt, min(horizon.ns for horizon in bars[1].horizons))
     keys = {one: secret(one.api_key_env) for one in _endpoints(who)} if answers is None else {}
     if who.member and who.ensemble.after and answers is None:
         scored = track_record(Path(who.ensemble.after)).scored
     track = TrackRecord(scored)
     with ExitStack() as undo:
-        book = _road(edge, "book", BOOK_SPEC, gates.book, grid_ns)
+        book = _road(edge, *books, BOOK_SPEC, gates.book, grid_ns)
         undo.callback(book.inference.close)
-        bar = _road(edge, "bar", BAR_SPEC, gates.bar, grid_ns)
+        bar = _road(edge, *bars, BAR_SPEC, gates.bar, grid_ns)
         undo.callback(bar.inference.close)
         recorder = _recorder(run, gates.learnt, keep_frames=keep_frames, alarm=alarm, bounds=bounds)
         undo.callback(recorder.close)
@@ -247,11 +261,10 @@ def wire(
         asked = _asked(who, models, track)
         undo.pop_all()
     server = None if serve_by is None else serve_by(book.bank)
-    served_by = "" if server is None else book.bank.version
     recorder.start(
         Start(
             venues=tuple(venues),
-            served_by=served_by,
+            served_by="" if server is None else book.bank.version,
             llm=who.llm if who.llm.is_on else None,
             members=who.member,
             ensemble=who.ensemble,
@@ -307,13 +320,35 @@ def _gates_of(settings: Settings, gate: GateSettings) -> tuple[Gate, ...]:
     )
 
 
-def open_gates(settings: Settings, run: Path, learnt: bytes | None) -> Gates:
+def _for_bars(gate: GateSettings, shortest_ns: int) -> GateSettings:
+    """Return what gates of bars have in common: fewer questions, and an outlook alone has longer.
+
+    What is set by hand keeps its word: only limits that stand at their defaults are the bars' own.
+
+    Args:
+        gate: What all gates have in common.
+        shortest_ns: The shortest horizon, as long as which an outlook alone may take.
+    """
+    usual = GateSettings().min_gain
+    return msgspec.structs.replace(
+        gate,
+        min_interval_ns=BAR_GATE_INTERVAL_NS,
+        outlook_within_ns=max(gate.outlook_within_ns, shortest_ns),
+        weight_event=gate.weight_event or BAR_WEIGHT_EVENT,
+        min_gain=BAR_MIN_GAIN if gate.min_gain == usual else gate.min_gain,
+    )
+
+
+def open_gates(
+    settings: Settings, run: Path, learnt: bytes | None, shortest_bar_ns: int = 0
+) -> Gates:
     """Return the gates, which go on from what a run began with, or else from the file of the settings.
 
     Args:
         settings: All settings.
         run: Folder of the run, for whoever must mend what it began with.
         learnt: What it began with; None = as the settings say.
+        shortest_bar_ns: The shortest horizon of bars.
 
     Raises:
         InputError: If what they had learnt cannot be used.
@@ -323,8 +358,7 @@ def open_gates(settings: Settings, run: Path, learnt: bytes | None) -> Gates:
         has_llm = any(tier.reasoner != EMBEDDED for tier in settings.tiers)
         gate = msgspec.structs.replace(gate, market_events=has_llm)
     book = _gates_of(settings, gate)
-    seldom = msgspec.structs.replace(gate, min_interval_ns=BAR_GATE_INTERVAL_NS)
-    bar = _gates_of(settings, seldom)
+    bar = _gates_of(settings, _for_bars(gate, shortest_bar_ns))
     names = [known.name for known in cascade(settings)]
     by_name = {
         f"{road}/{name}": one

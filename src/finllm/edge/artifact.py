@@ -34,6 +34,8 @@ SHIPPED: Final[Mapping[str, Path]] = MappingProxyType(
     {name: Path(__file__).parent / "artifacts" / name for name in ("book", "bar")}
 )
 """The artifacts in this package, by name."""
+DAY: Final = Path(__file__).parent / "artifacts" / "day"
+"""The bar model of days, for settings that name it: the one that serves bars by itself is hourly."""
 
 
 Sizes = tuple[float, float, float, float, float, float, float, float]

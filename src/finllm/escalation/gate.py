@@ -23,6 +23,8 @@ from finllm.escalation.watch import Watch
 
 OPEN: Final = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
 """Statuses that a verdict may still change."""
+EVENTFUL: Final = frozenset({"earnings", "macro"})
+"""Kinds after which volatility rose on the training tapes: results, and what the Committee decides."""
 _SILENT: Final = frozenset({Rung.EDGE_ONLY, Rung.LAST_VALID})
 
 
@@ -57,6 +59,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Share of that per unit of absolute stance."""
     weight_burst: float = 0.5
     """Share of that per e-fold of burst above the usual rate, up to two."""
+    weight_event: float = 0.0
+    """Share added for a kind of event in `EVENTFUL`."""
     weight_conflict: float = 0.5
     """Share added when text and book disagree wholly."""
     few_factor: float = 4.0
@@ -335,6 +339,7 @@ class Gate:
             s.weight_plain
             + s.weight_stance * _unit(abs(notice.stance))
             + s.weight_burst * min(2.0, math.log(max(1.0, _finite(notice.burst))))
+            + s.weight_event * (notice.event_type in EVENTFUL)
         )
         trust = _unit(notice.relevance) * _unit(notice.novelty) * _unit(notice.credibility)
         return trust * effect * (1.0 + s.weight_conflict * _unit(notice.conflict))

@@ -361,5 +361,9 @@ def _clash(reading: Reading) -> str:
 
 
 def _reach_ns(question: Escalate, forecasts: tuple[Forecast, ...]) -> int:
-    """Return the longest horizon asked about; for the outlook alone, the question's patience."""
-    return max((f.horizon_ns for f in forecasts), default=question.deadline - question.ts)
+    """Return the shortest horizon asked about; for the outlook alone, the question's patience.
+
+    Its band says how the outlook fades: what is over within hours must not outlast them on an hourly grid
+    because a forecast for the day was asked about as well.
+    """
+    return min((f.horizon_ns for f in forecasts), default=question.deadline - question.ts)

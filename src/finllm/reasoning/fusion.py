@@ -21,6 +21,13 @@ SHIPPED: Final = Path(__file__).parent / "weights" / "fusion.json"
 """The weights that come with the package; `fusion.card.json` beside it says where they are from."""
 EVENT: Final = "event:"
 """Prefix of the measures of an event type."""
+SURGE: Final = "surge:"
+"""Prefix of what is said of an event type beyond the usual."""
+USUAL: Final = 0.25
+"""Trust in texts of one event type up to which they are everyday talk: on the training tweets the next day's
+volatility is as ever below it, and rises above it."""
+VERIFIED: Final = "verified"
+"""The reason for belief of what came by its source's own channel."""
 
 
 class BandWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,7 +116,9 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
     Undirected: `present` = t / (t + 0.05) of the trust t, which carries the constant that makes usual
     news move nothing, `breadth` = ln(1 + trust), `burst` = log of the burst, `stance` = size of the mean
     stance, `dispersion` of the stances, `conflict` of text and book, `observation` = |z| beyond one
-    of what was observed, summed, and for each event type the trust that says so, as t / (1 + t).
+    of what was observed, summed, for each event type the trust that says so, as t / (1 + t), and as a
+    `surge` what of it is beyond `USUAL`, and `release` = the freshness, up to 1, of what sources told by
+    their own verified channels, new in its words or not.
     Directed: `stance` = sum of trust x stance over 1 + trust, the same for each event type, and
     `observation`.
     """
@@ -130,12 +139,15 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
         "dispersion": _divided(math.sqrt(left_sum(spread)), _weights_of(spread)),
         "conflict": _divided(clash, _weights_of(marks)),
         "observation": [_excess(e) for e in evidence],
+        "release": _bounded([_fresh(e, pack.as_of, memory_ns) for e in evidence], 1.0),
     }
     along = {"stance": leans, "observation": marks}
     for event in sorted({e.event_type for e in evidence if e.event_type}):
         of_it = [w * (e.event_type == event) for w, e in zip(trust, evidence, strict=True)]
-        amount = 1.0 + left_sum(of_it)
+        said = left_sum(of_it)
+        amount = 1.0 + said
         undirected[EVENT + event] = [w / amount for w in of_it]
+        undirected[SURGE + event] = _divided(max(0.0, said - USUAL), _weights_of(of_it))
         along[EVENT + event] = [
             w * held(e.stance, 1.0) / amount for w, e in zip(of_it, evidence, strict=True)
         ]
@@ -182,8 +194,18 @@ def trusts(evidence: tuple[Evidence, ...], as_of: int, memory_ns: int) -> list[f
 def _alone(e: Evidence, as_of: int, memory_ns: int) -> float:
     if e.kind is EvidenceKind.OBSERVATION:
         return 0.0
-    age = math.exp(-math.log(2.0) * (as_of - e.ts_recv) / memory_ns)
+    age = _age(e, as_of, memory_ns)
     return _unit(e.credibility) * _unit(e.relevance) * _unit(e.novelty) * age
+
+
+def _age(e: Evidence, as_of: int, memory_ns: int) -> float:
+    return math.exp(-math.log(2.0) * (as_of - e.ts_recv) / memory_ns)
+
+
+def _fresh(e: Evidence, as_of: int, memory_ns: int) -> float:
+    """Return how fresh a claim is that came by its source's verified channel; 0 for anything else."""
+    is_told = e.kind is EvidenceKind.CLAIM and any(r.name == VERIFIED for r in e.reasons)
+    return _age(e, as_of, memory_ns) if is_told else 0.0
 
 
 def _mark(e: Evidence, directed: tuple[str, ...]) -> float:

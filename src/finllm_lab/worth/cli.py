@@ -1,13 +1,15 @@
-"""`finllm_lab worth`: what the law of the known worlds is fitted to, its base forecast, its hardness."""
+"""`finllm_lab worth`: what the known worlds are fitted to and how hard they are, and real text and prices."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
+from finllm_lab.experiments import FILE, open_validation
+
 worth = typer.Typer(
-    help="Known worlds, in which asking is worth a known gain.", no_args_is_help=True
+    help="What asking is worth: in known worlds, and on real text and prices.", no_args_is_help=True
 )
 
 
@@ -35,6 +37,43 @@ def hardness() -> None:
     from finllm_lab.worth.hardness import measure as measured
 
     _print(measured())
+
+
+@worth.command("real")
+def real(
+    data: Annotated[Path, typer.Option("--data", help="Folder that holds text_price/.")],
+    one: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="tweets-hourly, tweets-daily, posts or fomc. Default: all."),
+    ] = None,
+    part: Annotated[
+        Literal["train", "val", "later"],
+        typer.Option(help="`val` is counted; `later` is whatever comes after it in the files."),
+    ] = "train",
+    record: Annotated[Path, typer.Option("--record", help="The experiment record.")] = FILE,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
+) -> None:
+    """Score what asking is worth on real text and prices: the served pipeline, set by set.
+
+    One line a set and policy: rows, calls, where it spoke, what it took off the edge's volatility error there
+    and over all rows, and direction apart. `?` = inconclusive.
+
+    Example: finllm_lab worth real --data ../shared/data --set fomc --part val
+    """
+    from finllm_lab.worth.real import VALIDATE, ready, sets_of, table
+    from finllm_lab.worth.words import in_words
+
+    wanted = sets_of(one or [])
+    ready(data, wanted)
+    if part == VALIDATE:
+        names = ", ".join(each.name for each in wanted)
+        open_validation("real", f"worth real, {names}", file=record)
+    lines = [line for each in wanted for line in table(data, each, part)]
+    if as_json:
+        _print(lines)
+    else:
+        typer.echo(in_words(lines))
 
 
 def _print(record: object) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from finllm.domain.errors import ArtifactError
+from finllm.domain.evidence import Reason
 from finllm.domain.identity import canonical
 from finllm.domain.protocol import Action
 from finllm.domain.revise import tilted
@@ -16,6 +17,7 @@ from finllm.reasoning.fusion import SHIPPED, fuse, load_weights, read
 
 Make = Callable[..., Any]
 S = 1_000_000_000
+DAY = 86_400 * S
 NOW = 1_000 * 86_400 * S
 
 
@@ -26,7 +28,7 @@ def judge(make: Make, pack: Any, *forecasts: Any, **weights: Any) -> Any:
 
 def test_the_shipped_weights_load_and_are_within_their_own_bounds() -> None:
     weights = load_weights()
-    assert [band.name for band in weights.bands] == ["book", "bar"]
+    assert [band.name for band in weights.bands] == ["book", "bar", "day"]
     assert weights.bands[0].up_to_ns == 60 * S
     assert (SHIPPED.parent / "fusion.card.json").exists()
     for band in weights.bands:
@@ -176,7 +178,7 @@ def test_the_outlook_says_what_a_new_forecast_would_be_told(make: Make) -> None:
     for verdict, horizon_s in zip(answer.verdicts, (10, 3600), strict=True):
         shift, k = outlook.at(horizon_s * S, NOW + S)
         assert (shift, k) == pytest.approx((verdict.shift, verdict.vol_scale))
-    assert outlook.half_life_ns == make("weights").bands[1].half_life_ns
+    assert outlook.half_life_ns == make("weights").bands[0].half_life_ns, "of the shortest asked"
     assert outlook.opinions[0].voided_by == ("contrary_evidence", "time")
 
 
@@ -189,6 +191,35 @@ def test_asked_for_the_outlook_alone_it_fades_by_the_questions_reach(make: Make)
         assert answer.verdicts == ()
         assert answer.outlook is not None
         assert answer.outlook.half_life_ns == band.half_life_ns
+
+
+def test_everyday_talk_of_an_event_is_no_surge_and_what_is_beyond_it_is(make: Make) -> None:
+    def surge(*credibilities: float) -> float:
+        claims = [
+            make("claim", f"c{i}", event_type="earnings", credibility=c, relevance=1.0, ts_recv=NOW)
+            for i, c in enumerate(credibilities)
+        ]
+        return sum(read(make("pack", *claims), DAY, ()).undirected["surge:earnings"])
+
+    assert surge(0.2) == 0.0
+    assert surge(0.2, 0.04) == 0.0
+    assert surge(0.5) == pytest.approx(0.25)
+    assert surge(0.5, 0.5) == pytest.approx(0.75)
+
+
+def test_a_release_counts_though_its_words_are_not_new_and_fades_with_age(make: Make) -> None:
+    verified = (Reason(name="verified", log_odds=2.0),)
+
+    def release(**changes: Any) -> float:
+        claim = make("claim", "a", novelty=0.0, **changes)
+        return sum(read(make("pack", claim), 100 * S, ()).undirected["release"])
+
+    assert release(ts_recv=NOW) == 0.0, "its channel is anybody's"
+    assert release(ts_recv=NOW, reasons=verified) == 1.0
+    assert release(ts_recv=NOW - 100 * S, reasons=verified) == pytest.approx(0.5)
+    both = [make("claim", name, reasons=verified, ts_recv=NOW) for name in "ab"]
+    shares = read(make("pack", *both), 100 * S, ()).undirected["release"]
+    assert shares == pytest.approx([0.5, 0.5]), "two are not a release and a half"
 
 
 def test_text_against_book_is_named_as_a_conflict(make: Make) -> None:

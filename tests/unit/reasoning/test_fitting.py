@@ -5,7 +5,7 @@ import numpy as np
 from finllm.domain.units import NS_PER_S
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm_lab.packs import SCALE, SHIFT, Rows
-from finllm_lab.reasoner import BandCard, fit_scale, fit_shift, weights_of
+from finllm_lab.reasoner import BandCard, book_band, fit_scale, fit_shift, weights_of
 
 
 def made_rows(seed: int, n: int, *, burst: float, stance: float) -> Rows:
@@ -25,6 +25,7 @@ def made_rows(seed: int, n: int, *, burst: float, stance: float) -> Rows:
         shift=shift,
         controls=np.ones((n, 1)),
         z=np.where(up, size, -size),
+        size=size,
         group=np.arange(n) // 50,
     )
 
@@ -60,4 +61,5 @@ def test_the_fit_is_the_same_twice_and_serves() -> None:
     assert one == two
     shift = fit_shift(made_rows(4, 4_000, burst=0.3, stance=0.0))
     card = BandCard(rows="made", memory_ns=20 * NS_PER_S, memories_tried={}, scale=one, shift=shift)
-    assert EmbeddedReasoner(weights_of("made-1", card, card)).name == "embedded:made-1"
+    weights = weights_of("made-1", book_band(card), card, card)
+    assert EmbeddedReasoner(weights).name == "embedded:made-1"
