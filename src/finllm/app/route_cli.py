@@ -60,7 +60,7 @@ def route(
 
 def _show(found: "Route", console: Console) -> None:
     for one in found.questions:
-        console.print(_line(one), highlight=False, markup=False, soft_wrap=True)
+        console.print(_line(one), highlight=False, markup=False, emoji=False, soft_wrap=True)
     by = "learnt" if found.learns else "set by hand"
     console.print(
         f"{found.source}: {found.escalated:,} would be asked, {found.held:,} held; estimate {by}; "
