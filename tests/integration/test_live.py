@@ -216,6 +216,7 @@ def test_a_hoax_is_withdrawn_live_when_it_is_denied_and_the_replay_follows(
 ) -> None:
     news = tmp_path / "news.jsonl"
     told: list[str] = []
+    served: list[int] = []
 
     def tell(source: str, text: str) -> None:
         line = {"source": source, "ts_published_ns": time.time_ns(), "text": text}
@@ -228,7 +229,8 @@ def test_a_hoax_is_withdrawn_live_when_it_is_denied_and_the_replay_follows(
             tell("forum", HOAX)
         if told == ["forum"] and status.applied > 0:
             tell("wire", f"No truth to the rumour that {HOAX}, says Gazelle Vaults")
-        return status.escalated > 1 and status.rows > 1_000
+            served.append(status.forecasts)
+        return bool(served) and status.forecasts > served[0] + 100
 
     with Exchange(tapes, seed=6) as exchange:
         watch = Watch(exchange, wanted)
