@@ -170,6 +170,18 @@ def test_what_it_does_not_name_does_not_end_it(stands: StandingOutlook) -> None:
     assert stands.contradict(notice(stance=-0.9), NOW + 3 * S) is None
 
 
+def test_what_it_says_of_horizons_that_are_not_served_is_no_lean(stands: StandingOutlook) -> None:
+    """A book serves up to 30 s: here nothing is said of those but a volatility."""
+    reaches = (
+        Reach(up_to_ns=40 * S, max_shift=1.0, max_log_scale=0.7),
+        Reach(up_to_ns=9_000 * S, max_shift=1.0, max_log_scale=0.7),
+    )
+    share = Share(evidence_id="a", origin="a", ts_recv=NOW, shift=(0.0, 0.5), log_scale=(0.3, 0.0))
+    assert hear(stands, said("a", reaches=reaches, shares=(share,))) is not None
+    assert stands.contradict(notice(stance=-0.9), NOW + 2 * S) is None
+    assert stands.watch(msgspec.structs.replace(CALM, mid2=1_000_000), NOW + 3 * S) is None
+
+
 def test_a_row_that_is_not_good_ends_nothing(stands: StandingOutlook) -> None:
     hear(stands, said("a"))
     assert stands.watch(None, NOW + 2 * S) is None

@@ -49,7 +49,8 @@ class StandingOutlook:
             taken_back: Evidence id -> when it was taken back, since the answer's pack was gathered.
             now: The present instant, ns UTC.
         """
-        together = joined(self._opinions, armed(said.opinions, market))
+        horizons_ns = [horizon.ns for horizon in self._session.horizons]
+        together = joined(self._opinions, armed(said.opinions, market, horizons_ns))
         left = self._uncontradicted(without(together, taken_back))
         return self._restate(left, now, version=said.version)
 

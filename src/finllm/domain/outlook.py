@@ -7,7 +7,7 @@ difference, and an answer that comes twice none at all.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -113,42 +113,39 @@ def _less(opinion: Opinion, gone: list[Share] | tuple[Share, ...]) -> Opinion:
 # --- conditions ----------------------------------------------------------------------------------
 
 
-def armed(opinions: Opinions, market: Market) -> Opinions:
+def armed(opinions: Opinions, market: Market, horizons_ns: Sequence[int]) -> Opinions:
     """Return opinions that come into force now, with what is needed to check what voids them.
 
     What cannot be checked, such as a price's way against an opinion that leans neither way, voids nothing.
+
+    Args:
+        opinions: An answer's.
+        market: As they come into force.
+        horizons_ns: Those that they are applied to.
     """
     return tuple(
-        msgspec.structs.replace(
-            o,
-            conditions=tuple(
-                condition
-                for name in o.voided_by
-                if (condition := _condition(name, o, market)) is not None
-            ),
-        )
+        msgspec.structs.replace(o, conditions=_conditions(o, market, lean(o, horizons_ns)))
         for o in opinions
     )
 
 
-def _condition(name: Voiding, opinion: Opinion, market: Market) -> Condition | None:
-    leans = lean(opinion)
-    if name is Voiding.REGIME_CHANGE:
-        return RegimeChange(regime=market.regime)
-    if name is Voiding.CONTRARY_EVIDENCE and leans:
-        return ContraryEvidence(lean=leans)
-    if name is Voiding.PRICE_CROSS and leans and market.mid2 > 0 and market.sigma_bps > 0.0:
-        root_s = math.sqrt(opinion.half_life_ns / NS_PER_S)
-        level_bps = -leans * CROSS_DEVIATIONS * market.sigma_bps * root_s
-        return PriceCross(mid2=market.mid2, level_bps=level_bps)
-    return None
+def _conditions(opinion: Opinion, market: Market, leans: int) -> tuple[Condition, ...]:
+    found: list[Condition] = []
+    for name in opinion.voided_by:
+        if name is Voiding.REGIME_CHANGE:
+            found.append(RegimeChange(regime=market.regime))
+        elif name is Voiding.CONTRARY_EVIDENCE and leans:
+            found.append(ContraryEvidence(lean=leans))
+        elif name is Voiding.PRICE_CROSS and leans and market.mid2 > 0 and market.sigma_bps > 0.0:
+            root_s = math.sqrt(opinion.half_life_ns / NS_PER_S)
+            level_bps = -leans * CROSS_DEVIATIONS * market.sigma_bps * root_s
+            found.append(PriceCross(mid2=market.mid2, level_bps=level_bps))
+    return tuple(found)
 
 
-def lean(opinion: Opinion) -> int:
-    """Return 1 for an opinion that leans up where it leans most, -1 for down, 0 for neither."""
-    shifts = [
-        math.fsum(share.shift[i] for share in opinion.shares) for i in range(len(opinion.reaches))
-    ]
+def lean(opinion: Opinion, horizons_ns: Sequence[int]) -> int:
+    """Return 1 for an opinion that leans up where it moves these horizons most, -1 for down, else 0."""
+    shifts = (_said(opinion, horizon_ns, opinion.ts)[0] for horizon_ns in horizons_ns)
     most = max(shifts, key=abs, default=0.0)
     return (most > 0.0) - (most < 0.0)
 
