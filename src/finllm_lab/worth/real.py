@@ -48,8 +48,6 @@ TRAIN: Final = "train"
 VALIDATE: Final = "val"
 LATER: Final = "later"
 PARTS: Final = (TRAIN, VALIDATE, LATER)
-BURN_IN_DAYS: Final = 30
-"""Days before a part that are replayed, so that the level of a deviation is known when it begins."""
 WARM_UP_DAYS: Final = 400
 """Days of bars before that which warm the edge up."""
 MEMORY_DAYS: Final = 9
@@ -73,6 +71,8 @@ class RealSet(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the bars' model; empty = the one that ships."""
     spans: dict[str, tuple[str, str]]
     """From and to by part."""
+    burn_in_days: int = 30
+    """Days before a part that are replayed, so that the level of a deviation is known when it begins."""
 
 
 SETS: Final = (
@@ -109,6 +109,7 @@ SETS: Final = (
             VALIDATE: ("2025-06-15", "2025-08-01"),
             LATER: ("2025-08-01", _FOREVER),
         },
+        burn_in_days=120,
     ),
     RealSet(
         name="fomc",
@@ -208,7 +209,7 @@ class _Scene:
     def __init__(self, folder: Path, one: RealSet, since: int, until: int, scratch: Path) -> None:
         self._set, self._since, self._until, self._scratch = one, since, until, scratch
         self._bars = _bars(folder, one, until)
-        self._from = since - BURN_IN_DAYS * NS_PER_DAY
+        self._from = since - one.burn_in_days * NS_PER_DAY
         _write_bars(scratch / "bars.csv", self._bars)
         remembered = self._from - MEMORY_DAYS * NS_PER_DAY
         found = _documents(folder, one)
