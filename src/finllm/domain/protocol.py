@@ -205,6 +205,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Found by leaving out one source after another; None where no source changes anything."""
     pool: Pool | UnsetType = UNSET
     """Of an ensemble; any other verdict has no such field, down to its bytes."""
+    struck: tuple[str, ...] | UnsetType = UNSET
+    """Sentences that a language model wrote of the conflict and that do not hold, not to be shown as true; a
+    verdict without any has no such field."""
 
 
 class PriceCross(msgspec.Struct, frozen=True, kw_only=True, tag="price_cross"):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
@@ -33,14 +34,26 @@ from finllm.reasoning.conflict import (
     weigh,
     without,
 )
+from finllm.reasoning.denial import retracting, settled
 from finllm.reasoning.driver import Said, Source, driver_of, sources_of
 from finllm.reasoning.fidelity import Again
-from finllm.reasoning.fusion import BandWeights, Reading, Weights, fuse, load_weights, read, trusts
+from finllm.reasoning.fusion import (
+    BandWeights,
+    Reading,
+    Weights,
+    fuse,
+    load_weights,
+    read,
+    trusts,
+    weighed,
+)
 from finllm.reasoning.outlook import Fused, is_felt, opined, sums
 from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
 
 EMBEDDED: Final = "embedded:"
 """Beginning of the name of every embedded reasoner; its weights' name follows."""
+HalfLife = Callable[[BandWeights, Reading], int]
+"""From a band and what its fusion sees to the half-life of an outlook, ns."""
 Move = Callable[[BandWeights, tuple[Citation, ...], Reading], tuple[Citation, ...]]
 """From a band, what its fusion cites and what it saw, to what is cited instead."""
 
@@ -54,16 +67,18 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True):
     """Said of the conflict between signals; empty = the reasoner's own clause."""
     is_asked_again: bool = True
     """It can be asked what it would say without a source, so that its driver can be found."""
+    struck: tuple[str, ...] = ()
+    """What else was said of it, and does not hold."""
     voided_by: tuple[Voiding, ...] = ()
     """Beside the weights' own conditions."""
     cost: Cost = Cost()
     """Of each verdict."""
-    half_life_ns: Callable[[int], int] = int
-    """From the weights' half-life of an outlook to the one that it gets."""
+    half_life_ns: HalfLife = lambda band, _: band.half_life_ns
+    """By default the weights' own."""
 
 
 class _Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What one band sees in a pack, less what has been taken back."""
+    """What one band sees in a pack, less what denials take back."""
 
     denial: Evidence | None
     reading: Reading
@@ -198,7 +213,7 @@ class EmbeddedReasoner:
         outlook = opined(
             pack,
             fused,
-            half_life_ns=voice.half_life_ns(lasting.half_life_ns),
+            half_life_ns=voice.half_life_ns(lasting, seen[lasting.name].reading),
             life_ns=lasting.life_ns,
             now=now,
             version=outlook_version,
@@ -207,9 +222,9 @@ class EmbeddedReasoner:
         return Judgement(verdicts=tuple(verdicts), outlook=outlook)
 
     def _see(self, pack: EvidencePack, band: BandWeights) -> "_Seen":
-        denial = self._denial(pack, band)
-        held = _without_taken_back(pack, band, denial)
-        return _Seen(denial=denial, reading=read(held, band.memory_ns, self._weights.directed))
+        w = self._weights
+        reading = weighed(pack, settled(pack, w, band), band.memory_ns, w.directed)
+        return _Seen(denial=retracting(pack, w, band), reading=reading)
 
     def _test(self, pack: EvidencePack) -> list[Weighed]:
         """Return what the hypotheses' model makes of a pack; nothing where it cannot be tested."""
@@ -251,19 +266,6 @@ class EmbeddedReasoner:
         shift, log_scale = sums(fuse(self._see(pack, band).reading, band))
         return Said(shift=shift, log_scale=log_scale, probabilities=probabilities)
 
-    def _denial(self, pack: EvidencePack, band: BandWeights) -> Evidence | None:
-        """Return the latest credible evidence that takes back something said before it, if any."""
-        w = self._weights
-        evidence = admissible(pack)
-        found = [
-            e
-            for e in evidence
-            if e.event_type in w.retract_events
-            and e.credibility * e.relevance >= w.retract_credibility
-            and any(_is_taken_back(earlier, e, band) for earlier in evidence)
-        ]
-        return max(found, key=lambda e: (e.ts_recv, e.evidence_id), default=None)
-
     def _answer(
         self,
         voice: Voice,
@@ -273,7 +275,7 @@ class EmbeddedReasoner:
     ) -> Verdict:
         shift, log_scale = sums(told.citations)
         band = self._weights.band(forecast.horizon_ns)
-        return verdict_of(
+        verdict = verdict_of(
             question,
             forecast,
             reasoner=voice.name,
@@ -283,6 +285,7 @@ class EmbeddedReasoner:
             voided_by=_union(self._weights.voided_by, voice.voided_by),
             cost=voice.cost,
         )
+        return msgspec.structs.replace(verdict, struck=voice.struck or UNSET)
 
 
 def _retract(voice: Voice, question: Escalate, forecast: Forecast, denial: Evidence) -> Verdict:
@@ -327,24 +330,6 @@ def carried(forecast: Forecast) -> tuple[float, float]:
 
 def _lean(p: tuple[float, float, float]) -> float:
     return math.log(max(p[2], P_FLOOR) / max(p[0], P_FLOOR))
-
-
-def _without_taken_back(
-    pack: EvidencePack, band: BandWeights, denial: Evidence | None
-) -> EvidencePack:
-    """Return the pack less what a denial takes back."""
-    if denial is None:
-        return pack
-    held = tuple(e for e in pack.evidence if not _is_taken_back(e, denial, band))
-    return msgspec.structs.replace(pack, evidence=held)
-
-
-def _is_taken_back(earlier: Evidence, denial: Evidence, band: BandWeights) -> bool:
-    """Return whether evidence said, shortly before a denial, something that the denial takes back."""
-    age_ns = denial.ts_recv - earlier.ts_recv
-    if not (0 < age_ns <= band.retract_within_ns and earlier.document_id):
-        return False
-    return earlier.event_type == "rumour" or earlier.stance * denial.stance < 0.0
 
 
 def _conflict(told: "_Told") -> str:

@@ -28,6 +28,32 @@ USUAL: Final = 0.25
 volatility is as ever below it, and rises above it."""
 VERIFIED: Final = "verified"
 """The reason for belief of what came by its source's own channel."""
+LEAST_BURST: Final = 0.25
+MOST_BURST: Final = 20.0
+EASE: Final = 4.0
+"""Trust at which a measure that grows with it has come half the way. The more, the further a sum may go
+without one text moving it by more than the bound times its trust; at 4 verdicts are nearest to what they
+were before that was held to (lab log)."""
+Slopes = dict[str, tuple[float, float]]
+"""Measure -> least and most that it moves for one more unit of trust in a text. A `release` goes by its
+source's verified channel alone: new words or not are no matter of trust there."""
+_SLOPES: Final[Slopes] = {
+    "present": (0.0, 1.0),
+    "breadth": (0.0, 0.51),
+    "burst": (math.log(LEAST_BURST), math.log(MOST_BURST)),
+    "stance": (-1.0, 1.0),
+    "dispersion": (-1.0, 1.0),
+    "conflict": (-1.0, 1.0),
+    "observation": (0.0, 0.0),
+    EVENT: (0.0, 1.0),
+    SURGE: (0.0, 1.0),
+    "release": (0.0, 0.0),
+}
+_SLOPES_ALONG: Final[Slopes] = {
+    "stance": (-1.0, 1.0),
+    "observation": (0.0, 0.0),
+    EVENT: (-1.0, 1.0),
+}
 
 
 class BandWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,32 +137,48 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Reading:
+    """Return the measures of a pack with every text at its trust, whatever denies it. See `weighed`."""
+    return weighed(pack, trusts(admissible(pack), pack.as_of, memory_ns), memory_ns, directed)
+
+
+def weighed(
+    pack: EvidencePack, trust: list[float], memory_ns: int, directed: tuple[str, ...]
+) -> Reading:
     """Return the measures of a pack, each shared among its evidence.
 
-    Undirected: `present` = t / (t + 0.05) of the trust t, which carries the constant that makes usual
-    news move nothing, `breadth` = ln(1 + trust), `burst` = log of the burst, `stance` = size of the mean
-    stance, `dispersion` of the stances, `conflict` of text and book, `observation` = |z| beyond one
-    of what was observed, summed, for each event type the trust that says so, as t / (1 + t), and as a
-    `surge` what of it is beyond `USUAL`, and `release` = the freshness, up to 1, of what sources told by
-    their own verified channels, new in its words or not.
-    Directed: `stance` = sum of trust x stance over 1 + trust, the same for each event type, and
+    None moves by more than the trust that is added to a text or taken from it, times its `_SLOPES`.
+
+    Undirected: `present` = t / (1 + 3 t) of the trust t, which carries the constant that makes usual news
+    move nothing, `breadth` = ln(1 + t) less that, `burst` = log of the burst times `present`, `stance` =
+    size of the mean stance, `dispersion` = what leans the lighter way, `conflict` = the lesser of text and
+    book where they disagree, `observation` = |z| beyond one of what was observed, summed, and for each
+    event type the trust that says so, as t / (1 + t / 4), and as a `surge` what of it is beyond `USUAL`,
+    and `release` = the freshness, up to 1, of what sources told by their own verified channels.
+    Directed: `stance` = sum of trust x stance over 1 + trust / 4, the same for each event type, and
     `observation`.
+
+    Args:
+        pack: The evidence.
+        trust: Of each admissible piece.
+        memory_ns: Half-life of what was read.
+        directed: Beginnings of the names of features whose sign says up or down.
     """
     evidence = admissible(pack)
-    trust = trusts(evidence, pack.as_of, memory_ns)
     marks = [_mark(e, directed) for e in evidence]
     total = left_sum(trust)
-    leans = [w * held(e.stance, 1.0) / (1.0 + total) for w, e in zip(trust, evidence, strict=True)]
+    said = [w * held(e.stance, 1.0) for w, e in zip(trust, evidence, strict=True)]
+    leans = _eased(said, total)
     lean, market = left_sum(leans), left_sum(marks)
     text = _weights_of(trust)
-    spread = _spread(text, [held(e.stance, 1.0) for e in evidence])
-    clash = math.sqrt(max(0.0, -lean * market))
+    present = total / (1.0 + 3.0 * total)
+    lighter = 0.5 * (left_sum(abs(one) for one in leans) - abs(lean))
+    clash = min(abs(lean), abs(market)) if lean * market < 0.0 else 0.0
     undirected = {
-        "present": _divided(total / (total + 0.05), text),
-        "breadth": _divided(math.log1p(total), text),
-        "burst": _divided(math.log(_between(pack.burst, 0.25, 20.0)), text),
+        "present": _divided(present, text),
+        "breadth": _divided(math.log1p(total) - present, text),
+        "burst": _divided(math.log(_between(pack.burst, LEAST_BURST, MOST_BURST)) * present, text),
         "stance": _divided(abs(lean), _weights_of(leans)),
-        "dispersion": _divided(math.sqrt(left_sum(spread)), _weights_of(spread)),
+        "dispersion": _divided(max(0.0, lighter), _weights_of(leans)),
         "conflict": _divided(clash, _weights_of(marks)),
         "observation": [_excess(e) for e in evidence],
         "release": _bounded([_fresh(e, pack.as_of, memory_ns) for e in evidence], 1.0),
@@ -144,13 +186,12 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
     along = {"stance": leans, "observation": marks}
     for event in sorted({e.event_type for e in evidence if e.event_type}):
         of_it = [w * (e.event_type == event) for w, e in zip(trust, evidence, strict=True)]
-        said = left_sum(of_it)
-        amount = 1.0 + said
-        undirected[EVENT + event] = [w / amount for w in of_it]
-        undirected[SURGE + event] = _divided(max(0.0, said - USUAL), _weights_of(of_it))
-        along[EVENT + event] = [
-            w * held(e.stance, 1.0) / amount for w, e in zip(of_it, evidence, strict=True)
-        ]
+        amount = left_sum(of_it)
+        undirected[EVENT + event] = _eased(of_it, amount)
+        undirected[SURGE + event] = _divided(max(0.0, amount - USUAL), _weights_of(of_it))
+        along[EVENT + event] = _eased(
+            [one * (e.event_type == event) for one, e in zip(said, evidence, strict=True)], amount
+        )
     return Reading(
         evidence=evidence,
         trust=tuple(trust),
@@ -164,11 +205,14 @@ def read(pack: EvidencePack, memory_ns: int, directed: tuple[str, ...]) -> Readi
 def fuse(reading: Reading, band: BandWeights) -> tuple[Citation, ...]:
     """Return each piece of evidence's share of shift and ln k, largest first; ties by id.
 
-    A sum beyond a bound shrinks every term by the same factor. What has no share is not cited.
+    No text adds or takes away more than the bound times its trust: weights by which one could are shrunk
+    alike. So is every term of a sum beyond the bound. What has no share is not cited.
     """
     n = len(reading.evidence)
-    shifts = _bounded(_weighted(reading.directed, band.shift, n), band.max_shift)
-    scales = _bounded(_weighted(reading.undirected, band.scale, n), band.max_log_scale)
+    shift = _held_back(band.shift, _SLOPES_ALONG, band.max_shift)
+    scale = _held_back(band.scale, _SLOPES, band.max_log_scale)
+    shifts = _bounded(_weighted(reading.directed, shift, n), band.max_shift)
+    scales = _bounded(_weighted(reading.undirected, scale, n), band.max_log_scale)
     shares = [
         Citation(evidence_id=e.evidence_id, shift=shift, log_scale=scale)
         for e, shift, scale in zip(reading.evidence, shifts, scales, strict=True)
@@ -178,20 +222,26 @@ def fuse(reading: Reading, band: BandWeights) -> tuple[Citation, ...]:
 
 
 def trusts(evidence: tuple[Evidence, ...], as_of: int, memory_ns: int) -> list[float]:
-    """Return each text's weight, 0 to 1; an origin's texts share what its best one would have alone."""
-    raw = [_alone(e, as_of, memory_ns) for e in evidence]
-    best: dict[str, float] = {}
-    total: dict[str, float] = {}
-    for e, w in zip(evidence, raw, strict=True):
-        best[e.origin] = max(best.get(e.origin, 0.0), w)
-        total[e.origin] = total.get(e.origin, 0.0) + w
-    return [
-        w * best[e.origin] / total[e.origin] if w > 0.0 else 0.0
-        for e, w in zip(evidence, raw, strict=True)
-    ]
+    """Return each text's trust, 0 to 1; an origin's texts share what its best one would have alone.
+
+    Each slice of that is shared alike by the texts whose own weight reaches it. So all that a text adds
+    and takes from the others is together no more than its own weight.
+    """
+    trust = [0.0] * len(evidence)
+    by_origin: dict[str, list[tuple[float, int]]] = {}
+    for i, e in enumerate(evidence):
+        if (weight := alone(e, as_of, memory_ns)) > 0.0:
+            by_origin.setdefault(e.origin, []).append((weight, i))
+    for texts in by_origin.values():
+        share = below = 0.0
+        for reached_by, (weight, i) in zip(range(len(texts), 0, -1), sorted(texts), strict=True):
+            share += (weight - below) / reached_by
+            trust[i], below = share, weight
+    return trust
 
 
-def _alone(e: Evidence, as_of: int, memory_ns: int) -> float:
+def alone(e: Evidence, as_of: int, memory_ns: int) -> float:
+    """Return the weight that a text has by itself: credibility x relevance x novelty x age, 0 to 1."""
     if e.kind is EvidenceKind.OBSERVATION:
         return 0.0
     age = _age(e, as_of, memory_ns)
@@ -232,6 +282,23 @@ def _weighted(shares: Shares, weights: dict[str, float], n: int) -> list[float]:
     return terms
 
 
+def _held_back(weights: dict[str, float], slopes: Slopes, most: float) -> dict[str, float]:
+    """Return weights, shrunk alike so that no text adds or takes away more than `most` times its trust."""
+    up, down = {"": 0.0}, {"": 0.0}  # by event type, of which a text has one or none
+    for measure, weight in sorted(weights.items()):
+        kind, colon, event = measure.partition(":")
+        low, high = slopes.get(kind + colon, (0.0, 0.0))
+        up[event] = up.get(event, 0.0) + max(weight * low, weight * high)
+        down[event] = down.get(event, 0.0) + min(weight * low, weight * high)
+    shared_up, shared_down = up.pop(""), down.pop("")
+    reach = max(
+        shared_up + max(up.values(), default=0.0), -shared_down - min(down.values(), default=0.0)
+    )
+    if reach <= most:
+        return weights
+    return {measure: weight * (most / reach) for measure, weight in weights.items()}
+
+
 def _bounded(terms: list[float], most: float) -> list[float]:
     total = abs(left_sum(terms))
     return terms if total <= most else [term * (most / total) for term in terms]
@@ -243,15 +310,14 @@ def _weights_of(terms: list[float]) -> list[float]:
     return [abs(term) / total if total > 0.0 else 0.0 for term in terms]
 
 
+def _eased(terms: list[float], trust: float) -> list[float]:
+    """Return terms of so much trust in all, fewer of which count in full the more there are."""
+    return [term / (1.0 + trust / EASE) for term in terms]
+
+
 def _divided(amount: float, weights: list[float]) -> list[float]:
     """Return an amount divided by weights that sum to one; nothing if they are all zero."""
     return [w * amount for w in weights]
-
-
-def _spread(weights: list[float], stances: list[float]) -> list[float]:
-    """Return each stance's part of their weighted variance."""
-    middle = left_sum(w * s for w, s in zip(weights, stances, strict=True))
-    return [w * (s - middle) ** 2 for w, s in zip(weights, stances, strict=True)]
 
 
 def _between(x: float, low: float, high: float) -> float:

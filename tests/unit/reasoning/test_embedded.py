@@ -12,8 +12,9 @@ from finllm.domain.evidence import Reason
 from finllm.domain.identity import canonical
 from finllm.domain.protocol import Action
 from finllm.domain.revise import tilted
+from finllm.reasoning.denial import settled, takes_back
 from finllm.reasoning.embedded import EmbeddedReasoner, carried
-from finllm.reasoning.fusion import SHIPPED, fuse, load_weights, read
+from finllm.reasoning.fusion import SHIPPED, fuse, load_weights, read, trusts
 
 Make = Callable[..., Any]
 S = 1_000_000_000
@@ -143,6 +144,65 @@ def test_a_weak_or_earlier_denial_retracts_nothing(make: Make, change: dict[str,
     pack = make("pack", msgspec.structs.replace(denial, **change), rumour)
     (verdict,) = judge(make, pack, make("forecast", issued=NOW - 200 * S)).verdicts
     assert verdict.action is not Action.RETRACT
+
+
+def test_a_denial_takes_back_no_more_than_it_is_trusted_itself(make: Make) -> None:
+    band = make("weights").bands[0]
+    rumour = make("claim", "rumour", event_type="rumour", ts_recv=NOW - 10 * S)
+    for credibility in (0.0, 0.1, 0.4, 1.0):
+        denial = make("claim", "d", event_type="denial", credibility=credibility)
+        pack = make("pack", rumour, denial)
+        told = trusts(pack.evidence, NOW, band.memory_ns)
+        spent = min(told)
+        left = settled(pack, make("weights"), band)
+        assert left == pytest.approx([trust - spent for trust in told])
+
+
+@pytest.mark.parametrize(
+    ("change", "is_taken_back"),
+    [
+        ({}, False),
+        ({"event_type": "rumour"}, True),
+        ({"reasons": (Reason(name="denied", log_odds=-1.0),)}, True),
+        ({"origin": "the denier"}, True),
+        ({"origin": "the denier", "stance": -0.5}, False),
+        ({"event_type": "rumour", "ts_recv": NOW - S}, False),
+        ({"event_type": "rumour", "ts_recv": NOW - 90 * S}, False),
+    ],
+)
+def test_a_denial_takes_back_a_rumour_what_is_held_to_be_denied_and_its_own_words_alone(
+    make: Make, change: dict[str, Any], is_taken_back: bool
+) -> None:
+    band = make("weights").bands[0]
+    earlier = make("claim", "earlier", **{"ts_recv": NOW - 5 * S} | change)
+    denial = make("claim", "d", event_type="denial", stance=-0.5, origin="the denier")
+    assert takes_back(denial, earlier, band) is is_taken_back
+
+
+@pytest.mark.parametrize(("credibility", "is_retracted"), [(0.9, True), (0.5, False)])
+def test_a_denial_retracts_only_where_it_outweighs_all_else_that_was_said(
+    make: Make, credibility: float, is_retracted: bool
+) -> None:
+    rumour = make("claim", "rumour", event_type="rumour", ts_recv=NOW - 20 * S)
+    news = make("claim", "news", credibility=0.3)
+    denial = make("claim", "d", event_type="denial", credibility=credibility, ts_recv=NOW - S)
+    (verdict,) = judge(
+        make, make("pack", rumour, news, denial), make("forecast", issued=NOW - 10 * S)
+    ).verdicts
+    assert (verdict.action is Action.RETRACT) is is_retracted
+
+
+def test_a_light_denial_leaves_heavy_news_alone(make: Make) -> None:
+    news = [
+        make("claim", f"n{i}", stance=1.0, credibility=0.95, event_type="guidance")
+        for i in range(3)
+    ]
+    light = make("claim", "d", event_type="denial", stance=-0.01, novelty=0.02, ts_recv=NOW - S)
+    asked = make("forecast", issued=NOW - 20 * S)
+    (alone,) = judge(make, make("pack", *news), asked).verdicts
+    (denied,) = judge(make, make("pack", *news, light), asked).verdicts
+    assert denied.action is Action.REFINE
+    assert denied.shift == pytest.approx(alone.shift, abs=0.01)
 
 
 def test_a_band_that_takes_nothing_back_retracts_nothing(make: Make) -> None:

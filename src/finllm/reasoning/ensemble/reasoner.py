@@ -18,7 +18,7 @@ from finllm.reasoning.ensemble.standing import ANSWER, Standing, words_of
 from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.meter import share
-from finllm.reasoning.llm.reasoner import Heard, LlmReasoner, faded
+from finllm.reasoning.llm.reasoner import Heard, LlmReasoner
 from finllm.reasoning.reasoner import Judgement, admissible, left_sum
 
 UNASKED = "unasked"
@@ -277,13 +277,22 @@ class EnsembleReasoner:
         if not heard:
             return Voice(name=self._embedded.name, move=move)
         first = max(heard, key=lambda name: shares[name])
+
+        def half_life_ns(band: BandWeights, reading: Reading) -> int:
+            """Return the weighted mean of the half-lives that the members ask for."""
+            asked = left_sum(
+                shares[name] * one.voice.half_life_ns(band, reading) for name, one in heard.items()
+            )
+            return max(1, round(left_of(shares) * band.half_life_ns + asked))
+
         return Voice(
             name=self.name,
             move=move,
             conflict=heard[first].voice.conflict,
             is_asked_again=False,
             voided_by=tuple(sorted({v for one in heard.values() for v in one.voice.voided_by})),
-            half_life_ns=lambda own_ns: _half_life_ns(own_ns, heard, shares),
+            struck=heard[first].voice.struck,
+            half_life_ns=half_life_ns,
         )
 
     def _round(self, held: _Asked) -> Round:
@@ -319,9 +328,3 @@ def _costs(ended: Round, n: int) -> list[Cost]:
     for part in ended.parts.values():
         costs = [total(a, b) for a, b in zip(costs, share(part, n), strict=True)]
     return costs
-
-
-def _half_life_ns(own_ns: int, heard: dict[str, Heard], shares: Shares) -> int:
-    """Return the weighted mean of the half-lives that the members ask for."""
-    asked = left_sum(shares[name] * faded(own_ns, one.answer) for name, one in heard.items())
-    return max(1, round(left_of(shares) * own_ns + asked))

@@ -22,8 +22,8 @@ _MOST_EXPONENT: Final = 30
 _FIELDS: Final = ("value", "z_score", "stance", "novelty", "credibility", "relevance")
 
 
-def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, int]:
-    """Return a model's words on one line, and how many sentences were struck.
+def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, tuple[str, ...]]:
+    """Return a model's words on one line, and the sentences that were struck.
 
     A sentence is struck if it shows a number that is no field of the cited evidence as displayed, a
     number in words or in other digits, an address, or a quote that is no exact span of a cited one;
@@ -33,13 +33,13 @@ def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, int]:
         prose: As the model wrote it.
         cited: The evidence that it cites.
     """
-    kept, struck = [], 0
+    kept, struck = [], []
     for sentence in _sentences(prose):
         if _holds(sentence, cited):
             kept.append(sentence)
         else:
-            struck += 1
-    return " ".join(kept), struck
+            struck.append(sentence)
+    return " ".join(kept), tuple(struck)
 
 
 def _sentences(prose: str) -> Iterator[str]:

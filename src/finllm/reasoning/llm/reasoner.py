@@ -15,7 +15,7 @@ from finllm.reasoning.embedded import EmbeddedReasoner, Voice
 from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.answer import Answer, AnswerError, read_answer
 from finllm.reasoning.llm.answerer import Answerer, Ask
-from finllm.reasoning.llm.bounds import moved
+from finllm.reasoning.llm.bounds import moved, room
 from finllm.reasoning.llm.budget import valued
 from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.prompt import Prompt, render
@@ -24,7 +24,7 @@ from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Judgement
 
 LEAST_HALF_LIFE_SHARE = 0.25
-"""An answer may shorten a band's half-life to this share of it, and never lengthen it."""
+"""An answer may shorten a half-life to this share of it at most, and never lengthen it."""
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,7 +195,10 @@ def _held(completion: Completion, prompt: Prompt) -> Answer:
 
 def _voice(name: str, answer: Answer, prompt: Prompt, pack: EvidencePack) -> Voice:
     cited = [e for e in pack.evidence if e.evidence_id in set(answer.cited)]
-    why, _ = checked(answer.why, cited)
+    if not cited:
+        return Voice(name=name, move=lambda _, citations, __: citations, is_asked_again=False)
+    words = answer.why if answer.agreement == "conflict" else ""
+    why, struck = checked(words, cited)
     wanted = (answer.shift, math.log(answer.vol_scale))
 
     def move(
@@ -205,13 +208,18 @@ def _voice(name: str, answer: Answer, prompt: Prompt, pack: EvidencePack) -> Voi
             citations, wanted, band, reading, read=prompt.read, cited=_present(answer, reading)
         )
 
+    def half_life_ns(band: BandWeights, reading: Reading) -> int:
+        part, _ = room(reading, prompt.read, _present(answer, reading))
+        return faded(band.half_life_ns, answer, part)
+
     return Voice(
         name=name,
         move=move,
-        conflict=why,
+        conflict=why.rstrip(" .!?;"),
+        struck=struck,
         is_asked_again=False,
         voided_by=answer.voided_by,
-        half_life_ns=lambda own_ns: faded(own_ns, answer),
+        half_life_ns=half_life_ns,
     )
 
 
@@ -221,8 +229,14 @@ def _present(answer: Answer, reading: Reading) -> tuple[str, ...]:
     return tuple(name for name in answer.cited if name in seen)
 
 
-def faded(own_ns: int, answer: Answer) -> int:
-    """Return a half-life as far as an answer may shorten it, ns."""
+def faded(own_ns: int, answer: Answer, part: float) -> int:
+    """Return a half-life as far as an answer may shorten it, ns.
+
+    Args:
+        own_ns: The band's own.
+        answer: What was said.
+        part: Of what an answer may do at most, 0 to 1; see `bounds`.
+    """
     least = int(LEAST_HALF_LIFE_SHARE * own_ns)
-    wanted = int(answer.half_life_s * NS_PER_S)
-    return max(1, least, min(own_ns, wanted))
+    wanted = max(1, least, min(own_ns, int(answer.half_life_s * NS_PER_S)))
+    return own_ns - int(part * (own_ns - wanted))

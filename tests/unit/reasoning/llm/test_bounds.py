@@ -16,6 +16,7 @@ from finllm.reasoning.llm.answerer import Ask, Scripted
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import answer
+from support.opinions import ensemble, scripted
 
 SETTINGS = LlmSettings(model="tiny")
 EPS = 1e-12
@@ -111,11 +112,43 @@ def test_orders_of_a_text_that_hardly_counts_are_never_read(
     assert canonical(obeyed) == canonical(case.judged_by(LlmReasoner(SETTINGS, Scripted(honest))))
 
 
-def test_an_answer_without_citations_moves_nothing(case: Any) -> None:
-    uncited = Scripted(lambda _: answer([], shift=1.0, citations=[]))
-    judgement = case.judged_by(LlmReasoner(SETTINGS, uncited))
-    plain = case.judged_by(EmbeddedReasoner())
-    assert [v.citations for v in judgement.verdicts] == [v.citations for v in plain.verdicts]
+UNCITED = {"citations": [], "shift": 1.0, "half_life_s": 1.0, "voided_by": ["price_cross"]}
+
+
+def said_of(judgement: Any) -> list[Any]:
+    """Return all that verdicts and outlook say, less who says it and what it cost."""
+    (opinion,) = judgement.outlook.opinions
+    told = [(v.citations, v.conflict, v.voided_by, v.action) for v in judgement.verdicts]
+    return [told, opinion.half_life_ns, opinion.voided_by, opinion.shares]
+
+
+def test_an_answer_without_citations_changes_nothing_at_all(case: Any) -> None:
+    uncited = case.judged_by(LlmReasoner(SETTINGS, Scripted(lambda _: answer([], **UNCITED))))
+    assert said_of(uncited) == said_of(case.judged_by(EmbeddedReasoner()))
+
+
+def test_nor_does_one_of_a_member_of_an_ensemble(case: Any) -> None:
+    silent = ensemble(scripted("one", lambda _: answer([], **UNCITED)))
+    assert said_of(case.judged_by(silent)) == said_of(case.judged_by(EmbeddedReasoner()))
+
+
+@pytest.mark.parametrize("credibility", [0.1, 0.3, 1.0])
+def test_a_half_life_is_shortened_by_the_part_of_the_room_that_an_answer_has(
+    credibility: float, make: Callable[..., Any], case_of: Any
+) -> None:
+    now = 1_000 * 86_400 * 10**9
+    text = make("claim", "c1", credibility=credibility, relevance=1.0, ts_recv=now)
+    case = case_of(make("pack", text))
+    said = Scripted(lambda ask: answer(ids_of(ask), half_life_s=1.0))
+    own_ns = load_weights().band(60 * 10**9).half_life_ns
+    wanted_ns = 0.25 * own_ns
+    for reasoner, weight in (
+        (LlmReasoner(SETTINGS, said), 1.0),
+        (ensemble(scripted("one", lambda ask: answer(ids_of(ask), half_life_s=1.0))), 0.5),
+    ):
+        outlook = case.judged_by(reasoner).outlook
+        most = own_ns - weight * credibility * (own_ns - wanted_ns)
+        assert outlook.half_life_ns == pytest.approx(most, abs=2)
 
 
 def test_a_credible_answer_does_move_a_verdict(make: Callable[..., Any], case_of: Any) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from finllm.audit.traces import check_trace
 from finllm.domain.protocol import Action
 from finllm.domain.revise import revised
+from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.explain import explain
 from finllm.reasoning.llm.answerer import Scripted
 from finllm.reasoning.llm.prose import checked
@@ -38,7 +40,7 @@ def test_what_is_not_the_evidences_is_struck(sentence: str, make: Callable[..., 
     cited = [make("claim", "c1")]
     kept, struck = checked(f"The text leads. {sentence} The book lags.", cited)
     assert kept == "The text leads. The book lags."
-    assert struck == 1
+    assert struck == (sentence,)
 
 
 def test_what_is_the_evidences_stays(make: Callable[..., Any]) -> None:
@@ -47,7 +49,7 @@ def test_what_is_the_evidences_stays(make: Callable[..., Any]) -> None:
         make("observation", "o", "obi", -1.52),
     ]
     said = "Stance is 0.5 at z -1.5; imbalance 0.25. They said \u201cwe beat everything\u201d."
-    assert checked(said, cited) == (said, 0)
+    assert checked(said, cited) == (said, ())
 
 
 @given(st.text(max_size=120))
@@ -55,6 +57,27 @@ def test_no_figure_is_left_without_its_evidence(text: str) -> None:
     kept, _ = checked(text, [])
     assert not any(c.isnumeric() for c in kept)
     assert "\n" not in kept
+
+
+@pytest.mark.parametrize("agreement", ["agree", "unclear"])
+def test_a_model_that_sees_no_conflict_states_none(agreement: str, case: Any) -> None:
+    said = Scripted(lambda _: answer(["c1"], agreement=agreement, why="Both point up. It is 9."))
+    judged = case.judged_by(LlmReasoner(LlmSettings(model="tiny"), said))
+    own = case.judged_by(EmbeddedReasoner())
+    assert [v.conflict for v in judged.verdicts] == [v.conflict for v in own.verdicts]
+    assert [v.struck for v in judged.verdicts] == [UNSET] * len(case.forecasts)
+
+
+def test_a_conflict_is_a_clause_and_what_does_not_hold_of_it_is_kept_apart(case: Any) -> None:
+    why = "The text leads. It went 17 points. The book lags."
+    said = Scripted(lambda _: answer(["c1"], agreement="conflict", why=why))
+    before = case.forecasts[0]
+    verdict = case.judged_by(LlmReasoner(LlmSettings(model="tiny"), said)).verdicts[0]
+    assert verdict.conflict == "The text leads. The book lags"
+    assert verdict.struck == ("It went 17 points.",)
+    after = revised(before, verdict, case.question.ts + 1)
+    first = explain(verdict, before, after, case.pack).statements[0]
+    assert first.text == "Conflict: The text leads. The book lags."
 
 
 def test_a_trace_says_that_another_reasoner_answered(case: Any) -> None:
