@@ -315,7 +315,7 @@ def weights_of(name: str, book: BandCard, bar: BandCard) -> Weights:
         directed=DIRECTED,
         retract_events=("denial",),
         retract_credibility=0.25,
-        voided_by=(Voiding.CONTRARY_EVIDENCE, Voiding.TIME),
+        voided_by=(Voiding.CONTRARY_EVIDENCE, Voiding.PRICE_CROSS, Voiding.TIME),
     )
 
 
