@@ -338,7 +338,7 @@ def weights_of(name: str, book: BandWeights, bar: BandCard, day: BandCard) -> We
         directed=DIRECTED,
         retract_events=("denial",),
         retract_credibility=0.25,
-        voided_by=(Voiding.CONTRARY_EVIDENCE, Voiding.TIME),
+        voided_by=(Voiding.CONTRARY_EVIDENCE, Voiding.PRICE_CROSS, Voiding.TIME),
     )
 
 
