@@ -49,9 +49,9 @@ VALIDATE: Final = "val"
 LATER: Final = "later"
 PARTS: Final = (TRAIN, VALIDATE, LATER)
 WARM_UP_DAYS: Final = 400
-"""Days of bars before that which warm the edge up."""
+"""Days of bars before the burn-in that warm the edge up."""
 MEMORY_DAYS: Final = 9
-"""Days of documents before that; the room looks back on less."""
+"""Days of documents before the burn-in; the room looks back on less."""
 _FOREVER: Final = "2100-01-01"
 _BARS: Final = ("instrument", "ts_start", "ts_recv", "open", "high", "low", "close", "volume")
 
