@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from finllm.app.cli import app
-from finllm.app.recording import read_completions, read_start
+from finllm.app.recording import Recorder, read_completions, read_start
 from finllm.app.replay import Inputs, replay
 from finllm.app.settings import (
     ReasoningSettings,
@@ -21,7 +22,9 @@ from finllm.domain.completion import End
 from finllm.domain.errors import SettingsError
 from finllm.domain.protocol import Verdict
 from finllm.ledger.reader import LedgerReader
+from finllm.ledger.store import Ledger
 from finllm.market.synthetic import SyntheticMarket, generate
+from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import Endpoint, Play, Request, plays
 from support.live import run_told
@@ -95,6 +98,32 @@ def test_a_live_run_with_a_language_model_replays_to_its_own_digest(tmp_path: Pa
     assert again.incidents.cancelled_questions == summary.incidents.cancelled_questions
 
 
+def test_one_part_that_fails_to_close_keeps_no_other_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[type] = []
+
+    def fails(_: LlmReasoner) -> None:
+        raise OSError("it will not close")
+
+    def noting(kind: Any) -> None:
+        close = kind.close
+
+        def noted(one: Any) -> None:
+            closed.append(kind)
+            close(one)
+
+        monkeypatch.setattr(kind, "close", noted)
+
+    monkeypatch.setattr(LlmReasoner, "close", fails)
+    noting(Ledger)
+    noting(Recorder)
+    generate(SyntheticMarket(seed=3, duration_s=4.0)).write(tmp_path / "tape")
+    with Endpoint(mixed()) as endpoint, pytest.raises(OSError, match="will not close"):
+        replay(inputs_of(tmp_path / "tape"), asking(endpoint.url), tmp_path / "run")
+    assert closed == [Ledger, Recorder]
+
+
 def test_its_table_is_read_and_a_misspelt_key_in_it_is_named(tmp_path: Path) -> None:
     path = tmp_path / "one.toml"
     path.write_text('[reasoning.llm]\nbase_url = "http://h:1/v1"\nmodel = "m"\n')
@@ -130,6 +159,13 @@ def test_a_key_comes_from_the_environment_alone() -> None:
     assert secret("KEY", {"KEY": "sk"}) == "sk"
     with pytest.raises(SettingsError, match="KEY"):
         secret("KEY", {})
+
+
+@pytest.mark.parametrize("key", ["sk-schl\u00fcssel", "sk-\ud83d", "sk-\n", "sk\r\nX-Other: 1"])
+def test_a_key_that_no_header_can_hold_stops_the_start_and_is_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match="environment KEY") as told:
+        secret("KEY", {"KEY": key})
+    assert "sk" not in str(told.value)
 
 
 def test_a_check_says_what_an_endpoint_can_do() -> None:
