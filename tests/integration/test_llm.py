@@ -1,5 +1,6 @@
 """A run that asks a language model, and its replay with the endpoint gone."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from finllm.ledger.store import Ledger
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
-from support.endpoint import Endpoint, Play, Request, plays
+from finllm.reasoning.llm.wire import MODES
+from support.endpoint import Endpoint, Play, Request, answer, delta, plays
 from support.live import run_told
 from support.replays import inputs_of
 
@@ -182,6 +184,67 @@ def test_a_check_says_what_an_endpoint_can_do() -> None:
     assert told["p50_ms"] <= told["p95_ms"]
     assert told["least_horizon_s"] == pytest.approx(told["p95_ms"] / 100.0)
     assert "1d" in told["horizons"]
+
+
+def checked_with(play: Play, *more: str) -> dict[str, Any]:
+    """Return what a check in JSON says of an endpoint, and its exit status."""
+    with Endpoint(play) as endpoint:
+        command = ["llm", "check", endpoint.url, "--model", "tiny", "--json", *more]
+        ended = CliRunner().invoke(app, command, env={"FINLLM_REASONING__LLM__DEADLINE_S": "1"})
+    told: dict[str, Any] = json.loads(ended.stdout)
+    figures = {check["name"]: check["figure"] for check in told["checks"]}
+    return told | {"exit": ended.exit_code, "figures": figures}
+
+
+def test_what_does_not_come_takes_for_ever_and_is_no_other_answer() -> None:
+    async def play(request: Request) -> None:
+        n = len(request.endpoint.requests)
+        await plays()["right" if n <= len(MODES) or n % 5 else "hangs_up_at_once"](request)
+
+    told = checked_with(play, "-n", "10")
+    assert (told["exit"], told["ok"]) == (1, False)
+    assert (told["n"], told["n_failed"]) == (10, 2)
+    assert 0.0 < told["p50_ms"] < 1_000.0
+    assert told["p95_ms"] is told["least_horizon_s"] is None
+    assert told["horizons"] == []
+    assert told["same_twice"]
+    assert (
+        "p95 never of 10; no answer to 2: RemoteProtocolError" in told["figures"]["answers in time"]
+    )
+
+
+def test_what_nobody_answered_was_not_measured() -> None:
+    told = checked_with(plays()["hangs_up_at_once"])
+    assert (told["exit"], told["stops_on_disconnect"], told["same_twice"]) == (1, None, None)
+    assert "not measured" in told["figures"]["stops when hung up on"]
+    assert told["figures"]["same answer twice"] == "not measured"
+    assert told["figures"]["answers in time"] == "not measured"
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_check_tells_whether_an_endpoint_stops_when_hung_up_on(stops: bool) -> None:
+    slots: list[asyncio.Lock] = []
+
+    async def generate_for(request: Request, seconds: float) -> None:
+        async with slots[0]:
+            request.head()
+            request.write(delta("one "))
+            await asyncio.sleep(seconds)
+
+    async def play(request: Request) -> None:
+        if not slots:
+            slots.append(asyncio.Lock())
+        if request.body["max_tokens"] < 2_000:
+            async with slots[0]:
+                await asyncio.sleep(0.02)
+                request.say(answer(request.ids))
+        elif stops:
+            await generate_for(request, 0.2)
+        else:
+            await request.endpoint.run_on(generate_for(request, 0.2))
+
+    told = checked_with(play, "-n", "5")
+    assert told["stops_on_disconnect"] is stops, told["figures"]
 
 
 def test_a_check_of_what_does_not_answer_fails() -> None:
