@@ -4,13 +4,15 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, Self
 
 CHINESE = "\u5e02\u573a\u4f1a\u4e0a\u6da8\u767e\u5206\u4e4b\u4e94\u3002"
 """The market will rise by five percent."""
+GRIN = "\ud83d\ude00"
+"""A character beyond the first 65,536 as the two halves by which JSON names it."""
 END = b"data: [DONE]\n\n"
 
 
@@ -149,6 +151,12 @@ class Endpoint:
             writer.transport.abort()
         await asyncio.sleep(0)
 
+    async def run_on(self, what: Coroutine[Any, Any, None]) -> None:
+        """Carry on until it is done or the endpoint closes, also once the client has hung up."""
+        task = asyncio.create_task(what)
+        self._serving.add(task)
+        await asyncio.shield(task)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gone = None
         self._writers.add(writer)
@@ -227,6 +235,15 @@ def plays() -> dict[str, Play]:
         "hangs_up_at_once": _hangs_up,
         "broken_events": _broken_events,
         "wrong_once": _wrong_once,
+        "fence_then_spaces": _said(lambda _: "```" + " " * 2_000 + "x"),
+        "half_a_character": _said(lambda _: f"up {GRIN[0]}"),
+        "half_a_character_inside": _said(lambda ids: answer(ids, why=f"Up {GRIN[0]}.")),
+        "character_in_two_parts": _in_two_parts,
+        "half_a_character_as_finish": _odd_finish,
+        "stays_open": _stays_open,
+        "null_error": _null_error,
+        "carriage_returns": _carriage_returns,
+        "goes_on_after_hang_up": _goes_on,
     }
 
 
@@ -346,3 +363,36 @@ async def _wrong_once(request: Request) -> None:
         request.say(answer(request.ids))
     else:
         request.say("I would say up.")
+
+
+async def _in_two_parts(request: Request) -> None:
+    request.say(answer(request.ids).replace("leads", GRIN), size=1)
+
+
+async def _odd_finish(request: Request) -> None:
+    request.say(answer(request.ids), finish=f"stop{GRIN[0]}")
+
+
+async def _stays_open(request: Request) -> None:
+    request.head()
+    request.write(delta(answer(request.ids)) + delta("", "stop"))
+    await request.drain()
+    await forever()
+
+
+async def _null_error(request: Request) -> None:
+    request.head()
+    event = {"choices": [{"delta": {"content": answer(request.ids)}}], "error": None}
+    request.write(b"data: " + json.dumps(event).encode() + b"\n\n" + END)
+
+
+async def _carriage_returns(request: Request) -> None:
+    request.head()
+    whole = delta(answer(request.ids)) + delta("", "stop") + usage(9) + END
+    request.write(whole.replace(b"\n", b"\r"))
+
+
+async def _goes_on(request: Request) -> None:
+    request.head()
+    request.write(delta("{"))
+    await request.endpoint.run_on(asyncio.sleep(1.5))

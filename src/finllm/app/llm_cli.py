@@ -1,5 +1,6 @@
 """`finllm llm`: parse, probe, render."""
 
+import math
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -141,5 +142,6 @@ def _show(report: "EndpointReport", console: Console) -> None:
         )
     console.print(table)
     served = ", ".join(report.horizons) or "none of the models' own; they get the outlook alone"
-    console.print(f"horizons from {report.least_horizon_s:,.1f} s on: {served}", highlight=False)
+    from_s = f" from {report.least_horizon_s:,.1f} s on" if math.isfinite(report.p95_ms) else ""
+    console.print(f"horizons{from_s}: {served}", highlight=False)
     console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")

@@ -290,11 +290,17 @@ def secret(name: str, environment: Mapping[str, str] | None = None) -> str:
         environment: The process's own when None.
 
     Raises:
-        SettingsError: If it is not set.
+        SettingsError: If it is not set, or holds what no header can: a line's end, or letters beyond ASCII.
     """
     held = (os.environ if environment is None else environment).get(name, "") if name else ""
     if name and not held:
         raise SettingsError("is not set", place=f"environment {name}", mend="Set it to the key.")
+    if not (held.isascii() and held.isprintable()):
+        raise SettingsError(
+            "holds characters that no key has",
+            place=f"environment {name}",
+            mend="Set it to the key alone, without a line's end.",
+        )
     return held
 
 

@@ -123,18 +123,19 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         self.keeper.keep()
 
     def close(self) -> None:
-        """Close language models and their clients, the memory, the ledger, the journal and the workers."""
-        for reasoner in (self.asked.llm, self.asked.ensemble):
-            if reasoner is not None:
-                reasoner.close()
-        for local in self.locals:
-            local.close()
-        if self.parts.memory is not None:
-            self.parts.memory.close()
-        self.parts.ledger.close()
-        self.parts.recorder.close()
-        self.parts.book.inference.close()
-        self.parts.bar.inference.close()
+        """Close each part, whatever befalls the others; what writes to the journal before the journal."""
+        with ExitStack() as closing:
+            closing.callback(self.parts.bar.inference.close)
+            closing.callback(self.parts.book.inference.close)
+            closing.callback(self.parts.recorder.close)
+            closing.callback(self.parts.ledger.close)
+            if self.parts.memory is not None:
+                closing.callback(self.parts.memory.close)
+            for local in self.locals:
+                closing.callback(local.close)
+            for reasoner in (self.asked.ensemble, self.asked.llm):
+                if reasoner is not None:
+                    closing.callback(reasoner.close)
 
 
 class _Alarm:

@@ -1,5 +1,6 @@
 """The ensemble: asks its members at once, hears them under one deadline, and concludes from their pool."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -20,9 +21,11 @@ from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.reasoner import Heard, LlmReasoner
 from finllm.reasoning.reasoner import Judgement, admissible, left_sum
+from finllm.runtime.clock import Clock, WallClock
 
 UNASKED = "unasked"
 """Stands for the language models where none of them was to be asked."""
+_POLL_S = 0.002
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +62,32 @@ class _Asked(msgspec.Struct, kw_only=True):
     spared: dict[str, str]
     parts: dict[str, Completion]
     """Of those that have ended."""
+    began: int
+    """ns, by the ensemble's clock."""
+    has_given_up: bool = False
+    """Those that were late have been given up."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the members that have not ended."""
+        return [name for name in self.names if name not in self.parts]
+
+    @property
+    def median_ns(self) -> int | None:
+        """Return how long it took until half of the members had answered; None if they have not."""
+        took = sorted(
+            part.ts_ended - part.ts_asked for part in self.parts.values() if part.end is End.ANSWER
+        )
+        half = (len(self.names) + 1) // 2
+        return took[half - 1] if half and len(took) >= half else None
 
 
 class EnsembleReasoner:
     """Several language models and the embedded reasoner, pooled by their track record.
 
     The embedded reasoner is always a member, and has the weight of those without a say; retractions are the
-    fusion's alone. Every member's exchange ends by the one deadline, whatever its endpoint does.
+    fusion's alone. Every exchange ends by the one deadline, whatever its endpoint does; sooner, given
+    up as late, where half of the members have long answered.
 
     Args:
         settings: The deadline, and the embedded reasoner's weight.
@@ -73,6 +95,7 @@ class EnsembleReasoner:
         track: What became of what they said; whoever owns it tells it of verdicts and outcomes.
         language_of: From a text to its language, ISO 639-1, or nothing.
         embedded: What stands behind them.
+        clock: Tells who is late. What follows from that is in the exchanges, which say who was given up.
     """
 
     def __init__(
@@ -83,7 +106,9 @@ class EnsembleReasoner:
         *,
         language_of: Callable[[str], str],
         embedded: EmbeddedReasoner | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or WallClock()
         self._settings = settings
         self._members = {m.name: m for m in sorted(members, key=lambda m: m.name)}
         self._standing = {name: Standing() for name in self._members}
@@ -140,31 +165,56 @@ class EnsembleReasoner:
             names=tuple(name for name, spared in turns.items() if not spared),
             spared={name: spared for name, spared in turns.items() if spared},
             parts={},
+            began=self._clock.now(),
         )
         self._asked[question.question_id] = asked
         for name in asked.names:
             self._members[name].reasoner.ask(self._own(question, name), forecasts, pack)
 
     def answers(self) -> Iterator[Round]:
-        """Yield the questions that all members asked have ended; never waits."""
+        """Yield the questions that all members asked have ended, given up if they are late; never waits."""
         for name, member in self._members.items():
             for completion in member.reasoner.answers():
                 held = self._asked.get(_question_id(completion.question_id))
                 if held is not None:
                     held.parts[name] = completion
-        whole = [q for q, held in self._asked.items() if len(held.parts) == len(held.names)]
+        for held in self._asked.values():
+            self._give_up_late(held)
+        whole = [question_id for question_id, held in self._asked.items() if not held.missing]
         for question_id in whole:
             if question_id in self._asked:  # else given up because of the one before it
                 yield self.recorded(question_id)
 
     def recorded(self, question_id: str) -> Round:
         """Return the end of a question that was asked, waiting for its members if need be."""
-        held = self._asked.pop(question_id)
-        for name in held.names:
-            if name not in held.parts:
-                reasoner = self._members[name].reasoner
-                held.parts[name] = reasoner.recorded(_own_id(question_id, name))
+        held = self._asked[question_id]
+        while self._has_missing(held):
+            self._give_up_late(held)
+            threading.Event().wait(_POLL_S)
+        del self._asked[question_id]
         return self._round(held)
+
+    def _has_missing(self, held: _Asked) -> bool:
+        """Look who has ended; return whether anybody has not."""
+        for name in held.missing:
+            own_id = _own_id(held.question.question_id, name)
+            completion = self._members[name].reasoner.poll(own_id)
+            if completion is not None:
+                held.parts[name] = completion
+        return bool(held.missing)
+
+    def _give_up_late(self, held: _Asked) -> None:
+        """Give up the members that let the others wait. Their exchanges say so, and so does a replay."""
+        median_ns = held.median_ns
+        if held.has_given_up or median_ns is None or not held.missing:
+            return
+        budget_ns = max(part.budget_ns for part in held.parts.values())
+        patience_ns = self._settings.patience_ns(median_ns, budget_ns)
+        if self._clock.now() - held.began > patience_ns:
+            held.has_given_up = True
+            for name in held.missing:
+                own_id = _own_id(held.question.question_id, name)
+                self._members[name].reasoner.cancel(own_id)
 
     def cancel(self, question_id: str) -> None:
         """Give a question up, with every member."""
@@ -242,7 +292,9 @@ class EnsembleReasoner:
             standing = self._standing[name]
             own = self._own(question, name)
             found = self._members[name].reasoner.hear(own, forecasts, pack, part)
-            if isinstance(found, End):
+            if found is End.CANCELLED and part.attempts:
+                outcomes[name] = standing.late()
+            elif isinstance(found, End):
                 outcomes[name] = standing.failed(found)
             elif (outcome := standing.answered(found.answer, tuple(texts))) == ANSWER:
                 heard[name] = found

@@ -11,6 +11,8 @@ Weight = Annotated[float, Meta(gt=0.0, le=100.0)]
 _MARGIN_SHARE: Final = 0.1
 _MOST_MARGIN_S: Final = 0.1
 """What of the time is left for concluding."""
+_GRACE_SHARE: Final = 0.1
+"""Of the time, that the slower are given as well: not to hear them costs more than so short a wait."""
 
 
 class MemberSettings(LlmSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +64,9 @@ class EnsembleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """From question to conclusion, if the gate's own deadline is not earlier; a member's may be earlier."""
     embedded_weight: Weight = 1.0
     """Of the embedded reasoner, before there is a record of it."""
-
+    patience: Annotated[float, Meta(ge=1.0, le=1_000.0)] = 2.0
+    """Once half of those asked have answered, the others have until this many times what these took, and a
+    tenth of the deadline more; then they are late."""
     after: Annotated[str, Meta(max_length=4_096)] = ""
     """Folder of an earlier run, from whose ledger the track record goes on; empty = there is none yet."""
 
@@ -70,3 +74,7 @@ class EnsembleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """Return how long members may take, of what is left to the gate's deadline: a little less."""
         most = max(0.0, min(left_s, self.deadline_s))
         return most - min(_MOST_MARGIN_S, _MARGIN_SHARE * most)
+
+    def patience_ns(self, took_ns: int, budget_ns: int) -> int:
+        """Return how long the others may take where half of the members took so long, of so long a budget."""
+        return round(self.patience * took_ns + _GRACE_SHARE * budget_ns)

@@ -1,8 +1,8 @@
 """Whether a member is still asked: what its last exchanges say of it.
 
-One that fails, or says what it has said before of other texts, several times in a row is dropped. It is then
-asked about every sixteenth question only, until it answers with something new. Nothing here reads a clock:
-who is asked follows from the exchanges before, so that a replay asks the same.
+One that fails, is late, or says what it has said before of other texts, several times in a row is dropped. It
+is then asked about every sixteenth question only, until it answers with something new. Nothing here reads a
+clock: who is asked follows from the exchanges before, so that a replay asks the same.
 """
 
 import re
@@ -20,6 +20,8 @@ REPEATS: Final = 3
 PROBE: Final = 16
 """Of a dropped member's questions, the one that it is asked."""
 BROKEN: Final = "broken"
+LATE: Final = "late"
+"""It had its turn, and was given up because the others had long answered."""
 REPEATING: Final = "repeating"
 SPARED: Final = ", not asked"
 """After either, where the member was spared the question."""
@@ -46,7 +48,7 @@ class Standing:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         """Questions by how they ended, those that it was spared included."""
-        self._failures = self._repeats = self._spared = 0
+        self._failures = self._lates = self._repeats = self._spared = 0
         self._said: deque[str] = deque(maxlen=_REMEMBERED)
         self._texts: tuple[str, ...] | None = None
 
@@ -54,7 +56,7 @@ class Standing:
     def dropped(self) -> str:
         """Return why the member is dropped; empty if it is not."""
         if self._failures >= FAILURES:
-            return BROKEN
+            return LATE if self._lates >= FAILURES else BROKEN
         return REPEATING if self._repeats >= REPEATS else ""
 
     def turn(self) -> str:
@@ -72,12 +74,20 @@ class Standing:
         """Take in an exchange without an answer that holds; return its outcome."""
         if str(end) not in _OURS:
             self._failures += 1
+            self._lates = 0
         self.counts[str(end)] += 1
         return str(end)
 
+    def late(self) -> str:
+        """Take in an exchange that was given up for taking too long; return its outcome."""
+        self._failures += 1
+        self._lates += 1
+        self.counts[LATE] += 1
+        return LATE
+
     def answered(self, answer: Answer, texts: tuple[str, ...]) -> str:
         """Take in an answer to a pack of these texts; return its outcome: it counts, or repeats itself."""
-        self._failures = 0
+        self._failures = self._lates = 0
         said = words_of(answer)
         if texts != self._texts:  # the same texts may well be answered alike
             self._repeats = self._repeats + 1 if said in self._said else 0

@@ -5,13 +5,13 @@ Nothing that an endpoint promises of its answers is relied on: every one is read
 
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from finllm.domain.protocol import Voiding
+from finllm.reasoning.llm.wire import healed
 
 MOST_SHIFT: Final = 1.0
 """Log-odds of up against down that an answer may name, either way."""
@@ -27,8 +27,10 @@ STANCES: Final = ("up", "down", "none")
 AGREEMENTS: Final = ("agree", "conflict", "unclear")
 VOIDING: Final = tuple(str(name) for name in Voiding)
 """Conditions that may end an outlook early."""
-_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_FENCED: Final = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+MOST_OBJECT: Final = 1 << 14
+"""Characters of the object itself: three times what `why`, all in escapes, and everything else can fill."""
+_THOUGHT: Final = ("<think>", "</think>")
+_FENCE: Final = "```"
 
 
 class AnswerError(Exception):
@@ -112,7 +114,7 @@ def read_answer(text: str, ids: Sequence[str]) -> Answer:
         vol_scale=_number(said, "vol_scale", LEAST_SCALE, MOST_SCALE),
         half_life_s=_number(said, "half_life_s", LEAST_HALF_LIFE_S, MOST_HALF_LIFE_S),
         agreement=_choice(said, "agreement", AGREEMENTS),
-        why=why,
+        why=healed(why),
         voided_by=tuple(
             Voiding(name) for name in _choices(said, "voided_by", VOIDING, len(VOIDING))
         ),
@@ -122,11 +124,11 @@ def read_answer(text: str, ids: Sequence[str]) -> Answer:
 
 def _object(text: str) -> dict[str, Any]:
     """Return the JSON object that a text is."""
-    bare = _THOUGHT.sub("", text, count=1).strip()
-    fenced = _FENCED.match(bare)
-    bare = fenced.group(1) if fenced else bare
+    bare = _bare(text)
     if not bare:
         raise AnswerError("it is empty")
+    if len(bare) > MOST_OBJECT:
+        raise AnswerError(f"it is longer than {MOST_OBJECT:,} characters")
     try:
         said = json.loads(
             bare,
@@ -140,6 +142,16 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise AnswerError("it is not a JSON object")
     return said
+
+
+def _bare(text: str) -> str:
+    """Return a text without the thought in front of it and the fence around it, in linear time."""
+    bare = text.strip()
+    if bare.startswith(_THOUGHT[0]):
+        bare = bare.partition(_THOUGHT[1])[2].strip()
+    if bare.startswith(_FENCE):
+        bare = bare.removeprefix(_FENCE).removeprefix("json").removesuffix(_FENCE).strip()
+    return bare
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

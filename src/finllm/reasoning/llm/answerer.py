@@ -36,6 +36,10 @@ class Answerer(Protocol):
         """Return a completion that has come and was not waited for, or None; never waits."""
         ...
 
+    def poll(self, question_id: str) -> Completion | None:
+        """Return a question's completion if it has come and was not taken, or None; never waits."""
+        ...
+
     def wait(self, question_id: str) -> Completion:
         """Return a question's completion, waiting for it until its deadline."""
         ...
@@ -76,6 +80,10 @@ class Journalled:
     def take(self) -> Completion | None:
         """Return None: a replay says when an answer comes."""
         return None
+
+    def poll(self, question_id: str) -> Completion:
+        """Return a question's completion: in a journal all have come."""
+        return self.wait(question_id)
 
     def wait(self, question_id: str) -> Completion:
         """Return a question's completion.
@@ -137,6 +145,10 @@ class Scripted:
             if held is not None:
                 return held
         return None
+
+    def poll(self, question_id: str) -> Completion:
+        """Return a question's completion: it comes at once."""
+        return self.wait(question_id)
 
     def wait(self, question_id: str) -> Completion:
         """Return a question's completion."""

@@ -22,7 +22,7 @@ from finllm.reasoning.llm.answerer import Ask
 from finllm.reasoning.llm.line import Line, ShedError
 from finllm.reasoning.llm.meter import Meter, priced
 from finllm.reasoning.llm.settings import LlmSettings
-from finllm.reasoning.llm.wire import MODES, MOST_STREAM, Events, Said, body_of, said
+from finllm.reasoning.llm.wire import MODES, MOST_STREAM, Events, Said, body_of, healed, said
 from finllm.runtime.clock import Clock, WallClock
 from finllm.runtime.retry import retry_after_ns
 
@@ -39,8 +39,12 @@ _FAULTS: Final = frozenset({500})
 _MOST_FAULTS: Final = 3
 _MOST_REPAIRED: Final = 4_000
 """Characters of a refused answer that the model is shown again."""
-_PATIENCE_S: Final = 5.0
-"""Beyond a deadline, until a thread that says nothing is taken for dead."""
+_LINGER_S: Final = 0.2
+"""After an answer's end, until an endpoint that says no more is hung up on: it may count its tokens yet."""
+_MARGIN_S: Final = 0.02
+"""Before the deadline, where that is sooner."""
+_LOOK_S: Final = 1.0
+"""Between two looks at whether the thread that is waited for lives."""
 REPAIR: Final = (
     "That answer was refused by machine: {}. Answer once more, with the JSON object alone, all keys, "
     "within the bounds, citing only ids of the pack."
@@ -111,10 +115,10 @@ class Modes:
 
 
 class _Log:
-    """What happens to one question, as it happens."""
+    """What happens to one question, as it happens; its deadline is by the loop's time."""
 
-    def __init__(self, ask: Ask, now: int) -> None:
-        self.ask, self.ts = ask, now
+    def __init__(self, ask: Ask, now: int, deadline: float) -> None:
+        self.ask, self.ts, self.deadline = ask, now, deadline
         self.attempts: list[Attempt] = []
         self.meter = Meter()
         self.text = ""
@@ -153,6 +157,7 @@ class Client:
         self._host = urlsplit(address).netloc
         self.modes = Modes(settings.schema_mode)
         self._come: deque[str] = deque()
+        self._logs: dict[str, _Log] = {}
         self._ends: dict[str, Future[Completion]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loop = asyncio.new_event_loop()
@@ -180,7 +185,8 @@ class Client:
         """
         self._thread.start()
         self._ready.wait()
-        self._check()
+        if self._failure is not None:
+            raise WorkerError(f"the client of {self._host} has ended: {self._failure!r}")
 
     @property
     def waiting(self) -> int:
@@ -194,35 +200,32 @@ class Client:
 
     def submit(self, ask: Ask) -> None:
         """Take a prompt; never waits. Its time runs from now on."""
-        self._check()
-        self._ends[ask.question_id] = Future()
         deadline = self._loop.time() + ask.budget_ns / NS_PER_S
-        self._loop.call_soon_threadsafe(self._enter, ask, self._clock.now(), deadline)
+        log = self._logs[ask.question_id] = _Log(ask, self._clock.now(), deadline)
+        self._ends[ask.question_id] = Future()
+        with suppress(RuntimeError):  # the loop has ended: `_bury` says so
+            self._loop.call_soon_threadsafe(self._enter, log)
 
     def take(self) -> Completion | None:
         """Return a completion that has come and was not waited for, or None; never waits."""
-        while self._come:
-            end = self._ends.pop(self._come.popleft(), None)
-            if end is not None:
-                return end.result()
-        if not self._ending.is_set():
-            self._check()
-        return None
+        self._bury()
+        return self.poll(self._come[0]) if self._come else None
+
+    def poll(self, question_id: str) -> Completion | None:
+        """Return a question's completion if it has come, or None; never waits."""
+        self._bury()
+        if not self._ends[question_id].done():
+            return None
+        del self._logs[question_id]
+        self._come.remove(question_id)
+        return self._ends.pop(question_id).result()
 
     def wait(self, question_id: str) -> Completion:
-        """Return a question's completion, waiting for it until its deadline.
-
-        Raises:
-            WorkerError: If the thread has failed.
-        """
-        end = self._ends[question_id]
-        while True:
+        """Return a question's completion, waiting for it until its deadline."""
+        while (completion := self.poll(question_id)) is None:
             with suppress(TimeoutError):  # then see whether anybody is still there
-                completion = end.result(_PATIENCE_S)
-                self._ends.pop(question_id, None)
-                self._come.remove(question_id)
-                return completion
-            self._check()
+                self._ends[question_id].result(_LOOK_S)
+        return completion
 
     def cancel(self, question_id: str) -> None:
         """Give a question up: its connection is closed at once, and its completion says so."""
@@ -236,20 +239,22 @@ class Client:
                 self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join()
 
-    def _check(self) -> None:
-        if self._failure is not None or not self._thread.is_alive():
-            raise WorkerError(f"the client of {self._host} has ended: {self._failure!r}")
+    def _bury(self) -> None:
+        """End what is open if the thread is dead: nobody else will."""
+        if not self._thread.is_alive():
+            for log in list(self._logs.values()):
+                self._end(log, End.ERROR, "the client has ended")
 
     # -- the thread's side -----------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._live())
-        except BaseException as failure:  # noqa: BLE001 - told to whoever asks
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._live())
+        except BaseException as failure:  # noqa: BLE001 - told to whoever starts it
             self._failure = failure
         finally:
             self._ready.set()
-            self._loop.close()
 
     async def _live(self) -> None:
         most = self._settings.concurrency
@@ -263,22 +268,21 @@ class Client:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _enter(self, ask: Ask, now: int, deadline: float) -> None:
-        task = self._loop.create_task(self._carry(ask, now, deadline))
-        self._tasks[ask.question_id] = task
+    def _enter(self, log: _Log) -> None:
+        task = self._loop.create_task(self._carry(log))
+        self._tasks[log.ask.question_id] = task
         # Given up before its first step, a task never comes to say so itself.
-        task.add_done_callback(lambda _: self._finish(_Log(ask, now), End.CANCELLED, "given up"))
+        task.add_done_callback(lambda _: self._finish(log, End.CANCELLED, "given up"))
 
     def _give_up(self, question_id: str) -> None:
         if question_id in self._tasks:
             self._tasks[question_id].cancel()
 
-    async def _carry(self, ask: Ask, now: int, deadline: float) -> None:
+    async def _carry(self, log: _Log) -> None:
         """Carry a question from its submission to its completion."""
-        log = _Log(ask, now)
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._in_turn(log, deadline)
+            async with asyncio.timeout_at(log.deadline):
+                await self._converse(log)
             end, reason = End.ANSWER, ""
         except _OverError as over:
             end, reason = over.end, over.reason
@@ -293,8 +297,13 @@ class Client:
         self._finish(log, end, reason)
 
     def _finish(self, log: _Log, end: End, reason: str) -> None:
+        if self._tasks.pop(log.ask.question_id, None) is not None:
+            self._end(log, end, reason)
+
+    def _end(self, log: _Log, end: End, reason: str) -> None:
         ask = log.ask
-        if self._tasks.pop(ask.question_id, None) is None:
+        promise = self._ends.get(ask.question_id)
+        if promise is None or promise.done():
             return
         completion = Completion(
             question_id=ask.question_id,
@@ -309,25 +318,15 @@ class Client:
             text=log.text if end is End.ANSWER else "",
             attempts=tuple(log.attempts),
         )
-        promise = self._ends.get(ask.question_id)
-        if promise is not None:
-            self._come.append(ask.question_id)
-            promise.set_result(priced(completion, log.meter, self._settings))
+        self._come.append(ask.question_id)
+        promise.set_result(priced(completion, log.meter, self._settings))
 
-    async def _in_turn(self, log: _Log, deadline: float) -> None:
-        await self._line.enter(log.ask.value, deadline)
-        began = self._loop.time()
-        try:
-            await self._converse(log, deadline)
-        finally:
-            self._line.leave(self._loop.time() - began)
-
-    async def _converse(self, log: _Log, deadline: float) -> None:
+    async def _converse(self, log: _Log) -> None:
         """Ask, and once more if the answer does not hold."""
         messages = log.ask.messages
         fault = ""
         for _ in range(2):
-            text = await self._answer(log, messages, deadline)
+            text = await self._answer(log, messages)
             fault = log.ask.fault(text)
             log.note(failure=fault)
             if not fault:
@@ -337,16 +336,15 @@ class Client:
             messages = (*log.ask.messages, shown, Message("user", REPAIR.format(fault)))
         raise _OverError(End.INVALID, fault)
 
-    async def _answer(self, log: _Log, messages: tuple[Message, ...], deadline: float) -> str:
+    async def _answer(self, log: _Log, messages: tuple[Message, ...]) -> str:
         """Return what the model says, trying again while no byte of it has come."""
         mode, refused = self.modes.now, 0
         wait_s = self._settings.retry_s
         last = _AgainError(End.ERROR, "no try was made")
         n = 0
         while n < self._settings.tries:
-            log.attempts.append(Attempt(ts=self._clock.now(), mode=mode))
             try:
-                text = await self._once(log, messages, mode)
+                text = await self._in_turn(log, messages, mode)
             except _AgainError as again:
                 last = again
             else:
@@ -365,10 +363,25 @@ class Client:
             wait_s *= 2.0
             if n == self._settings.tries:
                 break
-            if self._loop.time() + pause >= deadline:
+            if self._loop.time() + pause >= log.deadline:
                 raise _OverError(last.end, f"{last.reason}; no time is left to try again")
             await asyncio.sleep(pause)
         raise _OverError(last.end, last.reason)
+
+    async def _in_turn(self, log: _Log, messages: tuple[Message, ...], mode: str) -> str:
+        """Make one request in its turn. Between two no slot is held; only answers tell how long one takes.
+
+        Raises:
+            ShedError: If there is more of value than there is time.
+        """
+        await self._line.enter(log.ask.value, log.deadline)
+        began, took = self._loop.time(), None
+        try:
+            text = await self._once(log, messages, mode)
+            took = self._loop.time() - began
+        finally:
+            self._line.leave(took)
+        return text
 
     async def _once(self, log: _Log, messages: tuple[Message, ...], mode: str) -> str:
         """Make one request and return what the model says.
@@ -380,6 +393,7 @@ class Client:
         import httpx2
 
         ask = log.ask
+        log.attempts.append(Attempt(ts=self._clock.now(), mode=mode))
         body = body_of(self._settings, messages, ask.schema, mode, ask.value)
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._key:
@@ -406,14 +420,20 @@ class Client:
         heard = _Heard(self._settings.max_answer_kb << 10, log.meter, is_stream=is_stream)
         first = last = 0
         try:
-            async for part in reply.aiter_raw():
-                last = self._clock.now()
-                first = first or last
-                heard.push(part)
-                if heard.is_over:
-                    break
-            else:
-                heard.end()
+            async with asyncio.timeout(None) as patience:
+                async for part in reply.aiter_raw():
+                    last = self._clock.now()
+                    first = first or last
+                    heard.push(part)
+                    if heard.is_over:
+                        break
+                    if heard.finish and patience.when() is None:
+                        until = min(self._loop.time() + _LINGER_S, log.deadline - _MARGIN_S)
+                        patience.reschedule(until)
+                else:
+                    heard.end()
+        except TimeoutError:
+            pass  # the answer has ended, only its connection has not
         finally:  # also where the deadline or a cut comes within it
             log.note(
                 ts_first_byte=first,
@@ -451,7 +471,7 @@ class _Heard:
     @property
     def text(self) -> str:
         """Return the text so far."""
-        return "".join(self._parts)
+        return healed("".join(self._parts))
 
     @property
     def is_over(self) -> bool:

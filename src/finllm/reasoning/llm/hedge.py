@@ -105,12 +105,16 @@ class Hedged:
         self._look()
         return self._done.pop(next(iter(self._done))) if self._done else None
 
+    def poll(self, question_id: str) -> Completion | None:
+        """Return a question's completion if it has come and was not taken, or None; never waits."""
+        self._look()
+        return self._done.pop(question_id, None)
+
     def wait(self, question_id: str) -> Completion:
         """Return a question's completion, waiting for it until its deadline."""
-        while question_id not in self._done:
-            self._look()
+        while (completion := self.poll(question_id)) is None:
             threading.Event().wait(_POLL_S)
-        return self._done.pop(question_id)
+        return completion
 
     def cancel(self, question_id: str) -> None:
         """Give a question up."""

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from statistics import median
 from typing import Final
 
-WINDOW: Final = 32
-"""Requests whose duration is remembered."""
+WINDOW: Final = 9
+"""Answers whose duration is remembered: after a slow spell, five quick ones are believed."""
 LEAST_KNOWN: Final = 3
-"""Requests before a duration is relied on."""
+"""Answers before a duration is relied on."""
 
 
 class ShedError(Exception):
@@ -89,13 +89,14 @@ class Line:
                 self._give()  # the slot came in the very moment in which it was given up
             raise
 
-    def leave(self, took: float) -> None:
+    def leave(self, took: float | None) -> None:
         """Give a slot back.
 
         Args:
-            took: How long it was held, s.
+            took: How long an answer took, s; None = there was none, which tells nothing of the next.
         """
-        self._took.append(took)
+        if took is not None:
+            self._took.append(took)
         self._give()
 
     def _give(self) -> None:
@@ -132,7 +133,7 @@ class Line:
         )
 
     def _usual(self) -> float:
-        """Return how long a request usually takes, s; 0 until some are known."""
+        """Return how long an answer usually takes, s; 0 until some are known."""
         return median(self._took) if len(self._took) >= LEAST_KNOWN else 0.0
 
     def _send_away(self, who: _Waiting, why: str) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 10.0
 """A horizon is refined by itself only if it is this many times the 95th percentile of an answer's time."""
+NOT_MEASURED: Final = "not measured"
 _OK: Final = 200
 _HUNG_UP: Final = 4
 """Long answers that are hung up on."""
@@ -58,18 +59,23 @@ class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
     schema_modes: dict[str, bool]
     """Whether a schema asked for in this way gave an answer that holds."""
     logprobs: bool
-    stops_on_disconnect: bool
+    stops_on_disconnect: bool | None
+    """None = not measured: not every long answer had begun, or the short one after them did not come."""
     cached_prompt_tokens: int
     """Of the same prompt a second time; 0 also where the endpoint does not tell."""
-    same_twice: bool
+    same_twice: bool | None
+    """None = not measured: fewer than two answers came."""
     p50_ms: float
+    """Of all that was asked; what did not come took for ever."""
     p95_ms: float
     least_horizon_s: float
     """Shorter ones get the outlook alone."""
     horizons: tuple[str, ...]
     """Of those asked about, the ones that are long enough."""
     n: int
-    """Answers timed."""
+    """Questions timed."""
+    n_failed: int
+    """Of these, the ones that no answer came to."""
 
     @property
     def ok(self) -> bool:
@@ -84,6 +90,11 @@ class _Reply(msgspec.Struct, frozen=True, kw_only=True):
     ms: float = math.inf
     has_logprobs: bool = False
     failure: str = ""
+
+    @property
+    def is_answer(self) -> bool:
+        """Return whether the model said anything."""
+        return bool(self.text) and not self.failure
 
 
 def sample_prompt() -> Prompt:
@@ -175,15 +186,20 @@ class _Probe:
             by_mode = {mode: await self._ask(mode) for mode in MODES}
             holds = {mode: self._holds(reply) for mode, reply in by_mode.items()}
             mode = next((mode for mode in MODES if holds[mode]), MODES[-1])
-            replies = [await self._ask(mode) for _ in range(n)] if by_mode[mode].text else []
+            replies = [await self._ask(mode) for _ in range(n)] if by_mode[mode].is_answer else []
             with_logprobs = await self._ask(mode, logprobs=True)
-            times = sorted(reply.ms for reply in replies if math.isfinite(reply.ms))
-            p95 = _quantile(times, 0.95)
-            stops_ms = await self._after_hanging_up(mode) if times else math.inf
-        stops = stops_ms <= _SLOWER * p95
+            texts = [reply.text for reply in replies if reply.is_answer]
+            stops_ms = await self._after_hanging_up(mode) if texts else None
+        times = sorted(reply.ms if reply.is_answer else math.inf for reply in replies)
+        p50, p95 = _quantile(times, 0.5), _quantile(times, 0.95)
+        # What is slow to fail would make any answer quick: the times of answers alone are compared.
+        usual_ms = _quantile([ms for ms in times if math.isfinite(ms)], 0.95)
+        stops = None if stops_ms is None else stops_ms <= _SLOWER * usual_ms
         cached = max((r.usage.cached for r in replies[1:] if r.usage is not None), default=0)
-        same = len({reply.text for reply in replies}) == 1
+        same = len(set(texts)) == 1 if len(texts) > 1 else None
         least_s = PATIENCE * p95 / 1e3
+        failures = sorted({reply.failure or "empty" for reply in replies if not reply.is_answer})
+        failed = f"; no answer to {n - len(texts)}: {', '.join(failures)}" if failures else ""
         checks = (
             _answers(by_mode),
             _schema(holds, by_mode),
@@ -194,22 +210,30 @@ class _Probe:
             ),
             Check(
                 name="stops when hung up on",
-                ok=stops,
-                figure=f"next answer after {_HUNG_UP} were hung up on: {stops_ms:,.0f} ms",
-                mend="" if stops else "It may go on generating for nobody: lower max_tokens.",
+                ok=bool(stops),
+                figure=f"next answer after {_HUNG_UP} were hung up on: {_ms(stops_ms)}",
+                mend="It may go on generating for nobody: lower max_tokens."
+                if stops is False
+                else "",
             ),
             Check(name="keeps prefixes", ok=cached > 0, figure=f"{cached:,} prompt tokens cached"),
             Check(
                 name="same answer twice",
-                ok=same,
-                figure=f"{len({r.text for r in replies})} different in {len(replies)}",
-                mend="" if same else "Replay takes answers from the journal, so digests hold.",
+                ok=bool(same),
+                figure=NOT_MEASURED
+                if same is None
+                else f"{len(set(texts))} different in {len(texts)}",
+                mend="Replay takes answers from the journal, so digests hold."
+                if same is False
+                else "",
             ),
             Check(
                 name="answers in time",
-                ok=bool(times) and p95 <= self._settings.deadline_s * 1e3,
-                figure=f"p50 {_quantile(times, 0.5):,.0f} ms, p95 {p95:,.0f} ms of {len(times)}",
-                mend="" if times else "Raise deadline_s, or lower max_tokens.",
+                ok=p95 <= self._settings.deadline_s * 1e3,
+                figure=f"p50 {_ms(p50)}, p95 {_ms(p95)} of {len(times)}{failed}"
+                if times
+                else NOT_MEASURED,
+                mend="" if math.isfinite(p95) else "Raise deadline_s, or lower max_tokens.",
                 is_needed=True,
             ),
         )
@@ -222,11 +246,12 @@ class _Probe:
             stops_on_disconnect=stops,
             cached_prompt_tokens=cached,
             same_twice=same,
-            p50_ms=_quantile(times, 0.5),
+            p50_ms=p50,
             p95_ms=p95,
             least_horizon_s=least_s,
             horizons=tuple(one.name for one in horizons if one.ns >= least_s * NS_PER_S),
             n=len(times),
+            n_failed=len(times) - len(texts),
         )
 
     def _holds(self, reply: _Reply) -> bool:
@@ -236,13 +261,14 @@ class _Probe:
             return False
         return True
 
-    async def _after_hanging_up(self, mode: str) -> float:
-        """Return how long a short answer takes right after long ones were hung up on, ms."""
-        await asyncio.gather(*(self._hang_up() for _ in range(_HUNG_UP)))
-        return (await self._ask(mode)).ms
+    async def _after_hanging_up(self, mode: str) -> float | None:
+        """Return how long a short answer takes right after long ones were hung up on, ms; None if unknown."""
+        begun = await asyncio.gather(*(self._hang_up() for _ in range(_HUNG_UP)))
+        reply = await self._ask(mode)
+        return reply.ms if all(begun) and reply.is_answer else None
 
-    async def _hang_up(self) -> None:
-        """Ask for a long answer and leave at its first byte."""
+    async def _hang_up(self) -> bool:
+        """Ask for a long answer and leave at its first byte; return whether one came."""
         import httpx2
 
         told = (Message("user", "Count upwards from 1 in words, without end."),)
@@ -256,9 +282,10 @@ class _Probe:
                 ) as reply,
             ):
                 async for _ in reply.aiter_raw():
-                    return
+                    return reply.status_code == _OK
         except (httpx2.HTTPError, httpx2.StreamError, OSError, TimeoutError):
-            return
+            pass
+        return False
 
     async def _ask(self, mode: str, *, logprobs: bool = False) -> _Reply:
         """Ask the sample question once."""
@@ -328,6 +355,12 @@ def _schema(holds: dict[str, bool], by_mode: dict[str, _Reply]) -> Check:
         if held
         else "The embedded reasoner would answer every question: use another model.",
     )
+
+
+def _ms(duration_ms: float | None) -> str:
+    if duration_ms is None:
+        return NOT_MEASURED
+    return f"{duration_ms:,.0f} ms" if math.isfinite(duration_ms) else "never"
 
 
 def _quantile(ordered: Sequence[float], level: float) -> float:

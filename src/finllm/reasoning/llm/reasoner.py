@@ -105,6 +105,11 @@ class LlmReasoner:
         """Return the end of a question that was asked, journalled; waits for it if need be."""
         return self._kept(self._answerer.wait(question_id))
 
+    def poll(self, question_id: str) -> Completion | None:
+        """Return the end of a question that was asked if it has come, journalled; never waits."""
+        completion = self._answerer.poll(question_id)
+        return None if completion is None else self._kept(completion)
+
     def _kept(self, completion: Completion) -> Completion:
         """Return a completion, journalled and counted."""
         self._on_completion(completion)

@@ -15,6 +15,7 @@ MOST_STREAM: Final = 16
 """Bytes of a stream for each byte of an answer that is allowed: every token comes in an envelope."""
 MOST_LINE: Final = 1 << 16
 """Bytes of one event."""
+_MOST_FINISH: Final = 32
 _DONE: Final = b"[DONE]"
 
 
@@ -67,6 +68,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     """What one event of a stream says."""
 
     text: str = ""
+    """Its last character may be the first half of one whose other half comes next: see `healed`."""
     finish: str = ""
     usage: Usage | None = None
     failed: bool = False
@@ -85,8 +87,8 @@ class Events:
         self._rest = b""
 
     def push(self, part: bytes) -> Iterator[Said]:
-        """Yield what the events say that a part of the stream completes."""
-        *lines, self._rest = (self._rest + part).split(b"\n")
+        """Yield what the events say that a part of the stream completes; lines end in LF, CR or both."""
+        *lines, self._rest = (self._rest + part.replace(b"\r", b"\n")).split(b"\n")
         if len(self._rest) > MOST_LINE:
             self._rest = b""
             yield Said(failed=True)
@@ -110,12 +112,22 @@ def said(data: bytes) -> Said:
         words = (first.get("delta") or first.get("message") or {}).get("content")
         return Said(
             text=words if isinstance(words, str) else "",
-            finish=str(first.get("finish_reason") or "")[:32],
+            finish=healed(str(first.get("finish_reason") or ""))[:_MOST_FINISH],
             usage=_usage(event.get("usage")),
-            failed="error" in event,
+            failed=bool(event.get("error")),
         )
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
         return Said(failed=True)
+
+
+def healed(text: str) -> str:
+    """Return a text whose halves of surrogate pairs are joined, and replaced where the other half is missing.
+
+    JSON may name either half by itself; UTF-8, and so the journal, has no place for it.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _usage(told: Any) -> Usage | None:

@@ -6,11 +6,15 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from finllm.domain.completion import Completion, End
+import msgspec
+import pytest
+
+from finllm.domain.completion import Attempt, Completion, End
 from finllm.domain.identity import canonical
 from finllm.reasoning.embedded import EmbeddedReasoner
+from finllm.reasoning.ensemble.standing import FAILURES
 from finllm.reasoning.llm.answerer import Journalled
-from support.endpoint import Request, forever, plays
+from support.endpoint import Play, Request, forever, plays
 from support.opinions import (
     at_endpoints,
     ensemble,
@@ -108,9 +112,78 @@ def test_nothing_is_waited_for_and_a_question_is_concluded_once_all_have_ended(c
     assert (ended.question_id, ended.end) == ("q", End.ANSWER)
     assert {name: part.end for name, part in ended.parts.items()} == {
         "able": End.ANSWER,
-        "hang": End.TIMEOUT,
+        "hang": End.CANCELLED,
     }
     assert ended.parts["hang"].budget_ns < 2 * S
+
+
+def slow(seconds: float) -> Play:
+    """Return what plays an endpoint that thinks for so long."""
+
+    async def play(request: Request) -> None:
+        await asyncio.sleep(seconds)
+        request.say(opinion(request.ids, "slow"))
+
+    return play
+
+
+def test_who_lets_the_others_wait_is_given_up_and_dropped_and_a_replay_follows(case: Any) -> None:
+    ended: list[Completion] = []
+    names = [f"q{i}" for i in range(FAILURES + 1)]
+    with ExitStack() as stack:
+        members, _ = at_endpoints(
+            {"able": opining("able"), "slow": slow(60.0)}, stack, ended.append
+        )
+        reasoner = ensemble(*members, deadline_s=30.0)
+        began = time.monotonic()
+        judgements = [case.named(name).judged_by(reasoner) for name in names]
+        took = time.monotonic() - began
+    assert took < 30.0  # each would have waited for almost as long
+    said = [outcomes(judgement.verdicts[0])["slow"] for judgement in judgements]
+    assert said == ["late"] * FAILURES + ["late, not asked"]
+    assert reasoner.notes == ("reasoner slow is dropped: late",)
+    journal = Journalled({c.question_id: c for c in ended})
+    again = ensemble(*(member(name, journal) for name in ("able", "slow")), deadline_s=30.0)
+    replayed = [case.named(name).judged_by(again) for name in names]
+    assert canonical(replayed) == canonical(judgements)
+    assert again.counts == reasoner.counts
+
+
+def test_who_is_a_little_slower_is_waited_for(case: Any) -> None:
+    with ExitStack() as stack:
+        members, _ = at_endpoints({"able": opining("able"), "slow": slow(0.5)}, stack)
+        judgement = case.judged_by(ensemble(*members, deadline_s=60.0))
+    assert outcomes(judgement.verdicts[0])["slow"] == "answer"
+
+
+def test_while_half_have_not_answered_nobody_is_late(case: Any) -> None:
+    told = {"able": opining("able"), "garbage": plays()["free_text"], "slow": slow(2.0)}
+    with ExitStack() as stack:
+        members, _ = at_endpoints(told, stack)
+        judgement = case.judged_by(ensemble(*members, deadline_s=10.0))
+    assert outcomes(judgement.verdicts[0])["slow"] == "answer"
+
+
+@pytest.mark.parametrize(("attempts", "outcome"), [(1, "late"), (0, "cancelled")])
+def test_only_who_had_its_turn_is_late(attempts: int, outcome: str, case: Any) -> None:
+    question = msgspec.structs.replace(case.question, question_id="q/able")
+    prompt = member("able", Journalled({})).reasoner.prompt(question, case.forecasts, case.pack)
+    given_up = Completion(
+        question_id="q/able",
+        model="tiny",
+        prompt_id=prompt.prompt_id,
+        value=0.0,
+        ts_asked=0,
+        ts_ended=S,
+        budget_ns=S,
+        end=End.CANCELLED,
+        attempts=(Attempt(ts=0, mode="none"),) * attempts,
+    )
+    reasoner = ensemble(member("able", Journalled({"q/able": given_up})))
+    for _ in range(FAILURES):
+        verdict = case.judged_by(reasoner).verdicts[0]
+        assert outcomes(verdict)["able"] == outcome
+    assert bool(reasoner.notes) is bool(attempts)
 
 
 def test_a_question_that_is_given_up_is_given_up_with_every_member(case: Any) -> None:

@@ -1,6 +1,7 @@
 """An answer holds in every part or not at all."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -32,14 +33,36 @@ BAD = {
     "too deep": "[" * 100_000,
     "an object for a list": answer(["a"], citations={"a": 1}),
     "a list for an id": answer(["a"], citations=[["a"]]),
+    "longer than any answer": answer(["a"], why="x" * 399) + " " * 99_999 + "{",
+    "a fence never closed": "```" + " " * 1_600 + "x",
+    "a thought never closed": "<think>" + " " * 1_600 + "x",
     "text behind it": answer(["a"]) + " Good luck!",
 }
 
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD.keys())
 def test_what_does_not_hold_is_refused(text: str) -> None:
+    began_s = time.thread_time()
     with pytest.raises(AnswerError):
         read_answer(text, IDS)
+    assert time.thread_time() - began_s < 0.5
+
+
+@given(
+    st.lists(st.sampled_from(["```", "json", " ", "\n", "<think>", "</think>", "{", '"', "x"]))
+    .map("".join)
+    .map(lambda part: part * (60_000 // max(1, len(part))))
+)
+def test_no_text_takes_longer_than_its_length_is_worth(text: str) -> None:
+    began_s = time.thread_time()
+    with pytest.raises(AnswerError):
+        read_answer(text, IDS)
+    assert time.thread_time() - began_s < 0.5
+
+
+def test_half_a_character_in_an_answers_words_is_replaced() -> None:
+    assert read_answer(answer(["a"], why="up \ud83d"), IDS).why == "up \ufffd"
+    assert read_answer(answer(["a"], why="up \ud83d\ude00"), IDS).why == "up \U0001f600"
 
 
 def test_a_thought_and_a_fence_around_an_answer_are_taken_off() -> None:

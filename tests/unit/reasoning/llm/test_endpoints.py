@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from finllm.domain.completion import Completion, End
+from finllm.domain.completion import Completion, End, Message
 from finllm.domain.identity import canonical
 from finllm.reasoning.embedded import EmbeddedReasoner
-from finllm.reasoning.llm.answerer import Journalled
+from finllm.reasoning.llm.answerer import Ask, Journalled
 from finllm.reasoning.llm.client import Client
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
@@ -49,8 +49,18 @@ ENDS = {
     "hangs_up_at_once": End.UNREACHABLE,
     "broken_events": End.ERROR,
     "wrong_once": End.ANSWER,
+    "fence_then_spaces": End.INVALID,
+    "half_a_character": End.INVALID,
+    "half_a_character_inside": End.ANSWER,
+    "character_in_two_parts": End.ANSWER,
+    "half_a_character_as_finish": End.ANSWER,
+    "stays_open": End.ANSWER,
+    "null_error": End.ANSWER,
+    "carriage_returns": End.ANSWER,
+    "goes_on_after_hang_up": End.TIMEOUT,
 }
-HANGS = {"hang", "hang_in_answer"}
+HANGS = {"hang", "hang_in_answer", "goes_on_after_hang_up"}
+S = 1_000_000_000
 LLM_NAME = f"llm:tiny+{EmbeddedReasoner().name}"
 SLACK_S = 10.0
 """What a loaded machine may take beyond a deadline; how exact deadlines are is for the soak test."""
@@ -257,6 +267,96 @@ def test_tokens_price_and_joules_stand_on_every_verdict(
     assert sum(v.cost.usd for v in verdicts) == pytest.approx(completion.usd)
     assert sum(v.cost.energy_j for v in verdicts) == pytest.approx(completion.energy_j)
     assert {v.cost.method for v in verdicts} == {"modelled: tokens x J/token"}
+
+
+def test_a_character_in_two_parts_is_joined_and_half_of_one_replaced(
+    case: Any, llm_settings: Callable[..., LlmSettings]
+) -> None:
+    ended: dict[str, Completion] = {}
+    for name in ("character_in_two_parts", "half_a_character", "half_a_character_as_finish"):
+        with Endpoint(plays()[name]) as endpoint:
+            settings = llm_settings(endpoint.url, deadline_s=30.0)
+            with Client(settings) as client:
+                journal: list[Completion] = []
+                case.judged_by(LlmReasoner(settings, client, on_completion=journal.append))
+                (ended[name],) = journal
+    assert "The text \U0001f600 the market." in ended["character_in_two_parts"].text
+    assert ended["half_a_character"].attempts[0].text == "up \ufffd"
+    assert ended["half_a_character_as_finish"].attempts[0].finish == "stop\ufffd"
+
+
+@pytest.mark.parametrize(("deadline_s", "linger_s"), [(30.0, 0.2), (2.0, 60.0)])
+def test_an_answer_that_has_ended_is_not_lost_to_a_connection_that_stays_open(
+    deadline_s: float,
+    linger_s: float,
+    case: Any,
+    llm_settings: Callable[..., LlmSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("finllm.reasoning.llm.client._LINGER_S", linger_s)
+    ended: list[Completion] = []
+    with Endpoint(plays()["stays_open"]) as endpoint:
+        settings = llm_settings(endpoint.url, deadline_s=deadline_s)
+        with Client(settings) as client:
+            case.judged_by(LlmReasoner(settings, client, on_completion=ended.append))
+    assert ended[0].end is End.ANSWER
+    assert ended[0].ts_ended - ended[0].ts_asked < SLACK_S * S
+
+
+def asking(name: str, budget_s: float = 30.0, value: float = 1.0) -> Ask:
+    """Return a prompt to which any object is an answer."""
+    return Ask(
+        question_id=name,
+        prompt_id="p",
+        messages=(Message("system", "x"), Message("user", '{"id": "e1"}')),
+        schema={},
+        value=value,
+        budget_ns=int(budget_s * S),
+        fault=lambda text: "" if text.startswith("{") else "it is no object",
+    )
+
+
+def test_while_one_waits_to_try_again_another_has_its_turn(
+    llm_settings: Callable[..., LlmSettings],
+) -> None:
+    async def play(request: Request) -> None:
+        if len(request.endpoint.requests) == 1:
+            request.refuse(429, Retry_After="3")
+        else:
+            request.say(answer(request.ids))
+
+    with Endpoint(play) as endpoint, Client(llm_settings(endpoint.url, concurrency=1)) as client:
+        client.submit(asking("q1"))
+        until = time.monotonic() + SLACK_S
+        while not endpoint.requests and time.monotonic() < until:
+            time.sleep(0.01)
+        client.submit(asking("q2"))
+        second, first = client.wait("q2"), client.wait("q1")
+    assert (first.end, second.end) == (End.ANSWER, End.ANSWER)
+    assert second.ts_ended < first.ts_ended
+    assert second.ts_ended - second.ts_asked < 2 * S
+
+
+def test_what_a_dead_client_was_asked_ends_as_an_error_and_nothing_is_thrown(
+    case: Any, llm_settings: Callable[..., LlmSettings]
+) -> None:
+    ended: list[Completion] = []
+    with Endpoint(plays()["hang"]) as endpoint:
+        settings = llm_settings(endpoint.url, deadline_s=60.0)
+        with Client(settings) as client:
+            reasoner = LlmReasoner(settings, client, on_completion=ended.append)
+            before = case.named("before")
+            reasoner.ask(before.question, before.forecasts, before.pack)
+            client._loop.call_soon_threadsafe(client._loop.stop)
+            client._thread.join(SLACK_S)
+            judgement = case.judged_by(reasoner)
+            reasoner.ask(case.named("after").question, case.forecasts, case.pack)
+            reasoner.cancel("after")
+            reasoner.close()
+    ends = {one.question_id: one.end for one in ended}
+    assert ends["q"] is ends["after"] is End.ERROR
+    assert ends["before"] in {End.ERROR, End.CANCELLED}
+    assert {v.fallback for v in judgement.verdicts} == {"error"}
 
 
 def test_the_key_goes_into_the_header_and_nowhere_else(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from finllm.reasoning.llm.line import LEAST_KNOWN, Line, ShedError
+from finllm.reasoning.llm.line import LEAST_KNOWN, WINDOW, Line, ShedError
 
 
 class Clock:
@@ -84,6 +84,34 @@ def test_of_equal_urgency_the_more_valuable_goes_first(deadline: float) -> None:
 def test_beyond_its_length_the_least_valuable_is_sent_away() -> None:
     order, shed = serve({"a": (3.0, 50.0), "b": (1.0, 9.0), "c": (2.0, 60.0)}, most=2)
     assert (order, shed) == (["a", "c"], ["b"])
+
+
+def test_after_an_outage_nobody_is_sent_away_for_what_never_came() -> None:
+    async def run() -> tuple[list[str], list[str]]:
+        clock = Clock()
+        line = await known(clock, 0.1)
+        line.leave(0.1)
+        for _ in range(WINDOW):
+            await line.enter(1.0, 1e9)
+            line.leave(None)
+        await line.enter(1.0, 1e9)
+        return await served(line, clock, {"a": (1.0, 3.0), "b": (2.0, 3.0)}, 0.1)
+
+    assert asyncio.run(run()) == (["b", "a"], [])
+
+
+def test_after_a_slow_spell_five_quick_answers_are_believed() -> None:
+    async def run() -> tuple[list[str], list[str]]:
+        clock = Clock()
+        line = await known(clock, 9.0)
+        line.leave(9.0)
+        for took in (9.0,) * WINDOW + (0.1,) * 5:
+            await line.enter(1.0, 1e9)
+            line.leave(took)
+        await line.enter(1.0, 1e9)
+        return await served(line, clock, {"a": (1.0, 3.0)}, 0.1)
+
+    assert asyncio.run(run()) == (["a"], [])
 
 
 def test_while_nothing_is_known_of_requests_the_most_valuable_goes_first() -> None:
