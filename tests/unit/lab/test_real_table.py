@@ -258,7 +258,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             bars.append([name, day.isoformat(), opened, high, low, price, price, 1e6])
             after_close = datetime.combine(days[i - 1], time(16, 20), NEW_YORK)
             for k, words in enumerate(WORDS if is_busy and i else ()):
-                said = f"${name} {words.format(int(rng.integers(10, 99)))}"
+                own = " ".join("".join(rng.choice(list("bdfklmnoprstuvae"), 7)) for _ in range(9))
+                said = f"${name} {words.format(int(rng.integers(10, 99)))}: {own}"
                 tweets.append((after_close + timedelta(minutes=9 * k), name, said))
             chat = datetime.combine(day, time(11, int(rng.integers(60))), NEW_YORK)
             tweets.append((chat, name, f"${name} chart {int(rng.integers(10_000))} looks quiet"))
