@@ -69,5 +69,5 @@ def test_every_pool_of_hundreds_comes_in_time_and_every_exchange_is_journalled()
     print(json.dumps(figures))  # noqa: T201 - the figures of the run
     assert len(over_ms) == N
     assert len({one.question_id for one in ended}) == len(ended) == 6 * N - spared
-    assert {"answer", "invalid", "timeout", "cut"} <= set(ends)
+    assert {"answer", "invalid", "cancelled", "cut"} <= set(ends)
     assert max(over_ms) <= MOST_OVER_MS + lag.most_ns / 1e6

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,8 +15,8 @@ from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.client import Client
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
-from support.endpoint import Endpoint, Request, plays
-from support.questions import Lag, S, question
+from support.endpoint import Apart, plays
+from support.questions import SEEN, Lag, S, forecasts_of, question
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1_800)]
 N = 1_000
@@ -24,20 +25,10 @@ MOST_OVER_MS = 50.0
 
 
 def test_every_one_of_a_thousand_mixed_calls_ends_in_time() -> None:
-    known = plays()
-    names = list(known)
     rng = np.random.default_rng(0)
-    asked = [question(i, rng, 3.0) for i in range(N)]
+    asked = [question(i, rng, 3.0, 12, SEEN) for i in range(N)]
     ended: list[Completion] = []
-    played: Counter[str] = Counter()
-    choice = np.random.default_rng(1)
-
-    async def play(request: Request) -> None:
-        name = names[int(choice.integers(len(names)))]
-        played[name] += 1
-        await known[name](request)
-
-    with Endpoint(play) as endpoint, Lag() as lag:
+    with Apart(seed=1) as endpoint, Lag() as lag:
         settings = LlmSettings(
             base_url=endpoint.url, model="m", deadline_s=1.0, concurrency=16, queue=64, retry_s=0.05
         )
@@ -46,10 +37,11 @@ def test_every_one_of_a_thousand_mixed_calls_ends_in_time() -> None:
             ask_all(reasoner, asked)
             shed = client.shed
         until = time.monotonic() + 30.0
-        while endpoint.at_once and time.monotonic() < until:
+        while endpoint.told()[0] and time.monotonic() < until:
             time.sleep(0.05)
-        assert endpoint.at_once == 0, "something ran on"
-    assert set(played) == set(names)
+        at_once, played = endpoint.told()
+    assert at_once == 0, "something ran on"
+    assert set(played) == set(plays())
     check_conclusions(reasoner, asked, ended)
     ends = Counter(str(c.end) for c in ended)
     over_ms = [(c.ts_ended - c.ts_asked - c.budget_ns) / 1e6 for c in ended]
@@ -64,7 +56,7 @@ def ask_all(reasoner: LlmReasoner, asked: list[tuple[Escalate, EvidencePack]]) -
     for first in range(0, N, AT_ONCE):
         batch = asked[first : first + AT_ONCE]
         for one, pack in batch:
-            reasoner.ask(one, (), pack)
+            reasoner.ask(one, forecasts_of(one), pack)
         for one, _ in batch:
             reasoner.recorded(one.question_id)
 
@@ -80,6 +72,14 @@ def check_conclusions(
     plain = EmbeddedReasoner()
     for one, pack in asked:
         completion = by_id[one.question_id]
-        said = reasoner.conclude(one, (), pack, completion, one.ts + S, 1)
-        if completion.end is not End.ANSWER:
-            assert said == plain.judge(one, (), pack, one.ts + S, 1)
+        about = forecasts_of(one)
+        said = reasoner.conclude(one, about, pack, completion, one.ts + S, 1)
+        own = plain.judge(one, about, pack, one.ts + S, 1)
+        assert len(said.verdicts) == len(about)
+        if completion.end is End.ANSWER:
+            assert {(v.reasoner, v.fallback) for v in said.verdicts} == {(reasoner.name, "")}
+            continue
+        assert {v.fallback for v in said.verdicts} == {str(completion.end)}
+        assert said.outlook == own.outlook
+        for verdict, alone in zip(said.verdicts, own.verdicts, strict=True):
+            assert msgspec.structs.replace(verdict, fallback="", cost=alone.cost) == alone

@@ -4,10 +4,15 @@ import asyncio
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from email.utils import formatdate
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from typing import Any, Self
+
+import numpy as np
 
 CHINESE = "\u5e02\u573a\u4f1a\u4e0a\u6da8\u767e\u5206\u4e4b\u4e94\u3002"
 """The market will rise by five percent."""
@@ -187,6 +192,51 @@ class Endpoint:
             if gone is not None:
                 gone.cancel()
             writer.close()
+
+
+class Apart:
+    """An endpoint in a process of its own, so that its load is not its client's. Use it as a context manager.
+
+    Args:
+        seed: Chooses for each request one of `plays`.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._pipe, pipe = Pipe()
+        spawned = get_context("spawn")
+        self._process = spawned.Process(target=_serve_apart, args=(seed, pipe), daemon=True)
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self.url = self._pipe.recv()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send(False)
+        self._process.join()
+
+    def told(self) -> tuple[int, Counter[str]]:
+        """Return how many requests it answers now, and how often it has played what."""
+        self._pipe.send(True)
+        at_once, played = self._pipe.recv()
+        return at_once, played
+
+
+def _serve_apart(seed: int, pipe: Connection) -> None:
+    known = plays()
+    names, choice = list(known), np.random.default_rng(seed)
+    played: Counter[str] = Counter()
+
+    async def play(request: Request) -> None:
+        name = names[int(choice.integers(len(names)))]
+        played[name] += 1
+        await known[name](request)
+
+    with Endpoint(play) as endpoint:
+        pipe.send(endpoint.url)
+        while pipe.recv():
+            pipe.send((endpoint.at_once, played))
 
 
 async def _played(play: Awaitable[None]) -> None:

@@ -166,6 +166,7 @@ class Client:
         self._thread = threading.Thread(target=self._run, name="llm", daemon=True)
         self._failure: BaseException | None = None
         self._http: httpx2.AsyncClient
+        self._address: httpx2.URL
         self._line: Line
 
     # -- the caller's side -----------------------------------------------------------------------------
@@ -257,7 +258,10 @@ class Client:
             self._ready.set()
 
     async def _live(self) -> None:
+        import httpx2
+
         most = self._settings.concurrency
+        self._address = httpx2.URL(self._url)
         self._line = Line(most, self._settings.queue, self._loop.time)
         async with connected(self._url, self._socket, most) as http:
             self._http = http
@@ -401,7 +405,7 @@ class Client:
         log.meter.sent(body)
         try:
             async with self._http.stream(
-                "POST", self._url, content=body, headers=headers, timeout=None
+                "POST", self._address, content=body, headers=headers, timeout=None
             ) as reply:
                 log.note(status=reply.status_code)
                 if reply.status_code != _OK:

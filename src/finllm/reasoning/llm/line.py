@@ -82,6 +82,11 @@ class Line:
             self._send_away(least, "the queue is full of more valuable questions")
         try:
             await mine.turn
+        except ShedError:
+            self.shed += (
+                1  # here: its deadline may have come in that very moment, and ended it instead
+            )
+            raise
         except asyncio.CancelledError:
             if mine in self._line:
                 self._line.remove(mine)
@@ -141,5 +146,4 @@ class Line:
         self._refuse(who, why)
 
     def _refuse(self, who: _Waiting, why: str) -> None:
-        self.shed += 1
         who.turn.set_exception(ShedError(why))

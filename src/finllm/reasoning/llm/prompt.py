@@ -198,10 +198,8 @@ def _shown(x: float) -> str:
 
 
 def _line(fields: dict[str, Any]) -> str:
-    """Return one line of JSON in which every string is letters, digits and plain punctuation."""
-    return (
-        "{" + ", ".join(f"{_string(name)}: {_json(value)}" for name, value in fields.items()) + "}"
-    )
+    """Return one line of JSON whose strings are letters, digits and plain punctuation; names are ours."""
+    return "{" + ", ".join([f'"{name}": {_json(value)}' for name, value in fields.items()]) + "}"
 
 
 def _json(value: object) -> str:

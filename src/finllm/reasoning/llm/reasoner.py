@@ -27,6 +27,9 @@ LEAST_HALF_LIFE_SHARE = 0.25
 """An answer may shorten a half-life to this share of it at most, and never lengthen it."""
 
 
+_About = tuple[Escalate, tuple[Forecast, ...], EvidencePack]
+
+
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that holds, and who speaks by it."""
 
@@ -59,6 +62,8 @@ class LlmReasoner:
         self._answerer = answerer
         self._embedded = embedded or EmbeddedReasoner()
         self._on_completion = on_completion
+        self._prompts: dict[str, tuple[_About, Prompt]] = {}
+        """Of questions that are open, what each was asked as, so that it is rendered once."""
         self.hedges: Counter[str] = Counter()
         """Second requests that were `sent`, and those that `won`."""
 
@@ -83,6 +88,7 @@ class LlmReasoner:
     def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
         """Ask without waiting."""
         prompt = self.prompt(question, forecasts, pack)
+        self._prompts[question.question_id] = ((question, forecasts, pack), prompt)
         budget_ns = min(question.deadline - question.ts, int(self._settings.deadline_s * NS_PER_S))
         self._answerer.submit(
             Ask(
@@ -120,6 +126,7 @@ class LlmReasoner:
 
     def cancel(self, question_id: str) -> None:
         """Give a question up."""
+        self._prompts.pop(question_id, None)
         self._answerer.cancel(question_id)
 
     def close(self) -> None:
@@ -171,7 +178,9 @@ class LlmReasoner:
         completion: Completion,
     ) -> Heard | End:
         """Return an exchange's answer, or how it ended without one that holds. Pure."""
-        prompt = self.prompt(question, forecasts, pack)
+        about, prompt = self._prompts.pop(question.question_id, (None, None))
+        if prompt is None or about != (question, forecasts, pack):
+            prompt = self.prompt(question, forecasts, pack)
         try:
             answer = _held(completion, prompt)
         except AnswerError:
