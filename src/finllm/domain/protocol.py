@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from finllm.domain.forecast import Cost, Forecast, Status
+from finllm.domain.identity import content_id
 
 
 class Action(StrEnum):
@@ -205,6 +206,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Found by leaving out one source after another; None where no source changes anything."""
     pool: Pool | UnsetType = UNSET
     """Of an ensemble; any other verdict has no such field, down to its bytes."""
+
+
+def named_verdict(verdict: Verdict) -> Verdict:
+    """Return a verdict under the id that the whole of its content gives it."""
+    content = msgspec.structs.replace(verdict, verdict_id="")
+    return msgspec.structs.replace(verdict, verdict_id=content_id("verdict", content))
 
 
 class PriceCross(msgspec.Struct, frozen=True, kw_only=True, tag="price_cross"):

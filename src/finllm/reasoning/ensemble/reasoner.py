@@ -19,7 +19,7 @@ from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.reasoner import Heard, LlmReasoner, faded
-from finllm.reasoning.reasoner import Judgement, admissible, left_sum
+from finllm.reasoning.reasoner import Judgement, admissible, amended, left_sum
 
 UNASKED = "unasked"
 """Stands for the language models where none of them was to be asked."""
@@ -216,7 +216,7 @@ class EnsembleReasoner:
         costs = _costs(completion, len(forecasts))
         fallback = "" if heard else ", ".join(sorted(set(outcomes.values()))) or UNASKED
         verdicts = tuple(
-            msgspec.structs.replace(
+            amended(
                 verdict,
                 cost=cost,
                 fallback=fallback,
