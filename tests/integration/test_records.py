@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,9 +13,12 @@ from finllm.app.records import open_ledger, score_run, story, verify_ledger, ver
 from finllm.app.replay import replay
 from finllm.app.settings import Settings
 from finllm.domain.errors import InputError, TamperedError
-from finllm.domain.protocol import Revision
+from finllm.domain.evidence import Document, EvidencePack
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Revision, Verdict
 from finllm.domain.trace import Trace, named
 from finllm.ledger import rows
+from finllm.ledger.reader import LedgerReader
 from support.replays import Replayed, inputs_of
 
 
@@ -148,6 +151,31 @@ def test_a_forecast_is_proved_by_the_start_of_its_id(run: Path) -> None:
     proof = verify_traces(run, applied[0][:20])
     assert proof.ok
     assert proof.checked == applied.count(applied[0]) < len(applied)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_proof_holds_no_more_than_what_it_proves(
+    run: Path, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forecasts, verdicts and documents are looked up, never read one and all."""
+    with open_ledger(run) as ledger:
+        revised = next(r.forecast_id for r in ledger.records(Revision) if r.forecast is not None)
+    records = LedgerReader.records
+
+    def seldom(reader: LedgerReader, kind: type) -> Iterator[object]:
+        assert kind not in {Forecast, Verdict, Document, EvidencePack}
+        return records(reader, kind)
+
+    monkeypatch.setattr(LedgerReader, "records", seldom)
+    proof = verify_traces(run, "" if whole else revised)
+    assert proof.ok, proof.failures
+    assert story(run, revised).proof.ok
+
+
+def test_a_revision_filed_under_another_forecast_is_a_failure(run: Path) -> None:
+    last = "SELECT max(seq) FROM entries WHERE kind = 'Revision'"
+    forge(run, f"UPDATE entries SET id = 'x' WHERE seq = ({last})")  # noqa: S608 - a constant
+    assert "filed under their forecast" in verify_traces(run).failures[-1].why
 
 
 def test_nothing_to_prove_holds_and_says_so(replayed_bare: Replayed) -> None:

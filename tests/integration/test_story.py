@@ -160,6 +160,24 @@ def test_what_is_struck_or_refused_is_shown_as_that(told: Story) -> None:
         assert "too little holds" in text
 
 
+def test_a_struck_hypothesis_or_fidelity_is_shown_as_that(told: Story) -> None:
+    (trace, *rest) = told.traces
+    for field in ("hypotheses", "fidelity"):
+        place = next(i for i, s in enumerate(trace.statements) if s.field.startswith(field))
+        said = list(trace.statements)
+        said[place] = replace(said[place], struck="it is not so")
+        shown = page(replace(told, traces=(replace(trace, statements=tuple(said)), *rest)))
+        assert f"<s><bdi>{said[place].text}</bdi></s>" in shown
+
+
+def test_a_hypothesis_that_the_trace_does_not_state_is_not_shown(told: Story) -> None:
+    (trace, *rest) = told.traces
+    kept = tuple(s for s in trace.statements if not s.field.startswith("hypotheses"))
+    assert told.verdicts[0].hypotheses
+    words = Elements(page(replace(told, traces=(replace(trace, statements=kept), *rest)))).words
+    assert "Hypotheses" not in words
+
+
 def test_the_same_records_are_told_as_json(told: Story) -> None:
     again = msgspec.json.decode(msgspec.json.encode(told), type=Story)
     assert again == told

@@ -6,8 +6,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from finllm.app.explaining import Explainer
 from finllm.app.records import Explained
-from finllm.domain.trace import UNFAITHFUL, Statement, named
+from finllm.domain.evidence import Reason
+from finllm.domain.protocol import Voiding, named_verdict
+from finllm.domain.trace import UNFAITHFUL, Fidelity, Statement, named
+from finllm.reasoning.embedded import EMBEDDED
 
 Tamper = Callable[[Explained, np.random.Generator], Explained | None]
 """Returns the changed records; None where there is no such place."""
@@ -22,6 +26,14 @@ def pick(rng: np.random.Generator, among: list[Any]) -> Any:
 def with_trace(told: Explained, **changes: Any) -> Explained:
     """Return the records with a changed trace under the id of its new content."""
     return replace(told, trace=named(replace(told.trace, **changes)))
+
+
+def with_verdict(told: Explained, **changes: Any) -> Explained:
+    """Return the records with a changed verdict under the id of its new content, and all that name it."""
+    verdict = named_verdict(replace(told.verdict, **changes))
+    revision = replace(told.revision, verdict_id=verdict.verdict_id)
+    changed = replace(told, verdict=verdict, revision=revision)
+    return with_trace(changed, verdict_id=verdict.verdict_id)
 
 
 def with_statement(told: Explained, place: int, **changes: Any) -> Explained:
@@ -176,11 +188,21 @@ def fidelity(told: Explained, rng: np.random.Generator) -> Explained | None:
     """Change a figure, and what is said of it, so that both agree."""
     said = told.trace.fidelity
     if said.agreement is None:
-        return None
+        figures = Fidelity(agreement=0.99, r2=0.99, n_ablations=3, n_subsets=24)
+        return _with_fidelity(told, figures)
     better = replace(said, agreement=min(1.0, said.agreement + float(rng.uniform(0.001, 0.3))))
     if better == said:
         return None
     return with_trace(told, fidelity=better)
+
+
+def _with_fidelity(told: Explained, figures: Fidelity) -> Explained | None:
+    """Return the records with a fidelity that is stated as a writer would state it."""
+    after = told.revision.forecast
+    if after is None:
+        return None
+    forged = Explainer().write(told.verdict, told.before, after, told.pack, told.texts, figures)
+    return replace(told, trace=forged)
 
 
 def warning(told: Explained, rng: np.random.Generator) -> Explained | None:
@@ -247,6 +269,27 @@ def span(told: Explained, rng: np.random.Generator) -> Explained | None:
     return _with_evidence(told, place, span=(start + 1, end + 1))
 
 
+def evidence_unused(told: Explained, rng: np.random.Generator) -> Explained | None:
+    """Change what no statement shows of a cited piece."""
+    place = pick(rng, _cited(told))
+    if place is None:
+        return None
+    one = told.pack.evidence[place]
+    changes = (
+        {"reasons": (*one.reasons, Reason(name="record", log_odds=0.5))},
+        {"hawkishness": one.hawkishness + 0.1},
+        {"n_copies": one.n_copies + 1},
+        {"ts_recv": one.ts_recv - S},
+    )
+    return _with_evidence(told, place, **pick(rng, list(changes)))
+
+
+def pack_counts(told: Explained, rng: np.random.Generator) -> Explained | None:
+    pack = told.pack
+    name = pick(rng, ["n_documents", "n_copies", "n_quarantined", "since"])
+    return replace(told, pack=replace(pack, **{name: getattr(pack, name) + 1}))
+
+
 def evidence_gone(told: Explained, rng: np.random.Generator) -> Explained | None:
     place = pick(rng, _cited(told))
     if place is None:
@@ -298,6 +341,40 @@ def hypothesis(told: Explained, rng: np.random.Generator) -> Explained | None:
     return replace(told, verdict=replace(told.verdict, hypotheses=tuple(tested)))
 
 
+def hypotheses_slightly(told: Explained, rng: np.random.Generator) -> Explained | None:
+    """Move less from one hypothesis to another than is displayed."""
+    tested = list(told.verdict.hypotheses)
+    if len(tested) < 2:
+        return None
+    one, other = rng.choice(len(tested), 2, replace=False).tolist()
+    for at, by in ((one, 0.0004), (other, -0.0004)):
+        tested[at] = replace(tested[at], probability=tested[at].probability + by)
+    return _with_or_without_its_id(told, rng, hypotheses=tuple(tested))
+
+
+def verdict_unstated(told: Explained, rng: np.random.Generator) -> Explained | None:
+    """Change what no statement shows of a verdict."""
+    verdict = told.verdict
+    others = tuple(v for v in Voiding if v not in verdict.voided_by)
+    return _with_or_without_its_id(
+        told, rng, voided_by=pick(rng, [others, verdict.voided_by[1:] or others])
+    )
+
+
+def verdict_question(told: Explained, rng: np.random.Generator) -> Explained | None:
+    return _with_or_without_its_id(told, rng, question_id="f" * 32)
+
+
+def _with_or_without_its_id(told: Explained, rng: np.random.Generator, **changes: Any) -> Explained:
+    """Return the records with a changed verdict.
+
+    An embedded reasoner judges again, so that its verdict's id may be made to fit.
+    """
+    if told.verdict.reasoner.startswith(EMBEDDED) and rng.random() < 0.5:
+        return with_verdict(told, **changes)
+    return replace(told, verdict=replace(told.verdict, **changes))
+
+
 def probability(told: Explained, rng: np.random.Generator) -> Explained | None:
     after = told.revision.forecast
     if after is None:
@@ -329,7 +406,8 @@ OF_THE_TRACE: Final[tuple[Tamper, ...]] = (
     left_out, doubled, mark, fidelity, warning, headline, trace_id, link, time,
 )  # fmt: skip
 OF_WHAT_IT_RESTS_ON: Final[tuple[Tamper, ...]] = (
-    evidence_time, evidence_value, span, evidence_gone, document, citation, verdict_figure, hypothesis,
-    probability, revision_time, revision_link, version_before,
+    evidence_time, evidence_value, evidence_unused, pack_counts, span, evidence_gone, document, citation,
+    verdict_figure, verdict_unstated, verdict_question, hypothesis, hypotheses_slightly, probability,
+    revision_time, revision_link, version_before,
 )  # fmt: skip
 KINDS: Final = (*OF_THE_TRACE, *OF_WHAT_IT_RESTS_ON)

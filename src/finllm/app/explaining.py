@@ -7,7 +7,7 @@ whatever decides.
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -15,17 +15,22 @@ from finllm.app.recording import Traces
 from finllm.audit.traces import struck
 from finllm.domain.evidence import EvidencePack
 from finllm.domain.forecast import Forecast, Rung
-from finllm.domain.protocol import Verdict
+from finllm.domain.protocol import Escalate, Verdict
 from finllm.domain.trace import NOT_WRITTEN, Fidelity, Trace, not_written
 from finllm.domain.units import NS_PER_MS
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.explain import explain
 from finllm.reasoning.fidelity import Repeatable, measure
+from finllm.reasoning.reasoner import Reasoner
 
 TRACE_NS: Final = 25 * NS_PER_MS
 """Least time between two traces, and from a revision to its own: about what one takes to write."""
 MOST_WAITING: Final = 16
 """Revisions that wait for their trace; beyond, the newest gets none."""
+
+
+class Answerable(Repeatable, Reasoner, Protocol):
+    """A reasoner that can be asked a question again, and about less evidence."""
 
 
 class Explainer:
@@ -35,13 +40,23 @@ class Explainer:
         repeatable: The reasoners that can be asked again; the embedded one that ships when None.
     """
 
-    def __init__(self, repeatable: tuple[Repeatable, ...] | None = None) -> None:
+    def __init__(self, repeatable: tuple[Answerable, ...] | None = None) -> None:
         known = (EmbeddedReasoner(),) if repeatable is None else repeatable
         self._repeatable = {reasoner.name: reasoner for reasoner in known}
 
     def can_ask(self, reasoner: str) -> bool:
         """Return whether a reasoner can be asked again here."""
         return reasoner in self._repeatable
+
+    def judge(
+        self, question: Escalate, verdict: Verdict, before: Forecast, pack: EvidencePack, now: int
+    ) -> Verdict | None:
+        """Return what a verdict's reasoner says again of the same records; None where it is not at hand."""
+        reasoner = self._repeatable.get(verdict.reasoner)
+        if reasoner is None:
+            return None
+        (again,) = reasoner.judge(question, (before,), pack, now, 1).verdicts
+        return again
 
     def write(
         self,

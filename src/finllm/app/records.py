@@ -16,6 +16,7 @@ from finllm.app.recording import (
     read_ending,
     read_start,
 )
+from finllm.audit.questions import check_judged, check_question
 from finllm.audit.revisions import check_revision
 from finllm.audit.scorecard import Scores
 from finllm.audit.scores import examine
@@ -28,6 +29,7 @@ from finllm.domain.trace import NOT_WRITTEN, Trace
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.verify import Anchor, verify
 from finllm.narrative.text.canonical import canonical_text
+from finllm.reasoning.embedded import EMBEDDED
 from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.runtime.journal import read_journal
 
@@ -129,15 +131,16 @@ def story(run: Path, prefix: str) -> Story:
         wanted = first.forecast_id
         revisions = tuple(ledger.find_all(Revision, wanted))
         verdicts = tuple(_each(ledger, Verdict, (r.verdict_id for r in revisions)))
-        packs = _packs(ledger)
-        asked = {v.question_id: packs[v.question_id] for v in verdicts if v.question_id in packs}
+        shelf = _Shelf(ledger, read_ending(run))
+        questions = dict.fromkeys(verdict.question_id for verdict in verdicts)
+        packs = [pack for one in questions if (pack := shelf.pack(one)) is not None]
         return Story(
             first=first,
             revisions=revisions,
             verdicts=verdicts,
             traces=tuple(t for t in ledger.records(Trace) if t.forecast_id == wanted),
-            packs=tuple(asked.values()),
-            documents=tuple(_each(ledger, Document, _documents(verdicts, asked.values()))),
+            packs=tuple(packs),
+            documents=tuple(_each(ledger, Document, _documents(verdicts, packs))),
             closing=ledger.find(Closing, wanted),
             outcome=ledger.find(Outcome, wanted),
             proof=verify_traces(run, wanted),
@@ -161,12 +164,12 @@ def _each(ledger: LedgerReader, kind: type[T], ids: Iterable[str]) -> Iterator[T
 def verify_traces(run: Path, prefix: str = "") -> Proof:
     """Prove every trace of a run (or of one forecast) from its records alone.
 
-    For each applied revision: the transition and the tilt are recomputed from the version before it,
-    its trace exists (unless the run was to write none), every number in the trace equals its
-    evidence, every quote is an exact span of the canonical text of a recorded document, every
-    citation lies in the pack, and what is struck or refused is so for the reason that it states. Then the
-    trace is written again from the same records, its fidelity measured again where the reasoner is at hand:
-    it must be the same.
+    For each applied revision: the transition and the tilt are recomputed from the version before it, the
+    ids of verdict and pack are what their content gives, its trace exists (unless the run was to write
+    none), every number in the trace equals its evidence, every quote is an exact span of the canonical text
+    of a recorded document, every citation lies in the pack, and what is struck or refused is so for the
+    reason that it states. Where the reasoner is at hand it judges again, and the trace's fidelity is measured
+    again. Then the trace is written again from the same records: it must be the same.
 
     Raises:
         InputError: If no forecast's id, or more than one, starts with the prefix.
@@ -181,11 +184,14 @@ def verify_traces(run: Path, prefix: str = "") -> Proof:
         shelf = _Shelf(ledger, ending)
         if not shelf.is_explained:
             notes.append("this run was to write no traces: revisions alone are checked")
-        for revision, before in _applied(ledger):
-            if wanted in {"", revision.forecast_id}:
-                checked += 1
-                problems = shelf.problems(revision, before)
-                failures += (Failure(id=revision.forecast_id, why=why) for why in problems)
+        n_applied = sum(r.forecast is not None for r in ledger.records(Revision))
+        for revision, before in _applied(ledger, [wanted] if wanted else _revised(ledger)):
+            checked += 1
+            problems = shelf.problems(revision, before)
+            failures += (Failure(id=revision.forecast_id, why=why) for why in problems)
+    if not wanted and checked != n_applied:
+        why = f"{n_applied} were applied, of which {checked} are filed under their forecast"
+        failures.append(Failure(id="revisions", why=why))
     is_whole = not wanted and not shelf.is_cut_off
     if ending is not None and is_whole and shelf.traces != ending.traces:
         why = f"holds {_told(shelf.traces)}, where the summary says {_told(ending.traces)}"
@@ -196,57 +202,59 @@ def verify_traces(run: Path, prefix: str = "") -> Proof:
     return Proof(ok=not failures, checked=checked, failures=tuple(failures), notes=tuple(notes))
 
 
-def _packs(ledger: LedgerReader) -> dict[str, EvidencePack]:
-    """Return the pack of each question, by its id: each is followed by its own, of its instant."""
-    waiting: dict[tuple[str, int], deque[str]] = {}
-    for question in ledger.records(Escalate):
-        key = (question.instrument, question.ts)
-        waiting.setdefault(key, deque()).append(question.question_id)
-    found = {}
-    for pack in ledger.records(EvidencePack):
-        asked = waiting.get((pack.instrument, pack.as_of))
-        if asked:
-            found[asked.popleft()] = pack
-    return found
-
-
 def explained_revisions(run: Path) -> Iterator["Explained"]:
     """Yield each applied revision of a run that has a trace, with what both are proved by."""
     with open_ledger(run) as ledger:
         shelf = _Shelf(ledger, read_ending(run))
-        for revision, before in _applied(ledger):
+        for revision, before in _applied(ledger, _revised(ledger)):
             told = shelf.told(revision, before)
             if isinstance(told, Explained):
                 yield told
 
 
-def _applied(ledger: LedgerReader) -> Iterator[tuple[Revision, Forecast | None]]:
-    """Yield each applied revision with the version that stood before it, None if there is none."""
-    standing = {f.forecast_id: f for f in ledger.records(Forecast)}
-    for revision in ledger.records(Revision):
-        if revision.forecast is not None:
-            yield revision, standing.get(revision.forecast_id)
-            standing[revision.forecast_id] = revision.forecast
+def _revised(ledger: LedgerReader) -> list[str]:
+    """Return the ids of the forecasts that were revised, each once, in order."""
+    applied = (r.forecast_id for r in ledger.records(Revision) if r.forecast is not None)
+    return list(dict.fromkeys(applied))
+
+
+def _applied(
+    ledger: LedgerReader, forecast_ids: Iterable[str]
+) -> Iterator[tuple[Revision, Forecast | None]]:
+    """Yield the applied revisions of forecasts with the version that stood before each, None without one."""
+    for forecast_id in forecast_ids:
+        standing = ledger.find(Forecast, forecast_id)
+        for revision in ledger.find_all(Revision, forecast_id):
+            if revision.forecast is not None:
+                yield revision, standing
+                standing = revision.forecast
 
 
 class _Shelf:
-    """The records that a revision and its trace are checked against."""
+    """Where the records are that a revision and its trace are checked against; none of them is held."""
 
     def __init__(self, ledger: LedgerReader, ending: Ending | None) -> None:
         self.notes: Counter[str] = Counter()
         """What is worth knowing of the traces that were checked, with how many."""
+        self._ledger = ledger
         self._explainer = Explainer()
         self._packs = _packs(ledger)
-        self._verdicts = {v.verdict_id: v for v in ledger.records(Verdict)}
-        self._traces = {t.verdict_id: t for t in ledger.records(Trace)}
-        self._texts = {d.document_id: canonical_text(d.text) for d in ledger.records(Document)}
+        self._traces: dict[str, int] = {}
+        self.traces = total(self._placed())
+        """What became of the traces of the run."""
         self.is_cut_off = ending is None or ending.recording != "ok"
         self.is_explained = bool(self._traces) if ending is None else ending.explained
 
-    @property
-    def traces(self) -> Traces:
-        """Return what became of the traces of the run."""
-        return total(self._traces.values())
+    def _placed(self) -> Iterator[Trace]:
+        """Yield the traces of the run, noting where each is."""
+        for place, trace in self._ledger.located(Trace):
+            self._traces[trace.verdict_id] = place
+            yield trace
+
+    def pack(self, question_id: str) -> EvidencePack | None:
+        """Return the pack of a question; None if there is none."""
+        place = self._packs.get(question_id)
+        return None if place is None else self._ledger.at(EvidencePack, place)
 
     def problems(self, revision: Revision, before: Forecast | None) -> list[str]:
         """Return what does not hold in an applied revision and its trace."""
@@ -258,38 +266,55 @@ class _Shelf:
 
     def told(self, revision: Revision, before: Forecast | None) -> "Explained | list[str]":
         """Return what an applied revision and its trace are proved by, or what of it is missing."""
-        verdict = self._verdicts.get(revision.verdict_id)
+        verdict = self._ledger.find(Verdict, revision.verdict_id)
         if before is None:
             return ["the forecast that it revises is missing from the ledger"]
         if verdict is None:
             return [f"its verdict {revision.verdict_id} is missing from the ledger"]
-        trace = self._traces.get(revision.verdict_id)
-        if trace is None:
+        place = self._traces.get(revision.verdict_id)
+        if place is None:
             self.notes["were not kept before the run was cut off or its recording stopped"] += (
                 self.is_cut_off
             )
             is_missing = self.is_explained and not self.is_cut_off
             missing = ["the revision has no trace"] * is_missing
             return check_revision(revision, before, verdict) + missing
-        pack = self._packs.get(verdict.question_id)
-        if pack is None:
+        question = self._ledger.find(Escalate, verdict.question_id)
+        pack = self.pack(verdict.question_id)
+        if question is None or pack is None:
             return [f"question {verdict.question_id} or its pack is missing"]
-        ids = {evidence.document_id for evidence in pack.evidence}
+        ids = dict.fromkeys(e.document_id for e in pack.evidence if e.document_id)
+        documents = _each(self._ledger, Document, ids)
         return Explained(
             revision=revision,
             before=before,
+            question=question,
             verdict=verdict,
-            trace=trace,
+            trace=self._ledger.at(Trace, place),
             pack=pack,
-            texts={name: self._texts[name] for name in ids if name in self._texts},
+            texts={one.document_id: canonical_text(one.text) for one in documents},
         )
 
     def _note(self, trace: Trace, verdict: Verdict) -> None:
         is_dropped = trace.refused.startswith(NOT_WRITTEN)
         self.notes["were dropped under load"] += is_dropped
         self.notes["are refused, and say why"] += bool(trace.refused) and not is_dropped
-        is_taken_over = _is_taken_over(trace, verdict, self._explainer)
+        is_taken_over = _is_taken_over(verdict, self._explainer) and not is_dropped
         self.notes["have a fidelity that cannot be measured again here"] += is_taken_over
+
+
+def _packs(ledger: LedgerReader) -> dict[str, int]:
+    """Return where the pack of each question is, by its id: each is followed by its own, of its instant."""
+    waiting: dict[tuple[str, int], deque[str]] = {}
+    for question in ledger.records(Escalate):
+        key = (question.instrument, question.ts)
+        waiting.setdefault(key, deque()).append(question.question_id)
+    found = {}
+    for place, pack in ledger.located(EvidencePack):
+        asked = waiting.get((pack.instrument, pack.as_of))
+        if asked:
+            found[asked.popleft()] = place
+    return found
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,6 +322,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: Revision
     before: Forecast
+    question: Escalate
     verdict: Verdict
     trace: Trace
     pack: EvidencePack
@@ -306,21 +332,28 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
 
 def prove(told: Explained, explainer: Explainer) -> list[str]:
     """Return what does not hold in a revision and its trace; empty means that all of it does. Pure."""
-    verdict, before, trace = told.verdict, told.before, told.trace
+    question, verdict, before, trace = told.question, told.verdict, told.before, told.trace
     problems = check_revision(told.revision, before, verdict)
+    problems += check_question(question, verdict, before, told.pack)
     problems += check_trace(trace, verdict, before, told.pack, told.texts)
+    judged = explainer.judge(question, verdict, before, told.pack, told.revision.ts)
+    if judged is not None:
+        problems += check_judged(verdict, judged)
     if trace.refused.startswith(NOT_WRITTEN) or told.revision.forecast is None:
         return problems
-    fidelity = trace.fidelity if _is_taken_over(trace, verdict, explainer) else None
+    fidelity = trace.fidelity if _is_taken_over(verdict, explainer) else None
     again = explainer.write(
         verdict, before, told.revision.forecast, told.pack, told.texts, fidelity
     )
     return problems + _differences(trace, again)
 
 
-def _is_taken_over(trace: Trace, verdict: Verdict, explainer: Explainer) -> bool:
-    """Return whether a trace has a fidelity that cannot be measured again here."""
-    return trace.fidelity.agreement is not None and not explainer.can_ask(verdict.reasoner)
+def _is_taken_over(verdict: Verdict, explainer: Explainer) -> bool:
+    """Return whether a verdict's fidelity was measured on a reasoner that is not at hand here.
+
+    Only an embedded one can be asked again at all, so that no other's trace may have a figure.
+    """
+    return verdict.reasoner.startswith(EMBEDDED) and not explainer.can_ask(verdict.reasoner)
 
 
 def _differences(trace: Trace, again: Trace) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Final
 from finllm.app.records import Story
 from finllm.domain.evidence import Evidence
 from finllm.domain.forecast import Forecast
-from finllm.domain.protocol import Hypothesis, Revision, Verdict
+from finllm.domain.protocol import Revision, Verdict
 from finllm.domain.trace import UNFAITHFUL, Fidelity, Statement, Trace
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN, NS_PER_MS, NS_PER_S, iso
 from finllm.narrative.text.canonical import canonical_text
@@ -190,11 +190,14 @@ def _why(
     yield f"<p><strong>{_text(trace.headline)}.</strong> {_text(verdict.reasoner)}</p>"
     yield _fidelity(trace.fidelity)
     own = [s for s in trace.statements if not s.evidence_id]
-    told = (s for s in own if not s.field.startswith(("fidelity", "hypotheses")))
-    yield _list((_statement(s) for s in told if s.text != UNFAITHFUL), wide=True)
-    if verdict.hypotheses:
+    tested = [s for s in own if s.field.startswith("hypotheses")]
+    told = (s for s in own if s.struck or not s.field.startswith("fidelity"))
+    yield _list(
+        (_statement(s) for s in told if s not in tested and s.text != UNFAITHFUL), wide=True
+    )
+    if tested:
         yield "<h3>Hypotheses</h3>"
-        yield from _hypotheses(verdict.hypotheses)
+        yield from _hypotheses(tested)
     yield "<h3>Evidence, largest term first</h3>"
     shown = list(dict.fromkeys(s.evidence_id for s in trace.statements if s.field in _SHARES))
     most = max((abs(s.number or 0.0) for s in trace.statements if s.field in _SHARES), default=0.0)
@@ -223,14 +226,16 @@ def _statement(statement: Statement) -> str:
     return said
 
 
-def _hypotheses(tested: Iterable[Hypothesis]) -> Iterator[str]:
-    yield "<table><tr><th>hypothesis</th><th>probability</th><th>finding</th><th>figures</th></tr>"
+def _hypotheses(tested: Iterable[Statement]) -> Iterator[str]:
+    """Yield a table of what a trace states of hypotheses: each with the figures that follow it."""
+    yield "<table><tr><th>hypothesis</th><th>figures of its test</th></tr>"
+    rows: list[list[str]] = []
     for one in tested:
-        figures = ", ".join(f"{figure.name} {figure.value:+.3f}" for figure in one.figures)
-        yield (
-            f"<tr><td>{_text(one.name)}</td><td>{one.probability:.3f}</td>"
-            f"<td>{_text(one.finding)}</td><td>{_text(figures)}</td></tr>"
-        )
+        if one.field.endswith(".probability") or not rows:
+            rows.append([])
+        rows[-1].append(_statement(one))
+    for first, *figures in rows:
+        yield f"<tr><td>{first}</td><td>{' '.join(figures)}</td></tr>"
     yield "</table>"
 
 

@@ -27,9 +27,12 @@ _SAME: Final = 1e-9
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two values are the same up to the last bits of their floats, also in tuples."""
+    """Return whether two values are the same up to the last bits of their floats, also within others."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, msgspec.Struct) and type(one) is type(other):
+        names = one.__struct_fields__
+        return all(same(getattr(one, name), getattr(other, name)) for name in names)
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=_SAME, abs_tol=_SAME)
     return one == other

@@ -9,7 +9,7 @@ a failure as what ought to be.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from finllm.audit.numbers import Token, numbers_in, same, without_names
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack
 from finllm.domain.forecast import Forecast
+from finllm.domain.free_words import Stated, stated_by, unproven
 from finllm.domain.protocol import Action, Figure, Pool, Verdict
 from finllm.domain.revise import revised
 from finllm.domain.trace import NOT_WRITTEN, UNFAITHFUL, Statement, Trace, named
@@ -110,12 +111,13 @@ def _examine(
         *_check_pool(verdict),
         *_check_evidence(_used(trace, verdict, found), pack, texts),
         *_check_complete(trace, verdict),
-        *_check_words(trace.headline, "headline", names, verdict, before, pack),
+        *_check_headline(trace, pack, before),
     ]
+    cited = [found[one.evidence_id] for one in verdict.citations if one.evidence_id in found]
     each = []
     for statement in trace.statements:
         if statement.field == _CONFLICT:
-            why = _check_conflict(statement, names, verdict, before, pack)
+            why = _check_conflict(statement, verdict, cited)
         else:
             item = found.get(statement.evidence_id)
             why = _check_statement(statement, item, _sources(item, verdict, before, trace), names)
@@ -264,35 +266,21 @@ def _check_evidence(
             yield f"the quote of {item.evidence_id} is not at {start} to {end} of its document"
 
 
+def _check_headline(trace: Trace, pack: EvidencePack, before: Forecast | None) -> Iterator[str]:
+    names = [pack.instrument] if before is None else [before.instrument, before.horizon]
+    yield from (f"headline: {fault}" for fault in unproven(trace.headline, names=names))
+
+
 def _check_conflict(
-    statement: Statement,
-    names: list[str],
-    verdict: Verdict,
-    before: Forecast | None,
-    pack: EvidencePack,
+    statement: Statement, verdict: Verdict, cited: Sequence[Evidence]
 ) -> Iterator[str]:
-    if statement.text != f"Conflict: {verdict.conflict}.":
+    """Yield what a verdict's own words show that nothing bears out which the verdict goes by."""
+    if statement.text.rstrip(".") != f"Conflict: {verdict.conflict}".rstrip("."):
         yield "is not what the verdict says of the conflict"
-    yield from _check_words(statement.text, "its words", names, verdict, before, pack)
-
-
-def _check_words(
-    text: str,
-    what: str,
-    names: list[str],
-    verdict: Verdict,
-    before: Forecast | None,
-    pack: EvidencePack,
-) -> Iterator[str]:
-    """Yield each number in free words that is no figure of the records, and each quote that is no span."""
-    found = numbers_in(without_names(text, names))
-    figures = _figures(verdict, before, pack) if found else []
-    for token in found:
-        if not any(token.shows(figure) for figure in figures):
-            yield f"{what}: {token.value:g} is no figure of the verdict, forecast or pack"
-    for passage in _QUOTED.findall(text):
-        if not any(passage[1:-1] in item.quote for item in pack.evidence):
-            yield f"{what}: {passage} is no span of a quote in the pack"
+    stated = [one for evidence in cited for one in stated_by(evidence)]
+    stated += [Stated(name=one.name, value=one.probability) for one in verdict.hypotheses]
+    quotes, names = [one.quote for one in cited], [one.feature for one in cited]
+    yield from (f"its words: {fault}" for fault in unproven(statement.text, stated, quotes, names))
 
 
 def _check_statement(
@@ -382,28 +370,6 @@ def _part(value: object, name: str) -> object:
         return next((one for one in value if getattr(one, "name", None) == name), None)
     fields = value.__struct_fields__ if isinstance(value, msgspec.Struct) else ()
     return getattr(value, name) if name in fields else None
-
-
-def _numbers(record: msgspec.Struct) -> list[float]:
-    """Return every number on a record and its tuples, records inside included."""
-    found: list[float] = []
-    for name in record.__struct_fields__:
-        value = getattr(record, name)
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, int | float):
-                found.append(float(part))
-            elif isinstance(part, msgspec.Struct):
-                found += _numbers(part)
-    return found
-
-
-def _figures(verdict: Verdict, before: Forecast | None, pack: EvidencePack) -> list[float]:
-    """Return the figures that free words may show."""
-    figures = [*_numbers(verdict), *_numbers(pack)]
-    if before is not None:
-        after = _after(verdict, before, before.ts_emit)
-        figures += [*_numbers(before), *([] if after is None else _numbers(after))]
-    return figures
 
 
 def _names(

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from finllm.domain.identity import content_id
+
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A text as published."""
@@ -169,3 +171,9 @@ class EvidencePack(msgspec.Struct, frozen=True, kw_only=True):
     """Claims in the look-back window that are held back."""
     since: int = 0
     """Where that window begins: its claims were received after it."""
+
+
+def named_pack(pack: EvidencePack) -> EvidencePack:
+    """Return a pack under the id that the whole of its content gives it."""
+    content = msgspec.structs.replace(pack, pack_id="")
+    return msgspec.structs.replace(pack, pack_id=content_id("pack", content))

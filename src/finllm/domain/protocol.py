@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from finllm.domain.forecast import Cost, Forecast, Status
+from finllm.domain.identity import content_id
 
 
 class Action(StrEnum):
@@ -208,6 +209,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     struck: tuple[str, ...] | UnsetType = UNSET
     """Sentences that a language model wrote of the conflict and that do not hold, not to be shown as true; a
     verdict without any has no such field."""
+
+
+def named_verdict(verdict: Verdict) -> Verdict:
+    """Return a verdict under the id that the whole of its content gives it."""
+    content = msgspec.structs.replace(verdict, verdict_id="")
+    return msgspec.structs.replace(verdict, verdict_id=content_id("verdict", content))
 
 
 class PriceCross(msgspec.Struct, frozen=True, kw_only=True, tag="price_cross"):

@@ -54,6 +54,16 @@ class LedgerReader:
         with self._damage_told():
             yield from self._rows.records(kind)
 
+    def located(self, kind: type[T]) -> Iterator[tuple[int, T]]:
+        """Yield the records of one type with the number of their entry, in order."""
+        with self._damage_told():
+            yield from self._rows.located(kind)
+
+    def at(self, kind: type[T], seq: int) -> T:
+        """Return the record of one type in an entry, by its number from `located`."""
+        with self._damage_told():
+            return self._rows.at(kind, seq)
+
     def find(self, kind: type[T], entry_id: str) -> T | None:
         """Return the last record of one type and id, or None."""
         with self._damage_told():

@@ -125,15 +125,30 @@ class Rows:
     def records(self, record_type: type[T]) -> Iterator[T]:
         """Yield the records of one type in the order they were written."""
         kind = kind_of(record_type)
+        after = 0
+        for after, record in self.located(record_type):  # noqa: B007 - goes on after the last
+            yield record
+        for entry in list(self._pending):
+            if entry[0] > after and entry[1] == kind.name:
+                yield kind.decode(entry[4])
+
+    def located(self, record_type: type[T]) -> Iterator[tuple[int, T]]:
+        """Yield the committed records of one type with the number of their entry, in order."""
+        kind = kind_of(record_type)
         query = "SELECT seq, body FROM entries WHERE seq > ? AND kind = ? ORDER BY seq LIMIT ?"
         after = 0
         while chunk := self._connection.execute(query, (after, kind.name, _CHUNK)).fetchall():
             for seq, body in chunk:
-                yield kind.decode(body)
+                yield seq, kind.decode(body)
                 after = seq
-        for entry in list(self._pending):
-            if entry[0] > after and entry[1] == kind.name:
-                yield kind.decode(entry[4])
+
+    def at(self, record_type: type[T], seq: int) -> T:
+        """Return the record of one type in a committed entry."""
+        kind = kind_of(record_type)
+        query = "SELECT body FROM entries WHERE seq = ? AND kind = ?"
+        (body,) = self._connection.execute(query, (seq, kind.name)).fetchone()
+        found: T = kind.decode(body)
+        return found
 
     def find_all(self, record_type: type[T], entry_id: str) -> list[T]:
         """Return the records of one type and id, in the order they were written."""

@@ -25,6 +25,7 @@ from finllm.domain.evidence import (
     Quarantine,
     QuarantineState,
     Refusal,
+    named_pack,
 )
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MIN
@@ -641,26 +642,18 @@ class Narrative:
             sorted([*chosen, *known, *seen], key=lambda e: (-e.relevance, e.evidence_id))
         )
         burst = self._burst(watched, as_of)
-        ids = tuple(e.evidence_id for e in evidence)
-        return EvidencePack(
-            pack_id=content_id(
-                "pack",
-                instrument,
-                as_of,
-                ids,
-                len(claims),
-                n_copies,
-                burst,
-                len(made) - len(claims),
-            ),
-            instrument=instrument,
-            as_of=as_of,
-            evidence=evidence,
-            n_documents=len(claims),
-            n_copies=n_copies,
-            burst=burst,
-            n_quarantined=len(made) - len(claims),
-            since=since,
+        return named_pack(
+            EvidencePack(
+                pack_id="",
+                instrument=instrument,
+                as_of=as_of,
+                evidence=evidence,
+                n_documents=len(claims),
+                n_copies=n_copies,
+                burst=burst,
+                n_quarantined=len(made) - len(claims),
+                since=since,
+            )
         )
 
     def taken_back(self, instrument: str, since: int, now: int) -> dict[str, int]:

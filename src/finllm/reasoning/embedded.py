@@ -48,7 +48,7 @@ from finllm.reasoning.fusion import (
     weighed,
 )
 from finllm.reasoning.outlook import Fused, is_felt, opined, sums
-from finllm.reasoning.reasoner import Judgement, admissible, verdict_of
+from finllm.reasoning.reasoner import Judgement, admissible, amended, verdict_of
 
 EMBEDDED: Final = "embedded:"
 """Beginning of the name of every embedded reasoner; its weights' name follows."""
@@ -203,7 +203,7 @@ class EmbeddedReasoner:
                 else self._answer(voice, question, forecast, told[band.name])
             )
             verdicts.append(
-                msgspec.structs.replace(
+                amended(
                     verdict,
                     hypotheses=told[band.name].hypotheses,
                     driver=told[band.name].driver,

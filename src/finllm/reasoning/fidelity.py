@@ -4,6 +4,7 @@ The reasoner is asked again about packs from which something was left out, and w
 against what the stated terms say that it would. Knows nothing of how a reasoner judges.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -58,7 +59,7 @@ def measure(
     if reasoner is None:
         return Fidelity(unmeasured=f"{verdict.reasoner} cannot be asked again")
     said = reasoner.again(before, pack)
-    if (said.action, _near(said.shift, verdict.shift)) != (verdict.action, True):
+    if not _is_same(said, verdict):
         return Fidelity(unmeasured=f"{verdict.reasoner} does not say the same again")
 
     def ask(left: EvidencePack) -> Again:
@@ -78,8 +79,13 @@ def measure(
     )
 
 
-def _near(one: float, other: float) -> bool:
-    return abs(one - other) <= _SAME
+def _is_same(said: Again, verdict: Verdict) -> bool:
+    """Return whether a reasoner says what the verdict does: action, shift and ln k."""
+    return (
+        said.action is verdict.action
+        and abs(said.shift - verdict.shift) <= _SAME
+        and abs(math.exp(said.log_scale) - verdict.vol_scale) <= _SAME * verdict.vol_scale
+    )
 
 
 def _retraction(

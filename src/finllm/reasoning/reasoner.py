@@ -13,8 +13,15 @@ import msgspec
 from finllm.domain.completion import Completion
 from finllm.domain.evidence import Evidence, EvidencePack
 from finllm.domain.forecast import Cost, Forecast
-from finllm.domain.identity import content_id
-from finllm.domain.protocol import Action, Citation, Escalate, Outlook, Verdict, Voiding
+from finllm.domain.protocol import (
+    Action,
+    Citation,
+    Escalate,
+    Outlook,
+    Verdict,
+    Voiding,
+    named_verdict,
+)
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,24 +116,28 @@ def verdict_of(
     """Return a verdict whose shift and ln k are exactly what its citations add up to."""
     shift = left_sum(citation.shift for citation in citations)
     log_scale = left_sum(citation.log_scale for citation in citations)
-    standing = (forecast.forecast_id, forecast.epoch, forecast.version)
-    return Verdict(
-        verdict_id=content_id(
-            "verdict", question.question_id, standing, reasoner, action, citations
-        ),
-        question_id=question.question_id,
-        forecast_id=forecast.forecast_id,
-        epoch=forecast.epoch,
-        base_version=forecast.version,
-        reasoner=reasoner,
-        action=action,
-        shift=shift,
-        vol_scale=math.exp(log_scale),
-        citations=citations,
-        conflict=conflict,
-        voided_by=voided_by,
-        cost=cost or Cost(),
+    return named_verdict(
+        Verdict(
+            verdict_id="",
+            question_id=question.question_id,
+            forecast_id=forecast.forecast_id,
+            epoch=forecast.epoch,
+            base_version=forecast.version,
+            reasoner=reasoner,
+            action=action,
+            shift=shift,
+            vol_scale=math.exp(log_scale),
+            citations=citations,
+            conflict=conflict,
+            voided_by=voided_by,
+            cost=cost or Cost(),
+        )
     )
+
+
+def amended(verdict: Verdict, **changes: object) -> Verdict:
+    """Return a verdict with changes, under the id of its new content."""
+    return named_verdict(msgspec.structs.replace(verdict, **changes))
 
 
 def left_sum(numbers: Iterable[float]) -> float:

@@ -54,6 +54,14 @@ def test_terms_that_add_up_to_what_is_said_are_faithful(make: Make) -> None:
     assert not found.is_low
 
 
+def test_a_verdict_whose_width_is_not_said_again_has_no_figure(make: Make) -> None:
+    verdict, before, pack = case(make)
+    wider = replace(verdict, vol_scale=2.0 * verdict.vol_scale)
+    found = measure(Additive(WORTH), wider, before, pack)
+    assert (found.agreement, found.r2) == (None, None)
+    assert found.unmeasured == "additive does not say the same again"
+
+
 def test_terms_of_the_wrong_sign_agree_in_nothing(make: Make) -> None:
     verdict, before, pack = case(make)
     turned = tuple(replace(c, shift=-c.shift) for c in verdict.citations)

@@ -20,7 +20,7 @@ from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.reasoner import Heard, LlmReasoner
-from finllm.reasoning.reasoner import Judgement, admissible, left_sum
+from finllm.reasoning.reasoner import Judgement, admissible, amended, left_sum
 from finllm.runtime.clock import Clock, WallClock
 
 UNASKED = "unasked"
@@ -266,7 +266,7 @@ class EnsembleReasoner:
         costs = _costs(completion, len(forecasts))
         fallback = "" if heard else ", ".join(sorted(set(outcomes.values()))) or UNASKED
         verdicts = tuple(
-            msgspec.structs.replace(
+            amended(
                 verdict,
                 cost=cost,
                 fallback=fallback,

@@ -52,7 +52,8 @@ Keys, all required:
 "half_life_s": number from {LEAST_HALF_LIFE_S:g} to {MOST_HALF_LIFE_S:g}, seconds until half of it is gone.
 "agreement": one of {", ".join(AGREEMENTS)}: whether text and market agree.
 "why": at most {MOST_WHY} characters of plain English: why the signals agree or conflict.
-  No number except one that stands in evidence you cite, digit by digit; no quotation.
+  No number except a field of evidence you cite, right after the field's name, such as stance -0.42;
+  no number in words; no quotation.
 "voided_by": list of any of {", ".join(VOIDING)}.
 "citations": list of at most {MOST_CITED} evidence ids from the pack, exactly as written:
   all that the answer rests on.

@@ -1,44 +1,30 @@
-"""A model's own words, less every sentence whose figures or quotes are not the cited evidence's."""
+"""A model's own words, less every sentence that shows what the cited evidence does not bear out."""
 
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from finllm.domain.evidence import Evidence
-
-_NUMBER: Final = re.compile(r"[-+\u2212]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
-"""As the audit reads numbers, so that what is left here passes there."""
-_QUOTED: Final = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
-_QUOTES: Final = frozenset('"\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d')
-_ADDRESS: Final = re.compile(r"(?:https?:|www\.|[\w.]+@[\w.]+)", re.IGNORECASE)
-_SPELT: Final = re.compile(
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty"
-    r"|sixty|seventy|eighty|ninety|hundred|thousand|million|billion|trillion|percent|half|double|triple"
-    r"|twice)\w*",
-    re.IGNORECASE,
-)
-_MOST_EXPONENT: Final = 30
-_FIELDS: Final = ("value", "z_score", "stance", "novelty", "credibility", "relevance")
+from finllm.domain.free_words import stated_by, unproven
 
 
 def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, tuple[str, ...]]:
     """Return a model's words on one line, and the sentences that were struck.
 
-    A sentence is struck if it shows a number that is no field of the cited evidence as displayed, a
-    number in words or in other digits, an address, or a quote that is no exact span of a cited one;
-    so is one whose letters are mostly not Latin, which nothing here could check.
+    A sentence is struck if it shows a number other than a field of the cited evidence by that field's name,
+    a number in words or in other digits, an address, a quote that is no exact span of a cited one, or
+    letters that are not Latin, of which nothing here could be checked.
 
     Args:
         prose: As the model wrote it.
         cited: The evidence that it cites.
     """
+    stated = [one for evidence in cited for one in stated_by(evidence)]
+    quotes = [evidence.quote for evidence in cited]
+    names = [evidence.feature for evidence in cited]
     kept, struck = [], []
     for sentence in _sentences(prose):
-        if _holds(sentence, cited):
-            kept.append(sentence)
-        else:
-            struck.append(sentence)
+        (struck if unproven(sentence, stated, quotes, names) else kept).append(sentence)
     return " ".join(kept), tuple(struck)
 
 
@@ -48,42 +34,3 @@ def _sentences(prose: str) -> Iterator[str]:
     for part in re.split(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f])", " ".join(plain.split())):
         if part.strip():
             yield part.strip()
-
-
-def _holds(sentence: str, cited: Sequence[Evidence]) -> bool:
-    if _ADDRESS.search(sentence) or _SPELT.search(sentence):
-        return False
-    if any(c.isnumeric() and not c.isascii() for c in sentence) or not _is_latin(sentence):
-        return False
-    bare = _QUOTED.sub(" ", sentence)
-    if _QUOTES & set(bare):
-        return False
-    quotes = [passage[1:-1] for passage in _QUOTED.findall(sentence)]
-    if any(not quote.strip() or not _is_said(quote, cited) for quote in quotes):
-        return False
-    return all(_is_shown(numeral.group(), cited) for numeral in _NUMBER.finditer(sentence))
-
-
-def _is_latin(sentence: str) -> bool:
-    letters = [c for c in sentence if c.isalpha()]
-    latin = sum(c.isascii() or unicodedata.name(c, "").startswith("LATIN") for c in letters)
-    return 2 * latin >= len(letters)
-
-
-def _is_said(quote: str, cited: Sequence[Evidence]) -> bool:
-    return any(quote in evidence.quote for evidence in cited)
-
-
-def _is_shown(numeral: str, cited: Sequence[Evidence]) -> bool:
-    """Return whether a numeral is a field of the cited evidence, rounded as it is shown."""
-    written = numeral.replace(",", "").replace("\u2212", "-").lower()
-    mantissa, _, exponent = written.partition("e")
-    if len(exponent) > 3 or abs(int(exponent or 0)) > _MOST_EXPONENT:
-        return False
-    half_step = 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
-    value = float(written)
-    return any(
-        abs(value - getattr(evidence, field)) <= half_step
-        for evidence in cited
-        for field in _FIELDS
-    )

@@ -21,7 +21,7 @@ from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.prompt import Prompt, render
 from finllm.reasoning.llm.prose import checked
 from finllm.reasoning.llm.settings import LlmSettings
-from finllm.reasoning.reasoner import Judgement
+from finllm.reasoning.reasoner import Judgement, amended
 
 LEAST_HALF_LIFE_SHARE = 0.25
 """An answer may shorten a half-life to this share of it at most, and never lengthen it."""
@@ -165,7 +165,7 @@ class LlmReasoner:
             )
             changes = {}
         verdicts = tuple(
-            msgspec.structs.replace(verdict, cost=cost, **changes)
+            amended(verdict, cost=cost, **changes)
             for verdict, cost in zip(judgement.verdicts, costs, strict=True)
         )
         return msgspec.structs.replace(judgement, verdicts=verdicts)

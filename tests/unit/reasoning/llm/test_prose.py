@@ -17,6 +17,7 @@ from finllm.reasoning.llm.answerer import Scripted
 from finllm.reasoning.llm.prose import checked
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
+from support.asked import FALSE
 from support.endpoint import answer
 
 STRUCK = (
@@ -32,6 +33,9 @@ STRUCK = (
     "\u5e02\u573a\u4f1a\u4e0a\u6da8\u3002",
     "It is 1e400 large.",
     'An odd quote " stands alone.',
+    *FALSE,
+    "It lost 0.50 today.",
+    "Its stance is 0.50 bn.",
 )
 
 
@@ -48,7 +52,7 @@ def test_what_is_the_evidences_stays(make: Callable[..., Any]) -> None:
         make("claim", "c1", quote="we beat everything"),
         make("observation", "o", "obi", -1.52),
     ]
-    said = "Stance is 0.5 at z -1.5; imbalance 0.25. They said \u201cwe beat everything\u201d."
+    said = "Stance is 0.50 at z -1.5; obi 0.25. They said \u201cwe beat everything\u201d."
     assert checked(said, cited) == (said, ())
 
 
@@ -94,7 +98,7 @@ def test_a_trace_says_that_another_reasoner_answered(case: Any) -> None:
 
 
 WORDS = (
-    "The text leads at stance 0.5.",
+    "The text leads at stance 0.50.",
     "It went 17 points.",
     'The firm says "words of c1".',
     'It says "words of c9".',
