@@ -22,7 +22,8 @@ def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, tuple[str, ...]
     stated = [one for evidence in cited for one in stated_by(evidence)]
     quotes = [evidence.quote for evidence in cited]
     names = [evidence.feature for evidence in cited]
-    kept, struck = [], []
+    kept: list[str] = []
+    struck: list[str] = []
     for sentence in _sentences(prose):
         (struck if unproven(sentence, stated, quotes, names) else kept).append(sentence)
     return " ".join(kept), tuple(struck)
