@@ -402,7 +402,7 @@ def reasoner(
     ] = SHIPPED.parent,
     name: Annotated[
         str, typer.Option(help="Name of the weights, carried by every verdict.")
-    ] = "fitted-4",
+    ] = "fitted-5",
 ) -> None:
     """Fit the embedded reasoner on the training parts, write its weights and print the card."""
     card = fit_reasoner(data, out, name)

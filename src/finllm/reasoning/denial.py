@@ -19,6 +19,8 @@ def settled(pack: EvidencePack, weights: Weights, band: BandWeights) -> list[flo
     """
     evidence = admissible(pack)
     left = trusts(evidence, pack.as_of, band.memory_ns)
+    if not any(e.event_type in weights.retract_events for e in evidence):
+        return left
     order = sorted(
         range(len(evidence)), key=lambda i: (evidence[i].ts_recv, evidence[i].evidence_id)
     )
@@ -48,14 +50,17 @@ def takes_back(denial: Evidence, earlier: Evidence, band: BandWeights) -> bool:
 def believed(pack: EvidencePack, weights: Weights, band: BandWeights) -> list[Evidence]:
     """Return the denials that are credible and weigh more than what they take back, latest first."""
     evidence = admissible(pack)
+    credible = [
+        e
+        for e in evidence
+        if e.event_type in weights.retract_events
+        and e.credibility * e.relevance >= weights.retract_credibility
+    ]
+    if not credible:
+        return []
     trust = trusts(evidence, pack.as_of, band.memory_ns)
     found = []
-    for denial in evidence:
-        if (
-            denial.event_type not in weights.retract_events
-            or denial.credibility * denial.relevance < weights.retract_credibility
-        ):
-            continue
+    for denial in credible:
         denied = [w for e, w in zip(evidence, trust, strict=True) if takes_back(denial, e, band)]
         if denied and alone(denial, pack.as_of, band.memory_ns) > left_sum(denied):
             found.append(denial)

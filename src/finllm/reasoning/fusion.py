@@ -22,9 +22,9 @@ SHIPPED: Final = Path(__file__).parent / "weights" / "fusion.json"
 EVENT: Final = "event:"
 """Prefix of the measures of an event type."""
 EASE: Final = 4.0
-"""Trust at which a measure that grows with it has come half the way. The more, the further a sum may go
-without one text moving it by more than the bound times its trust; at 4 verdicts are nearest to what they
-were before that was held to (lab log)."""
+"""Trust at which a measure that grows with it has come half the way: with more of it, one more text counts
+less. Set by hand; verdicts on training packs are the nearer to those of before texts were held to their
+trust the larger it is, and hardly any more from here on (lab log)."""
 Slopes = dict[str, tuple[float, float]]
 """Measure -> least and most that it moves for one more unit of trust in a text. A burst's are its own."""
 _SLOPES: Final[Slopes] = {
