@@ -1,12 +1,15 @@
 """No text moves a verdict by more than the bound times its own trust, whatever else is said."""
 
+import math
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finllm.domain.evidence import Evidence, EvidenceKind, EvidencePack, Reason
-from finllm.domain.protocol import Action
-from finllm.reasoning.denial import retracting, settled
+from finllm.domain.forecast import Forecast
+from finllm.domain.protocol import Action, Escalate, Verdict, standing_of
+from finllm.reasoning.denial import settled
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.fusion import BandWeights, Weights, alone, load_weights, trusts
 from finllm.reasoning.reasoner import admissible
@@ -86,20 +89,37 @@ def texts_of(pack: EvidencePack) -> list[Evidence]:
     return [e for e in pack.evidence if e.kind is EvidenceKind.CLAIM]
 
 
+def judged(weights: Weights, asked: Forecast, pack: EvidencePack) -> Verdict:
+    question = Escalate(
+        question_id="q",
+        instrument="test:A",
+        ts=NOW,
+        notice_id="n",
+        standing=(standing_of(asked),),
+        deadline=NOW + 30 * S,
+        expected_gain=0.01,
+        reason="law",
+    )
+    return EmbeddedReasoner(weights).judge(question, (asked,), pack, NOW, 1).verdicts[0]
+
+
 def check(weights: Weights, band: BandWeights, pack: EvidencePack, issued: int) -> None:
+    """See that leaving out any text moves a verdict by no more than that.
+
+    Not where it lets another text's denial end what was said, or keeps it from that: then there is no sum.
+    """
     asked = forecast(band.up_to_ns / S, issued=issued)
+    said = judged(weights, asked, pack)
+    ended_by = said.citations[0].evidence_id if said.action is Action.RETRACT else ""
     reasoner = EmbeddedReasoner(weights)
-    said = reasoner.again(asked, pack)
-    denial = retracting(pack, weights, band)
     for text in texts_of(pack):
         left = reasoner.again(asked, less(pack, text))
-        is_own = denial is not None and denial.evidence_id == text.evidence_id
-        retracted = Action.RETRACT in (said.action, left.action)
-        if retracted and not (is_own and left.action is not Action.RETRACT):
+        if left.action is Action.RETRACT or ended_by not in ("", text.evidence_id):
             continue
         weight = alone(text, NOW, band.memory_ns)
         assert abs(said.shift - left.shift) <= band.max_shift * weight + EPS
-        assert abs(said.log_scale - left.log_scale) <= band.max_log_scale * weight + EPS
+        moved = abs(math.log(said.vol_scale) - left.log_scale)
+        assert moved <= band.max_log_scale * weight + EPS
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,4 +1,4 @@
-"""Denials: what they take back, and when they retract.
+"""Denials: what they take back, and which are believed.
 
 A denial spends its trust on what it takes back: each loses the same, and only what is left of either still
 speaks. So a denial, too, moves a verdict by no more than its trust. Knows nothing of what a verdict says.
@@ -19,6 +19,8 @@ def settled(pack: EvidencePack, weights: Weights, band: BandWeights) -> list[flo
     """
     evidence = admissible(pack)
     left = trusts(evidence, pack.as_of, band.memory_ns)
+    if not any(e.event_type in weights.retract_events for e in evidence):
+        return left
     order = sorted(
         range(len(evidence)), key=lambda i: (evidence[i].ts_recv, evidence[i].evidence_id)
     )
@@ -45,26 +47,21 @@ def takes_back(denial: Evidence, earlier: Evidence, band: BandWeights) -> bool:
     return earlier.origin == denial.origin and earlier.stance * denial.stance < 0.0
 
 
-def retracting(pack: EvidencePack, weights: Weights, band: BandWeights) -> Evidence | None:
-    """Return the latest denial that retracts what was issued before it, if any.
-
-    It is credible, takes something back, and outweighs all other texts together: what a forecast may have
-    rested on beside what is taken back is then worth less than the denial.
-    """
+def believed(pack: EvidencePack, weights: Weights, band: BandWeights) -> list[Evidence]:
+    """Return the denials that are credible and weigh more than what they take back, latest first."""
     evidence = admissible(pack)
-    found = [
-        denial
-        for denial in evidence
-        if denial.event_type in weights.retract_events
-        and denial.credibility * denial.relevance >= weights.retract_credibility
-        and any(takes_back(denial, earlier, band) for earlier in evidence)
-        and _outweighs(denial, evidence, pack.as_of, band.memory_ns)
+    credible = [
+        e
+        for e in evidence
+        if e.event_type in weights.retract_events
+        and e.credibility * e.relevance >= weights.retract_credibility
     ]
-    return max(found, key=lambda e: (e.ts_recv, e.evidence_id), default=None)
-
-
-def _outweighs(
-    denial: Evidence, evidence: tuple[Evidence, ...], as_of: int, memory_ns: int
-) -> bool:
-    others = tuple(e for e in evidence if e.evidence_id != denial.evidence_id)
-    return alone(denial, as_of, memory_ns) > left_sum(trusts(others, as_of, memory_ns))
+    if not credible:
+        return []
+    trust = trusts(evidence, pack.as_of, band.memory_ns)
+    found = []
+    for denial in credible:
+        denied = [w for e, w in zip(evidence, trust, strict=True) if takes_back(denial, e, band)]
+        if denied and alone(denial, pack.as_of, band.memory_ns) > left_sum(denied):
+            found.append(denial)
+    return sorted(found, key=lambda e: (-e.ts_recv, e.evidence_id))

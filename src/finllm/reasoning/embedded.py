@@ -34,13 +34,14 @@ from finllm.reasoning.conflict import (
     weigh,
     without,
 )
-from finllm.reasoning.denial import retracting, settled
+from finllm.reasoning.denial import believed, settled
 from finllm.reasoning.driver import Said, Source, driver_of, sources_of
 from finllm.reasoning.fidelity import Again
 from finllm.reasoning.fusion import (
     BandWeights,
     Reading,
     Weights,
+    alone,
     fuse,
     load_weights,
     read,
@@ -106,7 +107,8 @@ class EmbeddedReasoner:
     """Judges by the fusion; confirms, refines or retracts by its bands' thresholds.
 
     It confirms a forecast that already carries what the evidence calls for, refines one that does
-    not, and retracts one issued before a credible denial of what it may have rested on.
+    not, and retracts one issued before a credible denial of what it may have rested on, where the denial
+    is worth what it ends.
     """
 
     def __init__(
@@ -222,9 +224,22 @@ class EmbeddedReasoner:
         return Judgement(verdicts=tuple(verdicts), outlook=outlook)
 
     def _see(self, pack: EvidencePack, band: BandWeights) -> "_Seen":
+        found = believed(pack, self._weights, band)
+        denial = next((one for one in found if self._retracts(one, pack, band)), None)
+        return _Seen(denial=denial, reading=self._settled(pack, band))
+
+    def _settled(self, pack: EvidencePack, band: BandWeights) -> Reading:
         w = self._weights
-        reading = weighed(pack, settled(pack, w, band), band.memory_ns, w.directed)
-        return _Seen(denial=retracting(pack, w, band), reading=reading)
+        return weighed(pack, settled(pack, w, band), band.memory_ns, w.directed)
+
+    def _retracts(self, denial: Evidence, pack: EvidencePack, band: BandWeights) -> bool:
+        """Return whether a denial may end what would be said without it: it is worth that much itself."""
+        left = without(pack, (denial.evidence_id,))
+        shift, log_scale = sums(fuse(self._settled(left, band), band))
+        weight = alone(denial, pack.as_of, band.memory_ns)
+        return (
+            abs(shift) <= band.max_shift * weight and abs(log_scale) <= band.max_log_scale * weight
+        )
 
     def _test(self, pack: EvidencePack) -> list[Weighed]:
         """Return what the hypotheses' model makes of a pack; nothing where it cannot be tested."""

@@ -28,19 +28,16 @@ USUAL: Final = 0.25
 volatility is as ever below it, and rises above it."""
 VERIFIED: Final = "verified"
 """The reason for belief of what came by its source's own channel."""
-LEAST_BURST: Final = 0.25
-MOST_BURST: Final = 20.0
 EASE: Final = 4.0
-"""Trust at which a measure that grows with it has come half the way. The more, the further a sum may go
-without one text moving it by more than the bound times its trust; at 4 verdicts are nearest to what they
-were before that was held to (lab log)."""
+"""Trust at which a measure that grows with it has come half the way: with more of it, one more text counts
+less. Set by hand; verdicts on training packs are the nearer to those of before texts were held to their
+trust the larger it is, and hardly any more from here on (lab log)."""
 Slopes = dict[str, tuple[float, float]]
-"""Measure -> least and most that it moves for one more unit of trust in a text. A `release` goes by its
-source's verified channel alone: new words or not are no matter of trust there."""
+"""Measure -> least and most that it moves for one more unit of trust in a text. A burst's are its own. A
+`release` goes by its source's verified channel alone: new words or not are no matter of trust there."""
 _SLOPES: Final[Slopes] = {
     "present": (0.0, 1.0),
     "breadth": (0.0, 0.51),
-    "burst": (math.log(LEAST_BURST), math.log(MOST_BURST)),
     "stance": (-1.0, 1.0),
     "dispersion": (-1.0, 1.0),
     "conflict": (-1.0, 1.0),
@@ -131,7 +128,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     undirected: Shares
     directed: Shares
     lean: float
-    """Stance of the text, -1 to 1, shrunk by its amount."""
+    """Trust x stance of the text, eased by the trust in all: above 0 for up, -4 to 4."""
+    burst: float
+    """Log of the burst."""
     market: float
     """What the directed observations say, -1 to 1."""
 
@@ -149,8 +148,8 @@ def weighed(
     None moves by more than the trust that is added to a text or taken from it, times its `_SLOPES`.
 
     Undirected: `present` = t / (1 + 3 t) of the trust t, which carries the constant that makes usual news
-    move nothing, `breadth` = ln(1 + t) less that, `burst` = log of the burst times `present`, `stance` =
-    size of the mean stance, `dispersion` = what leans the lighter way, `conflict` = the lesser of text and
+    move nothing, `breadth` = ln(1 + t) less that, `burst` = log of the burst times t / (1 + t), `stance` =
+    size of the directed one, `dispersion` = what leans the lighter way, `conflict` = the lesser of text and
     book where they disagree, `observation` = |z| beyond one of what was observed, summed, and for each
     event type the trust that says so, as t / (1 + t / 4), and as a `surge` what of it is beyond `USUAL`,
     and `release` = the freshness, up to 1, of what sources told by their own verified channels.
@@ -171,12 +170,13 @@ def weighed(
     lean, market = left_sum(leans), left_sum(marks)
     text = _weights_of(trust)
     present = total / (1.0 + 3.0 * total)
+    burst = math.log(_between(pack.burst, 0.25, 20.0))
     lighter = 0.5 * (left_sum(abs(one) for one in leans) - abs(lean))
     clash = min(abs(lean), abs(market)) if lean * market < 0.0 else 0.0
     undirected = {
         "present": _divided(present, text),
         "breadth": _divided(math.log1p(total) - present, text),
-        "burst": _divided(math.log(_between(pack.burst, LEAST_BURST, MOST_BURST)) * present, text),
+        "burst": _divided(burst * total / (1.0 + total), text),
         "stance": _divided(abs(lean), _weights_of(leans)),
         "dispersion": _divided(max(0.0, lighter), _weights_of(leans)),
         "conflict": _divided(clash, _weights_of(marks)),
@@ -198,6 +198,7 @@ def weighed(
         undirected=undirected,
         directed=along,
         lean=lean,
+        burst=burst,
         market=market,
     )
 
@@ -210,7 +211,8 @@ def fuse(reading: Reading, band: BandWeights) -> tuple[Citation, ...]:
     """
     n = len(reading.evidence)
     shift = _held_back(band.shift, _SLOPES_ALONG, band.max_shift)
-    scale = _held_back(band.scale, _SLOPES, band.max_log_scale)
+    slopes = _SLOPES | {"burst": (min(0.0, reading.burst), max(0.0, reading.burst))}
+    scale = _held_back(band.scale, slopes, band.max_log_scale)
     shifts = _bounded(_weighted(reading.directed, shift, n), band.max_shift)
     scales = _bounded(_weighted(reading.undirected, scale, n), band.max_log_scale)
     shares = [

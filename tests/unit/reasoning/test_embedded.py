@@ -180,16 +180,24 @@ def test_a_denial_takes_back_a_rumour_what_is_held_to_be_denied_and_its_own_word
 
 
 @pytest.mark.parametrize(("credibility", "is_retracted"), [(0.9, True), (0.5, False)])
-def test_a_denial_retracts_only_where_it_outweighs_all_else_that_was_said(
+def test_a_denial_ends_what_is_said_only_where_it_is_worth_as_much(
     make: Make, credibility: float, is_retracted: bool
 ) -> None:
-    rumour = make("claim", "rumour", event_type="rumour", ts_recv=NOW - 20 * S)
-    news = make("claim", "news", credibility=0.3)
+    rumour = make("claim", "rumour", event_type="rumour", ts_recv=NOW - 40 * S)
+    news = make("claim", "news", stance=1.0, credibility=1.0)
     denial = make("claim", "d", event_type="denial", credibility=credibility, ts_recv=NOW - S)
     (verdict,) = judge(
         make, make("pack", rumour, news, denial), make("forecast", issued=NOW - 10 * S)
     ).verdicts
     assert (verdict.action is Action.RETRACT) is is_retracted
+
+
+def test_a_denial_does_not_retract_what_outweighs_it(make: Make) -> None:
+    rumour = make("claim", "rumour", event_type="rumour", stance=0.0, ts_recv=NOW - 5 * S)
+    denial = make("claim", "d", event_type="denial", credibility=0.5, ts_recv=NOW - S)
+    asked = make("forecast", issued=NOW - 10 * S)
+    (verdict,) = judge(make, make("pack", rumour, denial), asked).verdicts
+    assert verdict.action is not Action.RETRACT
 
 
 def test_a_light_denial_leaves_heavy_news_alone(make: Make) -> None:
