@@ -95,7 +95,8 @@ def _marked(bare: str) -> Iterator[str]:
         yield "a quotation mark stands where no quote can be checked"
     if address := _ADDRESS.search(bare):
         yield f"{address.group()!r} may be an address"
-    if not all(unicodedata.name(c, "").startswith("LATIN") for c in bare if c.isalpha()):
+    letters = (c for c in bare if c.isalpha() and not c.isascii())
+    if not all(unicodedata.name(c, "").startswith("LATIN") for c in letters):
         yield "letters are not Latin, so that nothing can be checked of them"
 
 
