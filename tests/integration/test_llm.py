@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from finllm.app.cli import app
 from finllm.app.recording import Recorder, read_completions, read_start
+from finllm.app.records import verify_traces
 from finllm.app.replay import Inputs, replay
 from finllm.app.settings import (
     ReasoningSettings,
@@ -72,6 +73,8 @@ def test_a_replay_needs_no_endpoint(tmp_path: Path) -> None:
     verdicts = verdicts_of(tmp_path / "first")
     assert {v.reasoner.partition(":")[0] for v in verdicts} == {"llm", "embedded"}
     assert all(bool(v.fallback) == v.reasoner.startswith("embedded") for v in verdicts)
+    proof = verify_traces(tmp_path / "first")
+    assert proof.ok, proof.failures
     again = replay(
         msgspec.structs.replace(inputs, answers=tmp_path / "first"), Settings(), tmp_path / "again"
     )

@@ -18,6 +18,7 @@ from finllm.app.explaining import Explainer
 from finllm.app.records import Explained, explained_revisions, prove, verify_traces
 from finllm.app.replay import Inputs, replay
 from finllm.app.settings import Settings, load_settings
+from finllm.audit.questions import check_question
 from finllm.audit.revisions import check_revision
 from finllm.audit.traces import check_trace
 from finllm.domain.units import parse_instant
@@ -150,4 +151,5 @@ def changes(told: list[Explained], rng: np.random.Generator) -> Iterator[tuple[s
 def by_records_alone(one: Explained) -> list[str]:
     """Return what is found without the trace being written again."""
     found = check_revision(one.revision, one.before, one.verdict)
+    found += check_question(one.question, one.verdict, one.before, one.pack)
     return found + check_trace(one.trace, one.verdict, one.before, one.pack, one.texts)

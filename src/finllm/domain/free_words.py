@@ -73,13 +73,13 @@ def unproven(
         text: The words.
         stated: What they may show as a figure.
         quotes: What they may quote from, between double quotation marks.
-        names: What may hold digits and is no figure.
+        names: What is no word: it may hold digits, or be spelt like a number or an address.
     """
     said = _QUOTED.sub(" ", text)
     bare = _plain(said)
-    has_digits = any(map(str.isdigit, bare))
-    left = _without_names(_without_figures(bare, stated), names) if has_digits else bare
-    return [*_quoted(text, quotes), *_marked(bare), *_odd_digits(said), *_numbered(left)]
+    left = _without_names(_without_figures(bare, stated), names)
+    marked = _marked(_without_names(bare, names))
+    return [*_quoted(text, quotes), *marked, *_odd_digits(said), *_numbered(left)]
 
 
 def _quoted(text: str, quotes: Sequence[str]) -> Iterator[str]:
@@ -95,7 +95,8 @@ def _marked(bare: str) -> Iterator[str]:
         yield "a quotation mark stands where no quote can be checked"
     if address := _ADDRESS.search(bare):
         yield f"{address.group()!r} may be an address"
-    if not all(unicodedata.name(c, "").startswith("LATIN") for c in bare if c.isalpha()):
+    letters = (c for c in bare if c.isalpha() and not c.isascii())
+    if not all(unicodedata.name(c, "").startswith("LATIN") for c in letters):
         yield "letters are not Latin, so that nothing can be checked of them"
 
 
@@ -118,13 +119,16 @@ def _plain(text: str) -> str:
 
 
 def _without_names(text: str, names: Sequence[str]) -> str:
-    for name in sorted(filter(None, names), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
+    for name in sorted(filter(None, map(_plain, names)), key=len, reverse=True):
+        if name in text:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
     return text
 
 
 def _without_figures(text: str, stated: Sequence[Stated]) -> str:
     """Return a text less each figure that is what it is said to be, with its name."""
+    if not any(map(str.isdigit, text)):
+        return text
     for name, unit in {(one.name, one.unit): None for one in stated if one.name}:
         values = [one.value for one in stated if (one.name, one.unit) == (name, unit)]
         own = "" if unit in {"", "1"} else rf"(?:\s*{re.escape(_plain(unit))})?"

@@ -99,6 +99,13 @@ def test_what_is_not_borne_out_is_told(text: str) -> None:
     assert found(text) != []
 
 
+@pytest.mark.parametrize("name", ["hyperliquid:@107", "test:ONE", "us:BRK.CLASS", "\u5e73:XIV"])
+def test_a_name_is_no_word(name: str) -> None:
+    assert unproven(f"{name} 10s refined", names=[name, "10s"]) == []
+    assert unproven(f"{name} 10s refined at 20s", names=[name, "10s"])
+    assert unproven(f"{name} 10s refined", names=["10s"])
+
+
 @given(st.text(max_size=120))
 def test_no_digit_is_left_that_nothing_states(text: str) -> None:
     if any(c.isnumeric() for c in text):
