@@ -8,8 +8,8 @@ from finllm.domain.evidence import Evidence
 from finllm.domain.free_words import stated_by, unproven
 
 
-def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, int]:
-    """Return a model's words on one line, and how many sentences were struck.
+def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, tuple[str, ...]]:
+    """Return a model's words on one line, and the sentences that were struck.
 
     A sentence is struck if it shows a number other than a field of the cited evidence by that field's name,
     a number in words or in other digits, an address, a quote that is no exact span of a cited one, or
@@ -22,9 +22,13 @@ def checked(prose: str, cited: Sequence[Evidence]) -> tuple[str, int]:
     stated = [one for evidence in cited for one in stated_by(evidence)]
     quotes = [evidence.quote for evidence in cited]
     names = [evidence.feature for evidence in cited]
-    said = list(_sentences(prose))
-    kept = [sentence for sentence in said if not unproven(sentence, stated, quotes, names)]
-    return " ".join(kept), len(said) - len(kept)
+    kept, struck = [], []
+    for sentence in _sentences(prose):
+        if unproven(sentence, stated, quotes, names):
+            struck.append(sentence)
+        else:
+            kept.append(sentence)
+    return " ".join(kept), tuple(struck)
 
 
 def _sentences(prose: str) -> Iterator[str]:
