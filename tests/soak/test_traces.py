@@ -79,7 +79,7 @@ def synthetic(folder: Path, seed: int) -> Inputs:
 
 @pytest.fixture(scope="module")
 def runs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Runs that hold 5,000 traces together, those on recorded input first."""
+    """Runs that hold 5,000 traces together, those on recorded input first, then one synthetic at least."""
     root, settings = tmp_path_factory.mktemp("traces"), load_settings(None, {})
     recorded = {"tweets": tweets(shared), "posts": posts(shared, root / "bars")}
     found = [run_of(inputs, settings, root / name) for name, inputs in recorded.items()]
@@ -89,10 +89,10 @@ def runs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             found.append(run_of(market, asking(stack), root / f"run-{name}"))
     n = sum(map(verify, found))
     for seed in SEEDS:
-        if n >= TRACES:
-            break
         found.append(run_of(synthetic(root / f"tape-{seed}", seed), settings, root / f"run-{seed}"))
         n += verify(found[-1])
+        if n >= TRACES:
+            break
     assert n >= TRACES
     return found
 
