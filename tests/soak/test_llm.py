@@ -82,4 +82,5 @@ def check_conclusions(
         assert {v.fallback for v in said.verdicts} == {str(completion.end)}
         assert said.outlook == own.outlook
         for verdict, alone in zip(said.verdicts, own.verdicts, strict=True):
-            assert msgspec.structs.replace(verdict, fallback="", cost=alone.cost) == alone
+            own = {"fallback": "", "cost": alone.cost, "verdict_id": alone.verdict_id}
+            assert msgspec.structs.replace(verdict, **own) == alone
