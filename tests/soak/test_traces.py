@@ -118,8 +118,10 @@ def changes(told: list[Explained], rng: np.random.Generator) -> Iterator[tuple[s
     n = 0
     while n < TAMPERED:
         tamper = KINDS[n % len(KINDS)]
-        changed = tamper(told[int(rng.integers(len(told)))], rng)
+        one = told[int(rng.integers(len(told)))]
+        changed = tamper(one, rng)
         if changed is not None:
+            assert changed != one, f"{tamper.__name__} changes nothing"
             n += 1
             yield tamper.__name__, changed
 
