@@ -142,8 +142,10 @@ def changes(told: list[Explained], rng: np.random.Generator) -> Iterator[tuple[s
     while n < TAMPERED:
         tamper = KINDS[n % len(KINDS)]
         chosen = among[int(rng.integers(len(among)))]
-        changed = tamper(chosen[int(rng.integers(len(chosen)))], rng)
+        one = chosen[int(rng.integers(len(chosen)))]
+        changed = tamper(one, rng)
         if changed is not None:
+            assert changed != one, f"{tamper.__name__} changes nothing"
             n += 1
             yield tamper.__name__, changed
 

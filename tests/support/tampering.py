@@ -390,9 +390,10 @@ def revision_time(told: Explained, rng: np.random.Generator) -> Explained | None
 
 
 def revision_link(told: Explained, rng: np.random.Generator) -> Explained | None:
-    changes = pick(rng, [{"verdict_id": "f" * 32}, {"forecast_id": "f" * 32}, {"version": 9},
-                         {"base_version": 9}])  # fmt: skip
-    return replace(told, revision=replace(told.revision, **changes))
+    was = told.revision
+    changes = pick(rng, [{"verdict_id": "f" * 32}, {"forecast_id": "f" * 32},
+                         {"version": was.version + 1}, {"base_version": was.base_version + 1}])  # fmt: skip
+    return replace(told, revision=replace(was, **changes))
 
 
 def version_before(told: Explained, rng: np.random.Generator) -> Explained | None:
