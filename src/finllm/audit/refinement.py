@@ -18,6 +18,7 @@ from finllm.audit.intervals import (
     resample,
     typical_step_ns,
 )
+from finllm.audit.propensity import Chances, asking_all, chances_of
 from finllm.audit.rules import Floats, Ints
 from finllm.audit.sample import RevisionCount, Sample
 from finllm.audit.scorecard import Finding, Interval, Refinement, Share, Stage
@@ -33,6 +34,7 @@ class Asking:
     tokens: int
     energy_j: float
     energy_method: str
+    chances: Chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,17 @@ def count_asking(
     questions: Iterable[Escalate], holds: Iterable[Hold], verdicts: Iterable[Verdict]
 ) -> Asking:
     """Return the number of questions and holds, and the cost of all verdicts, each counted once."""
-    asked = {question.question_id for question in questions}
+    by_id = {question.question_id: question for question in questions}
+    held = list(holds)
     answers = {verdict.verdict_id: verdict.cost for verdict in verdicts}
     methods = sorted({cost.method for cost in answers.values()} - {"none"})
     return Asking(
-        calls=len(asked),
-        holds=sum(1 for _ in holds),
+        calls=len(by_id),
+        holds=len(held),
         tokens=sum(cost.tokens for cost in answers.values()),
         energy_j=float(sum(cost.energy_j for cost in answers.values())),
         energy_method=", ".join(methods) or "none",
+        chances=chances_of(by_id.values(), held),
     )
 
 
@@ -98,6 +102,7 @@ def refinement_of(
     total = float(difference.sum())
     outlook = float((edge.log - scored.emitted_log).mean()) if len(sample) else 0.0
     precision = _retraction_precision(sample)
+    asked_all = asking_all(scored, asking.chances)
     n_revisions = sum(revised.counts.values())
     return Refinement(
         n=len(sample),
@@ -108,6 +113,10 @@ def refinement_of(
         gain_outlook=outlook,
         gain_verdicts=whole.mean - outlook,
         share_of_always=_over(whole.mean, always_gain),
+        gain_if_all_asked=_per(asked_all.total, len(sample)) if asked_all else None,
+        gain_if_all_asked_sd=_per(asked_all.deviation, len(sample)) if asked_all else None,
+        explored=asking.chances.explored,
+        unreachable=asking.chances.unreachable,
         calls=asking.calls,
         holds=asking.holds,
         call_share=asking.calls / max(1, asking.calls + asking.holds),

@@ -81,6 +81,11 @@ def _refinement_lines(r: Refinement) -> Iterable[tuple[str, str]]:
     yield "harm (negative block means)", f"{r.harm:.5f}"
     yield "questions asked", f"{r.calls:,} of {r.calls + r.holds:,} ({r.call_share:.1%})"
     yield "share of the always-asking gain", _optional(r.share_of_always, "{:.0%}")
+    if r.gain_if_all_asked is not None:
+        yield (
+            f"gain had all been asked (from {r.explored:,} asked by chance)",
+            f"{r.gain_if_all_asked:+.5f} +- {r.gain_if_all_asked_sd:.5f}",
+        )
     yield "forecasts touched, of those scored", f"{r.touched:,} of {r.n:,}"
     yield (
         "verdicts applied / superseded / late / refused",

@@ -151,6 +151,15 @@ class Refinement(msgspec.Struct, frozen=True, kw_only=True):
     """Part of `gain` from later versions, while they stood."""
     share_of_always: float | None
     """Part of the gain of always asking; None without such a run, or when it gains nothing."""
+    gain_if_all_asked: float | None
+    """Estimate of `gain` had every notice been asked about that had any chance of it, from the chances with
+    which questions were asked; None where fewer than ten were asked by chance."""
+    gain_if_all_asked_sd: float | None
+    """Its standard deviation."""
+    explored: int
+    """Questions asked by chance, so that what is refused stays measured."""
+    unreachable: int
+    """Notices held that had no chance of being asked: the estimate says nothing of them."""
     calls: int
     """Questions asked."""
     holds: int
