@@ -151,7 +151,7 @@ def weighed(
     move nothing, `breadth` = ln(1 + t) less that, `burst` = log of the burst times t / (1 + t), `stance` =
     size of the directed one, `dispersion` = what leans the lighter way, `conflict` = the lesser of text and
     book where they disagree, `observation` = |z| beyond one of what was observed, summed, and for each
-    event type the trust that says so, as t / (1 + t / 4), and as a `surge` what of it is beyond `USUAL`,
+    event type the trust that says so, as t / (1 + t), and as a `surge` what of it is beyond `USUAL`,
     and `release` = the freshness, up to 1, of what sources told by their own verified channels.
     Directed: `stance` = sum of trust x stance over 1 + trust / 4, the same for each event type, and
     `observation`.
@@ -187,7 +187,7 @@ def weighed(
     for event in sorted({e.event_type for e in evidence if e.event_type}):
         of_it = [w * (e.event_type == event) for w, e in zip(trust, evidence, strict=True)]
         amount = left_sum(of_it)
-        undirected[EVENT + event] = _eased(of_it, amount)
+        undirected[EVENT + event] = [w / (1.0 + amount) for w in of_it]
         undirected[SURGE + event] = _divided(max(0.0, amount - USUAL), _weights_of(of_it))
         along[EVENT + event] = _eased(
             [one * (e.event_type == event) for one, e in zip(said, evidence, strict=True)], amount
