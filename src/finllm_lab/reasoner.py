@@ -470,7 +470,7 @@ def reasoner(
     ] = SHIPPED.parent,
     name: Annotated[
         str, typer.Option(help="Name of the weights, carried by every verdict.")
-    ] = "fitted-5",
+    ] = "fitted-6",
     until: Annotated[
         str, typer.Option(help="Leave out tweets and bars from this instant on.")
     ] = BARS_UNTIL,
