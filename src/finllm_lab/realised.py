@@ -28,6 +28,11 @@ def log_range(bar: Bar) -> float:
     return max(math.log(bar.high / bar.low), LEAST_BPS / BPS)
 
 
+def log_ranges(bars: Sequence[Bar]) -> NDArray[np.float64]:
+    """Return the log of each bar's ln(high / low), float64 [n]."""
+    return np.log([log_range(bar) for bar in bars])
+
+
 def variance(before: Bar, bar: Bar) -> float:
     """Return a bar's realised variance from the close before it, bps squared."""
     gap = math.log(bar.open / before.close)

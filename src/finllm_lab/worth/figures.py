@@ -142,7 +142,7 @@ def line(
         calls: Of these, asked.
         late: Answers that came late.
         always: Share of the edge's error that always asking takes away over all rows, if known.
-        ranges: Log ranges foreseen by the edge and realised, by row of the sample; posts only.
+        ranges: Log ranges foreseen for this line and realised, by row of the sample; posts only.
     """
     sample, rows = seen.sample, seen.rows
     edge, force = _errors(seen, Stage.EDGE), _errors(seen, stage)

@@ -5,9 +5,10 @@ are found by the beginning of their names, several go on where one ends, so that
 the known ones are scored by `later`.
 """
 
+import bisect
 import csv
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -38,7 +39,7 @@ from finllm.escalation.gate import GateSettings
 from finllm.market.bars import read_bars
 from finllm.narrative.sources.documents import read_documents
 from finllm.runtime.tally import Tally
-from finllm_lab.realised import log_range, variances
+from finllm_lab.realised import log_ranges, variances
 from finllm_lab.statements import released
 from finllm_lab.worth.figures import Line, Seen, line, usable
 from finllm_lab.worth.ranges import predicted
@@ -73,6 +74,8 @@ class RealSet(msgspec.Struct, frozen=True, kw_only=True):
     """From and to by part."""
     burn_in_days: int = 30
     """Days before a part that are replayed, so that the level of a deviation is known when it begins."""
+    foresees_ranges: bool = False
+    """Whether the ranges of bars are foreseen as well, in the workshop beside the walk."""
 
 
 SETS: Final = (
@@ -110,6 +113,7 @@ SETS: Final = (
             LATER: ("2025-08-01", _FOREVER),
         },
         burn_in_days=120,
+        foresees_ranges=True,
     ),
     RealSet(
         name="fomc",
@@ -212,9 +216,11 @@ class _Scene:
         self._from = since - one.burn_in_days * NS_PER_DAY
         _write_bars(scratch / "bars.csv", self._bars)
         remembered = self._from - MEMORY_DAYS * NS_PER_DAY
-        found = _documents(folder, one)
-        kept = (each for each in found if remembered <= each.ts_recv < until)
-        _write_documents(scratch / "documents.jsonl", kept)
+        found = [each for each in _documents(folder, one) if each.ts_recv < until]
+        _write_documents(
+            scratch / "documents.jsonl", (each for each in found if each.ts_recv >= remembered)
+        )
+        self._posts = found if one.foresees_ranges else []
 
     def run(self, policy: str, gate: GateSettings) -> _Run:
         """Replay the set under a gate."""
@@ -249,7 +255,7 @@ class _Scene:
         Raises:
             InputError: If nothing can be scored.
         """
-        variance, ranges = self._realised(run.sample)
+        variance = self._by_row(run.sample, variances)
         rows = usable(run.sample, variance, self._since, self._until)
         if not len(rows):
             raise InputError(
@@ -266,23 +272,45 @@ class _Scene:
             calls=0 if is_edge else run.calls,
             late=0 if is_edge else run.revised.counts[Applied.LATE],
             always=always,
-            ranges=ranges if self._set.name == "posts" else None,
+            ranges=self._ranges(run.sample, stage) if self._set.foresees_ranges else None,
         )
 
-    def _realised(self, sample: Sample) -> tuple[Floats, tuple[Floats, Floats]]:
-        """Return by row the next bar's variance, bps squared, and its log range foreseen and realised."""
-        variance, foreseen, realised = (np.full(len(sample), np.nan) for _ in range(3))
+    def _ranges(self, sample: Sample, stage: Stage) -> tuple[Floats, Floats]:
+        """Return by row the next bar's log range foreseen and realised; the edge reads no text."""
+
+        def foreseen(bars: Sequence[Bar]) -> Floats:
+            is_edge = stage is Stage.EDGE
+            return predicted(bars, None if is_edge else first_texts(bars, self._posts))
+
+        return self._by_row(sample, foreseen), self._by_row(sample, log_ranges)
+
+    def _by_row(self, sample: Sample, figures: Callable[[Sequence[Bar]], Floats]) -> Floats:
+        """Return by row the next bar's figure, [n]; nan where none follows."""
+        found = np.full(len(sample), np.nan)
         for code, key in enumerate(sample.instruments):
-            bars = self._bars.get(key, [])
+            bars = self._bars[key]
             ends = np.array([bar.ts_recv for bar in bars], dtype=np.int64)
             rows = np.flatnonzero(sample.instrument == code)
             following = np.searchsorted(ends, sample.ts_recv[rows], side="right")
             rows, following = rows[following < len(bars)], following[following < len(bars)]
-            variance[rows] = variances(bars)[following]
-            if self._set.name == "posts":
-                foreseen[rows] = predicted(bars)[following]
-                realised[rows] = np.array([np.log(log_range(bars[i])) for i in following])
-        return variance, (foreseen, realised)
+            found[rows] = figures(bars)[following]
+        return found
+
+
+def first_texts(bars: Sequence[Bar], documents: Iterable[Document]) -> list[str]:
+    """Return the text of the first document published within each bar, empty where there is none.
+
+    Args:
+        bars: In order.
+        documents: In order.
+    """
+    starts = [bar.ts_start for bar in bars]
+    found = [""] * len(bars)
+    for each in documents:
+        at = bisect.bisect_right(starts, each.ts_published) - 1
+        if at >= 0 and each.ts_published < bars[at].ts_recv and not found[at]:
+            found[at] = each.text
+    return found
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

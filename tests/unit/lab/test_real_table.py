@@ -14,6 +14,7 @@ import pytest
 from finllm.audit.inforce import Stage
 from finllm.audit.sample import Change, Sample
 from finllm.domain.errors import InputError
+from finllm.domain.evidence import Document
 from finllm.domain.market import Bar
 from finllm.domain.units import NS_PER_HOUR, NS_PER_MIN, to_ns
 from finllm_lab.experiments import experiments
@@ -21,7 +22,7 @@ from finllm_lab.realised import variances
 from finllm_lab.statements import released
 from finllm_lab.worth.figures import Seen, line, usable
 from finllm_lab.worth.ranges import predicted
-from finllm_lab.worth.real import SETS, sets_of, table
+from finllm_lab.worth.real import SETS, first_texts, sets_of, table
 from finllm_lab.worth.words import in_words
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -61,18 +62,63 @@ def test_realised_variance_is_that_of_a_walk_night_and_day() -> None:
     assert np.mean(found[1:]) == pytest.approx((0.004**2 + 0.01**2) * 1e8, rel=0.08)
 
 
+def minutes(size: np.ndarray) -> list[Bar]:
+    """Return bars 97 minutes apart that range by these shares and close where they open."""
+    return [
+        bar(i, 100.0, 100.0 * (1.0 + s), 100.0, 100.0, 97 * NS_PER_MIN) for i, s in enumerate(size)
+    ]
+
+
 def test_a_range_is_foreseen_from_earlier_minutes_alone() -> None:
     rng = np.random.default_rng(2)
-    size = np.exp(rng.normal(-6.0, 0.5, 200))
-    bars = [
-        bar(i, 100.0, 100.0 * (1 + s), 100.0, 100.0, 97 * NS_PER_MIN) for i, s in enumerate(size)
-    ]
+    bars = minutes(np.exp(rng.normal(-6.0, 0.5, 200)))
     before = predicted(bars)
     changed = [*bars[:150], bar(150, 100.0, 130.0, 100.0, 100.0, 97 * NS_PER_MIN), *bars[151:]]
     after = predicted(changed)
     assert np.isfinite(before[100:]).all()
     assert (before[:151][np.isfinite(before[:151])] == after[:151][np.isfinite(after[:151])]).all()
     assert (before[152:] != after[152:]).any()
+
+
+def test_what_comes_later_changes_no_range_foreseen() -> None:
+    rng = np.random.default_rng(3)
+    bars = minutes(np.exp(rng.normal(-6.0, 0.5, 120)))
+    texts = [f"word{a} word{b}" for a, b in rng.integers(0, 30, (120, 2))]
+    whole = predicted(bars, texts)
+    for n in (60, 90, 119):
+        assert predicted(bars[:n], texts[:n])[-1] == pytest.approx(whole[n - 1], abs=1e-9)
+
+
+def test_words_that_went_with_wide_minutes_widen_the_next_that_says_them() -> None:
+    rng = np.random.default_rng(4)
+    is_news = rng.random(300) < 0.2
+    bars = minutes(np.exp(rng.normal(-7.5, 0.3, 300) + np.where(is_news, 1.5, 0.0)))
+    talk = [f"thanks {a} and {b}" for a, b in rng.integers(0, 50, (300, 2))]
+    texts = ["a call on tariffs" if is_news[i] else talk[i] for i in range(300)]
+    silent, told = predicted(bars), predicted(bars, texts)
+    added = (told - silent)[200:]
+    assert added[is_news[200:]].min() > 0.5
+    assert np.abs(added[~is_news[200:]]).mean() < 0.5
+    assert (predicted(bars, [""] * 300) == silent)[50:].all(), "without words nothing is added"
+
+
+def test_a_change_of_level_is_caught_up_with_in_a_few_minutes() -> None:
+    rng = np.random.default_rng(5)
+    level = np.where(np.arange(200) < 100, -7.0, -8.5)
+    missed = level - predicted(minutes(np.exp(level + rng.normal(0.0, 0.3, 200))))
+    assert np.abs(missed[60:100]).mean() < 0.2
+    assert np.abs(missed[130:]).mean() < 0.25
+
+
+def test_the_first_post_within_a_minute_is_its_text() -> None:
+    bars = [bar(i, 1.0, 1.0, 1.0, 1.0, NS_PER_MIN) for i in (0, 1, 5)]
+    said = [(-1, "before all"), (0, "one"), (NS_PER_MIN - 1, "two"), (3 * NS_PER_MIN, "between"),
+            (6 * NS_PER_MIN, "after all")]  # fmt: skip
+    documents = [
+        Document(document_id=text, source="posts", ts_published=T0 + at, ts_recv=T0 + at, text=text)
+        for at, text in said
+    ]
+    assert first_texts(bars, documents) == ["one", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +336,30 @@ def test_the_served_walk_tells_volatility_after_results_and_asks_less_than_alway
     assert gate.vol_fired.value > 0.1
     assert gate.direction.value == pytest.approx(0.0, abs=1e-9)
     assert gate.vol_all.value > chance.vol_all.value
+
+
+def test_the_words_of_posts_are_read_by_the_other_lines_and_not_by_the_edge(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(8)
+    (tmp_path / "text_price").mkdir()
+    with (tmp_path / "text_price/posts_spy_made.csv").open("w", newline="") as out:
+        rows = csv.writer(out)
+        prices = ("open", "high", "low", "close", "volume")
+        rows.writerow(["ts_ms", "text", *(f"bar_{name}" for name in prices)])
+        for i in range(400):
+            day = date(2024, 12, 2) + timedelta(days=7 * (i // 20) + i % 5)
+            at = datetime.combine(day, time(10 + i // 5 % 4, 7 + i % 5), NEW_YORK)
+            is_news = rng.random() < 0.25
+            size = 5e-4 * math.exp(rng.normal(1.5 if is_news else 0.0, 0.3))
+            text = "A great call on tariffs" if is_news else f"Thank you {rng.integers(90)}"
+            stamp = to_ns(at.astimezone(UTC)) // 10**6 + 20_000
+            rows.writerow([stamp, text, 600.0, 600.0 * (1.0 + size), 600.0, 600.0, 1e5])
+    edge, *others = table(tmp_path, sets_of(["posts"])[0], "train")
+    assert edge.range_r2.value < 0.2
+    for one in others:
+        assert one.range_r2.value > 0.5
+        assert one.range_r2.verdict == "better"
 
 
 def test_a_part_without_recordings_is_refused_by_name(data: Path) -> None:
