@@ -191,8 +191,8 @@ def outlook_of(
     """Return what opinions come to from now on.
 
     Shares add up, each faded by its own half-life up to now, and a sum beyond the bounds of a single opinion
-    is held to them. From then on all fade alike: by the mean half-life, weighted by what each still says, by
-    which the sum of what is left is the same.
+    is held to them. From then on all fade alike: as fast as their sum does at first, for a slower mean would go
+    on saying for minutes what the short-lived of them have ceased to.
     """
     limits = sorted({reach.up_to_ns for o in opinions for reach in o.reaches})
     said = [[_said(o, limit, now) for limit in limits] for o in opinions]
@@ -273,12 +273,12 @@ def _band(opinions: Opinions, limit_ns: int, said: list[tuple[float, float]]) ->
 
 
 def _mean_half_life(opinions: Opinions, weights: list[float]) -> int:
+    """Return the half-life of the mean rate of fading, weighted by what each opinion still says."""
     total = math.fsum(weights)
     if total == 0.0:
         return opinions[0].half_life_ns if opinions else 1
-    return round(
-        math.fsum(w * o.half_life_ns for w, o in zip(weights, opinions, strict=True)) / total
-    )
+    rates = (w / o.half_life_ns for w, o in zip(weights, opinions, strict=True))
+    return max(1, round(total / math.fsum(rates)))
 
 
 def _held(x: float, most: float) -> float:

@@ -1,8 +1,9 @@
 """What other work costs the edge: edge runs with a load beside them, and without.
 
 The load works as fast as it can in a process of its own, niced and of the idle class where there is one,
-which is stopped for every other run. Runs come in pairs, first with and first without in turn, so that what
-else the machine does hits both.
+which is stopped for every other run. The edge keeps the first core in all runs, and the load the others, as a
+desk would deal them out. Runs come in pairs, first with and first without in turn, so that what else the
+machine does hits both.
 """
 
 import multiprocessing
@@ -25,6 +26,7 @@ from finllm.edge.artifact import load_artifact
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.narrative.room import NarrativeSettings
 from finllm.runtime.clock import stopwatch_ns
+from finllm.runtime.cores import leave_first_core, on_first_core
 
 NICENESS: Final = 19
 WAIT_S: Final = 300.0
@@ -147,7 +149,7 @@ def beside_the_edge(n_pairs: int, plan: Plan, load: Load, say: Say) -> Beside:
     frames, first = frames_of(plan)
     quiet_collector()
     found, beside_ns = [], 0
-    with LoadProcess(load) as process:
+    with LoadProcess(load) as process, on_first_core():
         for number in range(n_pairs):
             say(f"the edge alone and beside the load, pair {number + 1} of {n_pairs}")
             spreads = {}
@@ -237,6 +239,7 @@ class LoadProcess:
 def _work(load: Load, done: Any, mouth: Connection) -> None:
     """Let a load work, counting by kind what it has done, as long as whoever started it lives."""
     os.nice(NICENESS)
+    leave_first_core()
     # A niced process still keeps a core for its slice when another wakes; one of the idle class does not.
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

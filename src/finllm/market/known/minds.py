@@ -157,7 +157,7 @@ class Seeing:
         step = self._day.step(as_of)
         sigma = self._base.sigma[instrument, :, step]
         mean, boost = np.zeros(len(REACH)), np.zeros(len(REACH))
-        life = weight = 0.0
+        rate = weight = 0.0
         for share, one in self._said(instrument, as_of, also):
             age = as_of - one.onset
             if age > 8 * one.half_life_ns:
@@ -168,10 +168,11 @@ class Seeing:
             mean += one.bps * left * done
             unseen = 0.6 * 0.5 ** (max(0, age) / NS_PER_S / _ABSORBED_S)
             boost += one.volatility * left * done * unseen * one.half_life_ns / _REACH_NS
-            life += abs(one.bps) * left * one.half_life_ns
+            rate += abs(one.bps) * left / one.half_life_ns
             weight += abs(one.bps) * left
         shift = np.clip(SLOPE * mean / sigma, -MOST_SHIFT, MOST_SHIFT)
-        half_life = life / weight if weight > 0.0 else _USUAL_HALF_LIFE_NS
+        # Of several stories it falls as fast as their sum does at first, as outlooks do that are merged.
+        half_life = weight / rate if rate > 0.0 else _USUAL_HALF_LIFE_NS
         return Answer(shift, np.minimum(np.log1p(boost), MOST_LOG_SCALE), int(half_life))
 
     def _said(

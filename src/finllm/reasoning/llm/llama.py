@@ -6,12 +6,12 @@ Started by `Local` with the socket's path and a `Load` as JSON. Alone in knowing
 import os
 import shutil
 import sys
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from finllm.runtime.cores import leave_first_core
 from finllm.runtime.crew import READY
 
 NICENESS: Final = 10
@@ -32,11 +32,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens, of all slots together."""
 
 
-def cores(allowed: AbstractSet[int]) -> set[int]:
-    """Return the cores to compute on: all that are allowed but the first, which is left to the edge."""
-    return set(sorted(allowed)[1:]) or set(allowed)
-
-
 def parameters(library: Any, load: Load, socket: str, n_threads: int) -> Any:
     """Return the library's parameters of a server."""
     told = library.CommonParams()
@@ -55,7 +50,7 @@ def main() -> None:
     said, socket, load = sys.argv[1:4]
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what our parent prints is its own
     os.nice(NICENESS)
-    os.sched_setaffinity(0, cores(os.sched_getaffinity(0)))
+    leave_first_core()
     import xllamacpp  # its threads take over both
 
     n_threads = len(os.sched_getaffinity(0))

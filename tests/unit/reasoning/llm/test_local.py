@@ -20,12 +20,13 @@ import pytest
 from finllm.domain.completion import Completion, End
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.llm.client import Client
-from finllm.reasoning.llm.llama import NICENESS, cores
+from finllm.reasoning.llm.llama import NICENESS
 from finllm.reasoning.llm.local import Local
 from finllm.reasoning.llm.probe import probe
 from finllm.reasoning.llm.prompt import SYSTEM
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
+from finllm.runtime.cores import others
 from support.tiny_model import BEYOND_IT, make_model
 
 SLACK_S = 30.0
@@ -190,7 +191,7 @@ def test_all_its_threads_are_niced_and_off_the_edges_core(local: Local) -> None:
     for thread in threads:
         niceness = os.getpriority(os.PRIO_PROCESS, thread)
         assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
-        assert os.sched_getaffinity(thread) == cores(allowed)
+        assert os.sched_getaffinity(thread) == others(allowed)
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])

@@ -8,7 +8,6 @@ import pytest
 
 from finllm.domain.errors import SettingsError
 from finllm.reasoning.llm import local
-from finllm.reasoning.llm.llama import cores
 from finllm.reasoning.llm.settings import LlmSettings
 
 
@@ -69,12 +68,3 @@ def test_a_file_beside_an_address_is_refused_and_names_its_model_by_itself() -> 
         LlmSettings(gguf="m.gguf", base_url="http://h/v1", model="m")
     assert LlmSettings(gguf="models/qwen3-8b.gguf").model_name == "qwen3-8b"
     assert LlmSettings(gguf="models/qwen3-8b.gguf", model="mine").model_name == "mine"
-
-
-@pytest.mark.parametrize(
-    ("allowed", "used"), [({0, 1, 2, 3}, {1, 2, 3}), ({2, 5}, {5}), ({1}, {1})]
-)
-def test_the_first_core_is_left_to_the_edge_where_there_is_another(
-    allowed: set[int], used: set[int]
-) -> None:
-    assert cores(allowed) == used
