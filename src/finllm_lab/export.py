@@ -24,6 +24,7 @@ from finllm.edge.artifact import (
     version_of,
 )
 from finllm.edge.linear import CLIP, Network, packed
+from finllm_lab.cards import write_record
 
 OPSET: Final = 17
 
@@ -156,5 +157,4 @@ def put_scores(folder: Path, scores: tuple[str, ...]) -> Manifest:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+    write_record(folder / MANIFEST_FILE, manifest, indent=1)

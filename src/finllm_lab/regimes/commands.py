@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from finllm_lab.cards import readable
+
 regimes = typer.Typer(help="Synthetic regimes, and the detector of regimes.", no_args_is_help=True)
 Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 DATA = Path("../shared/data")
@@ -75,4 +77,4 @@ def score() -> None:
     rule = learnt(law)
     edge, oracle = tune(law, rule)
     found = scored(law, msgspec.structs.replace(rule, confirm=edge), oracle)
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    typer.echo(readable(found, indent=1))
