@@ -3,7 +3,6 @@
 import json
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -12,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import ledger_workload
-
 from finllm.domain.errors import FinllmError
 from finllm.ledger import rows
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from support import ledgers
 
 WAL = rows.DB + "-wal"
 
@@ -42,9 +38,9 @@ def stored(folder: Path) -> list[rows.Entry]:
 def half_checkpointed(folder: Path) -> dict[str, bytes]:
     """Return the files of a ledger whose entries stand partly in the database, partly in the WAL."""
     ledger = Ledger.create(folder, group=20)
-    ledger_workload.work(ledger, 4, 60)
+    ledgers.work(ledger, 4, 60)
     ledger._storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    ledger_workload.work(ledger, 5, 60, start=60)
+    ledgers.work(ledger, 5, 60, start=60)
     ledger.commit()
     files = {name: (folder / name).read_bytes() for name in (rows.DB, WAL, rows.HEAD)}
     ledger.close()

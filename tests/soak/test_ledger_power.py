@@ -13,7 +13,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import ledger_workload
 from disk_tape import MODES, DiskTape, Event, after_cut, library, recording
 
 from finllm.domain.errors import FinllmError
@@ -21,6 +20,7 @@ from finllm.ledger import rows
 from finllm.ledger.storage import Storage
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from support import ledgers
 
 SQLITE = library()
 needs_shim = pytest.mark.skipif(
@@ -43,10 +43,10 @@ def record(folder: Path, seed: int, patch: pytest.MonkeyPatch) -> tuple[DiskTape
     with recording(SQLITE) as tape:
         ledger = Ledger.create(folder, group=7, on_commit=tape.acknowledge)
         tape.note("made")
-        ledger_workload.work(ledger, seed, 60)
+        ledgers.work(ledger, seed, 60)
         ledger.close()
         ledger = Ledger.open(folder, group=11, on_commit=tape.acknowledge)
-        ledger_workload.work(ledger, seed, 60, start=60)
+        ledgers.work(ledger, seed, 60, start=60)
         ledger.close()
     connection = rows.connect_for_reading(folder / rows.DB)
     entries = list(rows.entries(connection))
@@ -72,7 +72,7 @@ def examine(folder: Path, acks: list[tuple[int, str]], entries: list[rows.Entry]
     """Return what is wrong with what a cut left: opening, chain, every acknowledged entry."""
     try:
         ledger = Ledger.open(folder, group=5)
-        ledger_workload.work(ledger, 99, 3, start=10_000)
+        ledgers.work(ledger, 99, 3, start=10_000)
         ledger.close()
         found = verify(folder, anchors=tuple(acks))
     except FinllmError as why:

@@ -2,15 +2,10 @@
 
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
-
-from ledger_workload import forecast, work
 
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.domain.forecast import Forecast
@@ -21,6 +16,7 @@ from finllm.ledger.head import HeadFile
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from support.ledgers import forecast, work
 
 
 @pytest.fixture
