@@ -1,6 +1,5 @@
 """`finllm model`: parse, check, render."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from finllm.app.options import Json
+from finllm.app.options import Json, print_json
 
 if TYPE_CHECKING:
     from finllm.edge.check import ModelReport
@@ -51,7 +50,7 @@ def check(
     report = check_model(folder, (BOOK_SPEC, BAR_SPEC), limits=limits, seed=seed)
     if json:
         told = msgspec.structs.asdict(report) | {"ok": report.ok}
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        print_json(told)
     else:
         _show(report, Console())
     if not report.ok:

@@ -1,6 +1,5 @@
 """`finllm source` and `finllm ingest`: parse, read or check, render."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, print_json
 
 if TYPE_CHECKING:
     from finllm.app.ingest import Fate, Ingested
@@ -51,7 +50,7 @@ def check(
 
     report = check_source(name.rpartition(":")[2], source_maker(name, "NAME"))
     if json:
-        _print_json(msgspec.structs.asdict(report) | {"ok": report.ok})
+        print_json(msgspec.structs.asdict(report) | {"ok": report.ok})
     else:
         _show_check(report, Console())
     if not report.ok:
@@ -114,7 +113,7 @@ def ingest(
     )
     told = take_in(load_settings(config), asked)
     if json:
-        _print_json(told)
+        print_json(told)
     else:
         _show_counts(told, console)
 
@@ -122,10 +121,6 @@ def ingest(
 def _after(seconds: float) -> Callable[[], bool]:
     ends = time.monotonic() + seconds
     return lambda: time.monotonic() >= ends
-
-
-def _print_json(record: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
 
 
 def _show_check(report: "SourceReport", console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from finllm.app.options import print_json
 from finllm.domain.units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def shrink(
     shrunk = measure(artifact, found, zoo_of, _say)
     for one in shrunk:
         if json:
-            sys.stdout.buffer.write(msgspec.json.encode(one) + b"\n")
+            print_json(one)
         else:
             typer.echo(_priced(one))
     if plot is not None:
