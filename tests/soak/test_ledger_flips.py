@@ -15,6 +15,7 @@ from finllm.domain.errors import FinllmError
 from finllm.ledger import rows
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from finllm.runtime.database import connect_for_reading
 from support import ledgers
 
 WAL = rows.DB + "-wal"
@@ -28,7 +29,7 @@ def memory_path() -> Iterator[Path]:
 
 
 def stored(folder: Path) -> list[rows.Entry]:
-    connection = rows.connect_for_reading(folder / rows.DB)
+    connection = connect_for_reading(folder / rows.DB)
     try:
         return list(rows.entries(connection))
     finally:

@@ -20,6 +20,7 @@ from finllm.ledger import rows
 from finllm.ledger.storage import Storage
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from finllm.runtime.database import connect_for_reading
 from support import ledgers
 
 SQLITE = library()
@@ -48,7 +49,7 @@ def record(folder: Path, seed: int, patch: pytest.MonkeyPatch) -> tuple[DiskTape
         ledger = Ledger.open(folder, group=11, on_commit=tape.acknowledge)
         ledgers.work(ledger, seed, 60, start=60)
         ledger.close()
-    connection = rows.connect_for_reading(folder / rows.DB)
+    connection = connect_for_reading(folder / rows.DB)
     entries = list(rows.entries(connection))
     connection.close()
     return tape, entries
@@ -77,7 +78,7 @@ def examine(folder: Path, acks: list[tuple[int, str]], entries: list[rows.Entry]
         found = verify(folder, anchors=tuple(acks))
     except FinllmError as why:
         return [str(why)]
-    connection = rows.connect_for_reading(folder / rows.DB)
+    connection = connect_for_reading(folder / rows.DB)
     stored = list(rows.entries(connection))
     connection.close()
     wrong = [f"{failure.id}: {failure.why}" for failure in found.failures]

@@ -221,7 +221,7 @@ def test_a_read_only_folder_is_read_from_a_copy(
     work(ledger, 2, 10, start=30)
     ledger.commit()
     names = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr("finllm.ledger.reader.os.access", lambda *_: False)
+    monkeypatch.setattr("finllm.runtime.database.os.access", lambda *_: False)
     assert verify(folder).checked == ledger.head.count
     with LedgerReader(folder) as reader:
         assert list(reader.records(Forecast)) == list(ledger.records(Forecast))
