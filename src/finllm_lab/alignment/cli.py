@@ -8,6 +8,7 @@ import typer
 from finllm.domain.errors import InputError
 from finllm.narrative.alignment.space import SHIPPED
 from finllm_lab.cards import readable
+from finllm_lab.options import say
 
 if TYPE_CHECKING:
     from finllm.narrative.alignment.space import AlignedSpace
@@ -63,7 +64,7 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         n_weigh=weigh,
         n_score=score,
         score_from=score_from,
-        say=lambda line: typer.echo(line, err=True),
+        say=say,
     )
     typer.echo(readable(examined))
     if validate:

@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from finllm_lab.cards import readable
+from finllm_lab.options import DATA, Data
 
 regimes = typer.Typer(help="Synthetic regimes, and the detector of regimes.", no_args_is_help=True)
-Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
-DATA = Path("../shared/data")
 
 
 @regimes.command("fit")
