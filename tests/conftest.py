@@ -1,6 +1,5 @@
 """Fixtures that several rooms' tests share."""
 
-import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,9 +73,3 @@ def run_inputs(tmp_path: Path, settings: Settings) -> Callable[..., tuple[Summar
         return said.summary, said.emitted
 
     return run
-
-
-def lines_of(path: Path) -> list[bytes]:
-    """Return a plain or gzip file's lines."""
-    data = path.read_bytes()
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).splitlines(keepends=True)
