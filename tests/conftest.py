@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def replayed_bare(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("replayed-bare")
     inputs = Inputs(tapes=tapes_of(synthetic))
     return replayed_into(folder / "run", inputs, load_settings(None, {}))
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A folder in memory where there is one, for tests that look at files, not at disks."""
+    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

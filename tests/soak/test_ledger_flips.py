@@ -3,9 +3,7 @@
 import json
 import shutil
 import sqlite3
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,6 @@ from finllm.runtime.database import connect_for_reading
 from support import ledgers
 
 WAL = rows.DB + "-wal"
-
-
-@pytest.fixture
-def memory_path() -> Iterator[Path]:
-    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        yield Path(folder)
 
 
 def stored(folder: Path) -> list[rows.Entry]:

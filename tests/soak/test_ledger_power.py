@@ -3,9 +3,7 @@
 import json
 import sqlite3
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,14 +84,6 @@ def examine(folder: Path, acks: list[tuple[int, str]], entries: list[rows.Entry]
     if stored[:count] != entries[:count]:
         wrong.append(f"the {count} acknowledged entries do not read back the same")
     return wrong
-
-
-@pytest.fixture
-def memory_path() -> Iterator[Path]:
-    """Yield a folder in memory where there is one: the cuts are simulated, syncing is only noted."""
-    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        yield Path(folder)
 
 
 def series(
