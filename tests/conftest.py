@@ -1,7 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
-import gzip
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,14 @@ def replayed_bare(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A folder in memory where there is one, for tests that look at files, not at disks."""
+    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def settings() -> Settings:
     """The defaults, whatever the environment says."""
     return load_settings(None, {})
@@ -74,9 +82,3 @@ def run_inputs(tmp_path: Path, settings: Settings) -> Callable[..., tuple[Summar
         return said.summary, said.emitted
 
     return run
-
-
-def lines_of(path: Path) -> list[bytes]:
-    """Return a plain or gzip file's lines."""
-    data = path.read_bytes()
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).splitlines(keepends=True)

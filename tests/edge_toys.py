@@ -1,12 +1,12 @@
 """A small artifact with a network that says something, for the edge's tests."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finllm.domain.instrument import Horizon
 from finllm.domain.spec import Feature, FeatureSpec
 from finllm.edge.artifact import Card, HorizonPrior, Learning, Manifest, RegimeRule
 from finllm.edge.linear import Network
-from finllm_lab.export import prior_network
 
 COLUMNS = ("obi_1", "sigma", "a", "b", "c")
 NORMAL = (-1.28, -0.67, 0.0, 0.67, 1.28)
@@ -60,6 +60,26 @@ def manifest_of(spec: FeatureSpec) -> Manifest:
         regime=rule_of(),
         card=Card(data=(), licence_class="A", splits="", scores=(), limits=()),
         model_sha256="",
+    )
+
+
+def prior_network(
+    n_features: int, probabilities: NDArray[np.float64], quantiles: NDArray[np.float64]
+) -> Network:
+    """Return a network that says the same of every row: class frequencies and quantiles.
+
+    Args:
+        n_features: Columns of a row.
+        probabilities: float64 [H, 3].
+        quantiles: float64 [H, 5], scale-free.
+    """
+    bias = np.concatenate([np.log(probabilities), quantiles], axis=1).reshape(-1)
+    return Network(
+        centre=np.zeros(n_features),
+        spread=np.ones(n_features),
+        weights=np.zeros((2 * n_features, len(bias))),
+        bias=bias,
+        dead_zone=np.zeros(len(bias)),
     )
 
 

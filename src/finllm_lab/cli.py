@@ -13,6 +13,7 @@ from finllm_lab.consistency.cli import consistency
 from finllm_lab.credibility.cli import credibility
 from finllm_lab.evaluation.cli import evaluate
 from finllm_lab.heads.cli import narrative
+from finllm_lab.options import DATA, Data, say
 from finllm_lab.reasoner import reasoner
 from finllm_lab.regimes.commands import regimes
 from finllm_lab.worth.cli import worth
@@ -41,7 +42,6 @@ app.command("consistency")(consistency)
 app.command("zoo")(zoo)
 app.command("shrink")(shrink)
 
-Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write. Default: the package.")]
 Validate = Annotated[
     bool,
@@ -49,11 +49,6 @@ Validate = Annotated[
         "--validate", help="Open the validation part, on record; put its scores on the card."
     ),
 ]
-DATA = Path("../shared/data")
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 @train.command("book")
@@ -66,7 +61,7 @@ def book(data: Data = DATA, out: Out = None) -> None:
     from finllm_lab import edge
 
     folder = out or SHIPPED["book"]
-    manifest = edge.build(edge.book_build(data), folder, _say)
+    manifest = edge.build(edge.book_build(data), folder, say)
     typer.echo(f"{manifest.version} in {folder}")
 
 
@@ -89,11 +84,11 @@ def stock(
     from finllm_lab import edge
 
     material = edge.stock_build(data)
-    manifest = edge.build(material, out, _say)
+    manifest = edge.build(material, out, say)
     if model == "trees":
         from finllm_lab.zoo.stock import with_trees
 
-        manifest = with_trees(material, out, _say)
+        manifest = with_trees(material, out, say)
     typer.echo(f"{manifest.version} in {out}")
 
 
@@ -110,7 +105,7 @@ def bar(data: Data = DATA, out: Out = None, *, validate: Validate = False) -> No
     from finllm_lab.plans import BAR_PLAN
 
     folder = out or SHIPPED["bar"]
-    manifest = edge.build(edge.bar_build(data), folder, _say)
+    manifest = edge.build(edge.bar_build(data), folder, say)
     if validate:
         open_validation("bar", f"train bar --validate, {manifest.version}")
         artifact = load_artifact(folder, spec=BAR_PLAN.spec)
@@ -132,7 +127,7 @@ def day(data: Data = DATA, out: Out = None) -> None:
     from finllm_lab import edge
 
     folder = out or DAY
-    manifest = edge.build(edge.day_build(data), folder, _say)
+    manifest = edge.build(edge.day_build(data), folder, say)
     typer.echo(f"{manifest.version} in {folder}")
 
 
@@ -157,7 +152,7 @@ def recordings(
         for path in paths:
             manifest.checked(data, path)
     if count:
-        manifest.write(known := count_tapes(data, known, _say))
+        manifest.write(known := count_tapes(data, known, say))
     for path, entry in sorted(known.items()):
         typer.echo(f"{path}  class {entry.licence}, {entry.use}, {entry.starts} to {entry.ends}")
         for instrument, held in entry.instruments.items():

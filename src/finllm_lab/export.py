@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from finllm.edge.artifact import (
     FORMAT,
@@ -24,28 +23,9 @@ from finllm.edge.artifact import (
     version_of,
 )
 from finllm.edge.linear import CLIP, Network, packed
+from finllm_lab.cards import write_record
 
 OPSET: Final = 17
-
-
-def prior_network(
-    n_features: int, probabilities: NDArray[np.float64], quantiles: NDArray[np.float64]
-) -> Network:
-    """Return a network that says the same of every row: class frequencies and quantiles.
-
-    Args:
-        n_features: Columns of a row.
-        probabilities: float64 [H, 3].
-        quantiles: float64 [H, 5], scale-free.
-    """
-    bias = np.concatenate([np.log(probabilities), quantiles], axis=1).reshape(-1)
-    return Network(
-        centre=np.zeros(n_features),
-        spread=np.ones(n_features),
-        weights=np.zeros((2 * n_features, len(bias))),
-        bias=bias,
-        dead_zone=np.zeros(len(bias)),
-    )
 
 
 def graph_of(network: Network) -> bytes:
@@ -156,5 +136,4 @@ def put_scores(folder: Path, scores: tuple[str, ...]) -> Manifest:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+    write_record(folder / MANIFEST_FILE, manifest, indent=1)

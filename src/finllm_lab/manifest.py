@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from finllm.domain.errors import InputError
+from finllm_lab.cards import write_record
 
 FILE: Final = Path(__file__).with_name("recordings.json")
 _CHUNK: Final = 1 << 20
@@ -70,7 +71,7 @@ def recordings(file: Path = FILE) -> dict[str, Recording]:
 def write(rows: Mapping[str, Recording], file: Path = FILE) -> None:
     """Write a manifest, in the order of the paths."""
     ordered = [rows[path] for path in sorted(rows)]
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
+    write_record(file, ordered, indent=1)
 
 
 def checked(root: Path, path: str, *, use: str = "", file: Path = FILE) -> Path:

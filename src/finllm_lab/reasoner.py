@@ -20,6 +20,7 @@ from finllm.domain.protocol import Voiding
 from finllm.domain.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from finllm.market.synthetic import SyntheticMarket
 from finllm.reasoning.fusion import SHIPPED, BandWeights, Weights, load_weights
+from finllm_lab.cards import readable, write_record
 from finllm_lab.packs import (
     FIRST_STATEMENT,
     SCALE,
@@ -411,8 +412,8 @@ def fit_reasoner(
         bands={"book": book_card, "bar": bar, "day": day},
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / SHIPPED.name, weights_of(name, book, bar, day))
-    _write(out / CARD, card)
+    write_record(out / SHIPPED.name, weights_of(name, book, bar, day))
+    write_record(out / CARD, card)
     return card
 
 
@@ -457,10 +458,6 @@ def _fit_books() -> BandCard:
     )
 
 
-def _write(path: Path, record: object) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-
-
 def reasoner(
     data: Annotated[Path, typer.Option(help="Folder that holds text_price/.")] = Path(
         "../shared/data"
@@ -481,4 +478,4 @@ def reasoner(
 ) -> None:
     """Fit the embedded reasoner on the training parts, write its weights and print the card."""
     card = fit_reasoner(data, out, name, until=until, books=not keep_books)
-    typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())
+    typer.echo(readable(card))

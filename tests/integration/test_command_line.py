@@ -3,15 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from finllm.app.cli import main
+from support.commands import Command
 
 MAIN = "from finllm.app.cli import main; main()"
-Command = Callable[..., tuple[str, str]]
 
 
 def process(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -21,22 +19,6 @@ def process(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProces
     )
     assert ran.returncode == code, ran.stderr
     return ran
-
-
-@pytest.fixture
-def finllm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process, which spares its start; return what it told on both streams."""
-
-    def run(*words: str, cwd: Path, code: int = 0) -> tuple[str, str]:
-        monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", ["finllm", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert (ended.value.code or 0) == code, told.err
-        return told.out, told.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from finllm.app.cli import app
 from finllm.app.recording import read_completions, read_start
 from finllm.app.records import track_record, verify_traces
-from finllm.app.replay import Inputs, Summary, replay
+from finllm.app.replay import Inputs, replay
 from finllm.app.settings import (
     ReasoningSettings,
     Settings,
@@ -33,7 +33,7 @@ from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import Endpoint, Play, plays
 from support.live import run_told
 from support.opinions import opining, pool_of
-from support.replays import inputs_of
+from support.replays import Asked, asked_into, inputs_of, records_of
 
 pytestmark = pytest.mark.timeout(300)
 PLAYS: dict[str, Play] = {
@@ -64,35 +64,16 @@ def asking(stack: ExitStack) -> Settings:
     )
 
 
-class Asked:
-    """A finished replay that asked an ensemble.
-
-    Args:
-        folder: Where its inputs and its run are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        generate(SyntheticMarket(seed=3, duration_s=80.0)).write(folder / "tape")
-        self.inputs, self.run = inputs_of(folder / "tape"), folder / "run"
-        with ExitStack() as stack:
-            self.settings = asking(stack)
-            self.summary: Summary = replay(self.inputs, self.settings, self.run)
-
-    def records(self, kind: type) -> list:
-        with LedgerReader(self.run / "ledger") as ledger:
-            return list(ledger.records(kind))
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    return Asked(tmp_path_factory.mktemp("ensemble"))
+    return asked_into(tmp_path_factory.mktemp("ensemble"), 80.0, asking)
 
 
 def test_a_replay_needs_none_of_the_endpoints(asked: Asked, tmp_path: Path) -> None:
     completions = read_completions(asked.run)
     assert {End.ANSWER, End.INVALID, End.CANCELLED} <= {one.end for one in completions.values()}
     questions = {name.rpartition("/")[0] for name in completions}
-    assert questions == {one.question_id for one in asked.records(Escalate)}
+    assert questions == {one.question_id for one in records_of(asked.run, Escalate)}
     again = replay(
         msgspec.structs.replace(asked.inputs, answers=asked.run), Settings(), tmp_path / "again"
     )
@@ -125,11 +106,14 @@ def test_every_trace_of_it_is_proven(asked: Asked) -> None:
 
 
 def test_every_weight_follows_from_the_ledger_alone(asked: Asked) -> None:
-    verdicts = asked.records(Verdict)
+    verdicts = records_of(asked.run, Verdict)
     track = TrackRecord.of(
-        asked.records(Forecast), verdicts, asked.records(Revision), asked.records(Outcome)
+        records_of(asked.run, Forecast),
+        verdicts,
+        records_of(asked.run, Revision),
+        records_of(asked.run, Outcome),
     )
-    instants = {one.question_id: one.ts for one in asked.records(Escalate)}
+    instants = {one.question_id: one.ts for one in records_of(asked.run, Escalate)}
     own = EmbeddedReasoner().name
     seen = set()
     for verdict in verdicts:
@@ -205,8 +189,7 @@ def test_a_verdict_of_a_single_language_model_has_no_pool_down_to_its_bytes(tmp_
         llm = LlmSettings(base_url=endpoint.url, model="tiny")
         settings = Settings(reasoning=ReasoningSettings(llm=llm))
         replay(inputs_of(tmp_path / "tape"), settings, tmp_path / "run")
-    with LedgerReader(tmp_path / "run" / "ledger") as ledger:
-        verdicts = list(ledger.records(Verdict))
+    verdicts = records_of(tmp_path / "run", Verdict)
     assert verdicts
     for verdict in verdicts:
         assert not isinstance(verdict.pool, Pool)

@@ -1,14 +1,13 @@
 """The simulated exchange's laws of starting: it listens, or says at once why it cannot."""
 
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 
-from finllm.app.cli import main
 from finllm.app.exchange import Exchange, room_of
 from finllm.domain.errors import InputError
+from support.commands import Command
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -23,33 +22,21 @@ def tape(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_port_in_use_is_told_by_number_at_once(
-    tape: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_port_in_use_is_told_by_number_at_once(finllm: Command, tape: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port}: cannot listen.*another port"):
             Exchange([tape], port=port).__enter__()
-        words = ["finllm", "feed", "simulate", str(tape), "--port", str(port)]
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert ended.value.code == 2
-    told = capsys.readouterr()
-    assert f"port {port}" in " ".join(told.err.split())
-    assert "[[feed.connections]]" not in told.out
+        out, err = finllm("feed", "simulate", str(tape), "--port", str(port), code=2)
+    assert f"port {port}" in " ".join(err.split())
+    assert "[[feed.connections]]" not in out
 
 
-def test_a_number_that_is_no_port_is_refused(
-    tape: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_number_that_is_no_port_is_refused(finllm: Command, tape: Path) -> None:
     with pytest.raises(InputError, match="port 70000"):
         Exchange([tape], port=70_000).__enter__()
-    monkeypatch.setattr(sys, "argv", ["finllm", "feed", "simulate", str(tape), "--port", "70000"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "--port" in capsys.readouterr().err
+    _, err = finllm("feed", "simulate", str(tape), "--port", "70000", code=2)
+    assert "--port" in err
 
 
 @pytest.mark.parametrize("line", [DEPTH, '{"stream":"btcusdt@depth","data":{"e":"depthUpdate"'])

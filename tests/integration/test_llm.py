@@ -23,7 +23,6 @@ from finllm.app.tiers import TierSettings
 from finllm.domain.completion import End
 from finllm.domain.errors import SettingsError
 from finllm.domain.protocol import Verdict
-from finllm.ledger.reader import LedgerReader
 from finllm.ledger.store import Ledger
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.reasoning.llm.reasoner import LlmReasoner
@@ -31,7 +30,7 @@ from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.llm.wire import MODES
 from support.endpoint import Endpoint, Play, Request, answer, delta, plays
 from support.live import run_told
-from support.replays import inputs_of
+from support.replays import inputs_of, records_of
 
 pytestmark = pytest.mark.timeout(300)
 MIXED = ("right", "free_text", "cut", "unknown_id", "schema_400", "right", "wrong_once")
@@ -56,11 +55,6 @@ def asking(url: str, **changes: object) -> Settings:
     )
 
 
-def verdicts_of(run: Path) -> list[Verdict]:
-    with LedgerReader(run / "ledger") as ledger:
-        return list(ledger.records(Verdict))
-
-
 def test_a_replay_needs_no_endpoint(tmp_path: Path) -> None:
     generate(SyntheticMarket(seed=3, duration_s=36.0)).write(tmp_path / "tape")
     inputs = inputs_of(tmp_path / "tape")
@@ -70,7 +64,7 @@ def test_a_replay_needs_no_endpoint(tmp_path: Path) -> None:
     completions = read_completions(tmp_path / "first")
     assert len(completions) == first.escalated > 0
     assert {End.ANSWER} < {one.end for one in completions.values()}
-    verdicts = verdicts_of(tmp_path / "first")
+    verdicts = records_of(tmp_path / "first", Verdict)
     assert {v.reasoner.partition(":")[0] for v in verdicts} == {"llm", "embedded"}
     assert all(bool(v.fallback) == v.reasoner.startswith("embedded") for v in verdicts)
     proof = verify_traces(tmp_path / "first")

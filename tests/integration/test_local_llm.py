@@ -13,9 +13,8 @@ from finllm.app.replay import replay
 from finllm.app.settings import Settings, load_settings
 from finllm.domain.completion import End
 from finllm.domain.protocol import Verdict
-from finllm.ledger.reader import LedgerReader
 from finllm.market.synthetic import SyntheticMarket, generate
-from support.replays import inputs_of
+from support.replays import inputs_of, records_of
 from support.tiny_model import make_model
 
 pytestmark = pytest.mark.timeout(300)
@@ -32,8 +31,8 @@ def test_a_run_asks_a_models_file_and_its_replay_needs_no_file(tmp_path: Path) -
     assert len(ends) == first.tiers["llm:tiny"]["escalated"] > 0
     assert End.ANSWER in ends
     assert first.incidents.llm_restarts == 0
-    with LedgerReader(tmp_path / "first" / "ledger") as ledger:
-        assert any(v.reasoner.startswith("llm:tiny+") for v in ledger.records(Verdict))
+    verdicts = records_of(tmp_path / "first", Verdict)
+    assert any(verdict.reasoner.startswith("llm:tiny+") for verdict in verdicts)
     model.unlink()
     again = replay(
         msgspec.structs.replace(inputs, answers=tmp_path / "first"), Settings(), tmp_path / "again"

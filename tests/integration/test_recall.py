@@ -1,34 +1,17 @@
 """Recalling a run: what it knew at an instant, from the memory that a replay leaves."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from finllm.app.cli import main
 from finllm.app.recalled import Question, recall_from
 from finllm.app.records import open_ledger
 from finllm.app.settings import Settings, load_settings
 from finllm.domain.evidence import EvidencePack
 from finllm.domain.units import iso
+from support.commands import Command
 from support.replays import Replayed
-
-Command = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def finllm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*words: str, code: int = 0) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["finllm", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert (ended.value.code or 0) == code, told.err
-        return told.out, told.err
-
-    return run
 
 
 def test_memory_recalls_exactly_what_every_pack_of_the_run_held(replayed: Replayed) -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finllm.app.cli import main
 from finllm.app.ingest import Ingest, ingest
 from finllm.app.pace import HostLimit, Pace
 from finllm.app.polling import Polls
@@ -26,6 +24,7 @@ from finllm.narrative.sources.reading import Message
 from finllm.narrative.sources.sample import sample
 from finllm.runtime.clock import WallClock
 from finllm.runtime.tally import Tally
+from support.commands import Command
 from support.web import Answer, Site, newswire
 
 PATIENCE_S = 30.0
@@ -288,24 +287,7 @@ def test_what_came_is_journalled_raw_and_read_again_to_the_same_documents(tmp_pa
         ingest(Settings(), Ingest(files=(tmp_path / "run",)))
 
 
-@pytest.fixture
-def finllm(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
-    def run(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["finllm", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert (ended.value.code or 0) == code, told
-        return told.out + told.err
-
-    return run
-
-
-def test_the_command_says_what_became_of_each_document(
-    finllm: Callable[..., str], tmp_path: Path
-) -> None:
+def test_the_command_says_what_became_of_each_document(finllm: Command, tmp_path: Path) -> None:
     path = tmp_path / "news.jsonl"
     lines = [
         {
@@ -321,25 +303,25 @@ def test_the_command_says_what_became_of_each_document(
         {"text": "Undated"},
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
-    told = json.loads(finllm("ingest", str(path), "--json"))
+    told = json.loads(finllm("ingest", str(path), "--json")[0])
     assert (told["read"], told["admitted"], told["copies"]) == (3, 1, 1)
     assert told["refused"] == {"undated": 1}
     assert [fate["fate"] for fate in told["fates"]] == ["admitted", "copy", "refused"]
-    assert "1 copies" in finllm("ingest", str(path))
+    assert "1 copies" in finllm("ingest", str(path))[0]
     (tmp_path / "feed.xml").write_bytes(sample("rss.xml"))
-    assert "2 read, 2 admitted" in finllm("ingest", "--kind", "rss", str(tmp_path / "feed.xml"))
-    assert "nothing to take in" in finllm("ingest", code=2)
+    assert "2 read, 2 admitted" in finllm("ingest", "--kind", "rss", str(tmp_path / "feed.xml"))[0]
+    assert "nothing to take in" in finllm("ingest", code=2)[1]
 
 
-def test_a_plug_in_is_checked_from_its_file(finllm: Callable[..., str], tmp_path: Path) -> None:
+def test_a_plug_in_is_checked_from_its_file(finllm: Command, tmp_path: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "source_plugin.py"
-    report = json.loads(finllm("source", "check", f"{example}:Bulletin", "--json"))
+    report = json.loads(finllm("source", "check", f"{example}:Bulletin", "--json")[0])
     assert report["ok"]
     assert all(one["ok"] for one in report["checks"])
     broken = tmp_path / "broken.py"
     broken.write_text(example.read_text().replace('errors="replace"', ""))
-    assert "fails" in finllm("source", "check", f"{broken}:Bulletin", code=1)
-    report = json.loads(finllm("source", "check", f"{broken}:Bulletin", "--json", code=1))
+    assert "fails" in finllm("source", "check", f"{broken}:Bulletin", code=1)[0]
+    report = json.loads(finllm("source", "check", f"{broken}:Bulletin", "--json", code=1)[0])
     line = 1 + broken.read_text().splitlines().index(
         "        for line in payload.decode().splitlines():"
     )

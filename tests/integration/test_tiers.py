@@ -14,7 +14,7 @@ from finllm.app.exchange import Exchange
 from finllm.app.gate_state import BEGINNING
 from finllm.app.recording import read_completions, read_start
 from finllm.app.records import verify_traces
-from finllm.app.replay import Inputs, Summary, replay
+from finllm.app.replay import Inputs, replay
 from finllm.app.routed import route_run
 from finllm.app.run import Options, run_live
 from finllm.app.settings import (
@@ -32,13 +32,12 @@ from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Escalate, Hold, Outlook, Revision, Verdict
 from finllm.domain.revise import tilted
 from finllm.escalation.gate import GateSettings
-from finllm.ledger.reader import LedgerReader
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import Endpoint, plays
 from support.opinions import opining
-from support.replays import inputs_of, tapes_of
+from support.replays import Asked, asked_into, records_of, tapes_of
 
 pytestmark = pytest.mark.timeout(300)
 STORIES = (
@@ -64,33 +63,13 @@ def asking(stack: ExitStack, **gate: Any) -> Settings:
     )
 
 
-def records(run: Path, kind: type) -> list[Any]:
-    with LedgerReader(run / "ledger") as ledger:
-        return list(ledger.records(kind))
-
-
-class Climbed:
-    """A finished replay that climbed.
-
-    Args:
-        folder: Where its inputs and its run are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        generate(SyntheticMarket(seed=3, duration_s=45.0)).write(folder / "tape")
-        self.inputs, self.run = inputs_of(folder / "tape"), folder / "run"
-        with ExitStack() as stack:
-            self.settings = asking(stack)
-            self.summary: Summary = replay(self.inputs, self.settings, self.run)
-
-
 @pytest.fixture(scope="module")
-def climbed(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
-    return Climbed(tmp_path_factory.mktemp("climbed"))
+def climbed(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    return asked_into(tmp_path_factory.mktemp("climbed"), 45.0, asking)
 
 
-def test_each_tier_is_asked_after_the_one_below_has_answered(climbed: Climbed) -> None:
-    choices = records(climbed.run, Escalate) + records(climbed.run, Hold)
+def test_each_tier_is_asked_after_the_one_below_has_answered(climbed: Asked) -> None:
+    choices = records_of(climbed.run, Escalate) + records_of(climbed.run, Hold)
     by_notice: dict[str, list[Escalate | Hold]] = {}
     for choice in sorted(choices, key=lambda one: one.ts):
         by_notice.setdefault(choice.notice_id, []).append(choice)
@@ -104,11 +83,11 @@ def test_each_tier_is_asked_after_the_one_below_has_answered(climbed: Climbed) -
     assert tiers["embedded"]["answered"] >= tiers[SMALL]["answered"] >= tiers[LARGE]["answered"] > 0
 
 
-def test_a_higher_tiers_answer_replaces_the_lower_ones(climbed: Climbed) -> None:
-    verdicts = {verdict.verdict_id: verdict for verdict in records(climbed.run, Verdict)}
-    versions = {(f.forecast_id, f.version): f for f in records(climbed.run, Forecast)}
+def test_a_higher_tiers_answer_replaces_the_lower_ones(climbed: Asked) -> None:
+    verdicts = {verdict.verdict_id: verdict for verdict in records_of(climbed.run, Verdict)}
+    versions = {(f.forecast_id, f.version): f for f in records_of(climbed.run, Forecast)}
     replaced = 0
-    for revision in records(climbed.run, Revision):
+    for revision in records_of(climbed.run, Revision):
         if revision.forecast is None:
             continue
         before = versions[revision.forecast_id, revision.base_version]
@@ -121,15 +100,15 @@ def test_a_higher_tiers_answer_replaces_the_lower_ones(climbed: Climbed) -> None
     assert replaced > 0
 
 
-def test_outlooks_of_one_notice_have_rising_versions_and_the_last_stands(climbed: Climbed) -> None:
+def test_outlooks_of_one_notice_have_rising_versions_and_the_last_stands(climbed: Asked) -> None:
     of: dict[str, list[int]] = {}
-    for outlook in records(climbed.run, Outlook):
+    for outlook in records_of(climbed.run, Outlook):
         of.setdefault(outlook.instrument, []).append(outlook.version)
     assert of
     assert all(versions == sorted(set(versions)) for versions in of.values())
 
 
-def test_a_climb_replays_with_all_endpoints_gone(climbed: Climbed, tmp_path: Path) -> None:
+def test_a_climb_replays_with_all_endpoints_gone(climbed: Asked, tmp_path: Path) -> None:
     start = read_start(climbed.run)
     assert start is not None
     assert [tier.reasoner for tier in start.tiers] == ["embedded", "llm", "ensemble"]
@@ -141,23 +120,23 @@ def test_a_climb_replays_with_all_endpoints_gone(climbed: Climbed, tmp_path: Pat
     assert read_completions(tmp_path / "again") == read_completions(climbed.run)
 
 
-def test_every_trace_of_a_climb_is_proven(climbed: Climbed) -> None:
+def test_every_trace_of_a_climb_is_proven(climbed: Asked) -> None:
     proof = verify_traces(climbed.run)
     assert proof.ok, proof.failures
     assert proof.checked == climbed.summary.revisions.applied > 0
 
 
-def test_a_dry_run_shows_the_whole_climb(climbed: Climbed) -> None:
+def test_a_dry_run_shows_the_whole_climb(climbed: Asked) -> None:
     found = route_run(climbed.run, climbed.settings, 1_000)
     assert found.tiers == ("embedded", SMALL, LARGE)
-    notices = {notice.notice_id for notice in records(climbed.run, EvidenceNotice)}
+    notices = {notice.notice_id for notice in records_of(climbed.run, EvidenceNotice)}
     assert {one.notice_id for one in found.questions} == notices
     assert {one.tier for one in found.questions} == {"embedded", SMALL, LARGE}
     assert all(one.reason for one in found.questions)
 
 
-def test_what_the_market_flags_is_asked_about_where_a_language_model_is(climbed: Climbed) -> None:
-    own = [one for one in records(climbed.run, EvidenceNotice) if not one.origin]
+def test_what_the_market_flags_is_asked_about_where_a_language_model_is(climbed: Asked) -> None:
+    own = [one for one in records_of(climbed.run, EvidenceNotice) if not one.origin]
     assert len(own) == climbed.summary.flagged > 0
     assert {one.event_type for one in own} <= {"regime switch", "thin book", "sudden move"}
     last: dict[str, int] = {}
@@ -219,7 +198,7 @@ def learning(path: Path) -> Settings:
 
 
 def test_a_gate_goes_on_from_what_it_learnt_and_its_run_replays_from_there(
-    climbed: Climbed, tmp_path: Path
+    climbed: Asked, tmp_path: Path
 ) -> None:
     path = tmp_path / "gate.state"
     first = replay(climbed.inputs, learning(path), tmp_path / "first")
@@ -240,7 +219,7 @@ def test_a_gate_goes_on_from_what_it_learnt_and_its_run_replays_from_there(
 
 @pytest.mark.parametrize("held", [b"nonsense", b"\x92\x09\x80"])
 def test_a_state_of_another_format_stops_the_start_before_anything_is_written(
-    held: bytes, climbed: Climbed, tmp_path: Path
+    held: bytes, climbed: Asked, tmp_path: Path
 ) -> None:
     path = tmp_path / "gate.state"
     path.write_bytes(held)
@@ -307,7 +286,7 @@ def test_a_cascade_that_makes_no_sense_stops_the_start(
 
 
 def test_a_run_that_asked_a_second_endpoint_replays_without_either(
-    climbed: Climbed, tmp_path: Path
+    climbed: Asked, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(Endpoint(plays()["free_text"]))

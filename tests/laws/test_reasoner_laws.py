@@ -13,7 +13,7 @@ from finllm.domain.forecast import Forecast, Status
 from finllm.domain.identity import canonical
 from finllm.domain.protocol import Action, Escalate, standing_of
 from finllm.reasoning.embedded import EmbeddedReasoner
-from finllm.reasoning.llm.answerer import Ask, Scripted
+from finllm.reasoning.llm.answerer import Ask
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Judgement, Reasoner
@@ -21,6 +21,7 @@ from finllm.reasoning.scripted import ScriptedReasoner
 from support.endpoint import answer
 from support.forecasts import S, forecast
 from support.opinions import ensemble, scripted
+from support.scripted import Scripted
 
 NOW = 1_500_000_000 * S
 

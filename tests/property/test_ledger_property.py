@@ -1,7 +1,6 @@
 """Whatever is opened, revised, closed and lost in a crash: the ledger keeps its promises."""
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -10,15 +9,12 @@ import msgspec
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "soak"))
-
-from ledger_workload import MS, T0, forecast, revised, verdict
-
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Action, Applied, Closing, Revision, Verdict
 from finllm.ledger import rows
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from support.ledgers import MS, T0, forecast, revised, verdict
 
 
 def told(ledger: Ledger) -> list[Forecast | Revision | Closing]:

@@ -1,15 +1,8 @@
 """What comes twice counts once, and the order of independent records is irrelevant."""
 
-import sys
-from pathlib import Path
-
 import hypothesis.strategies as st
 import msgspec
 from hypothesis import given, settings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "soak"))
-
-from ledger_workload import T0, forecast, revised, verdict
 
 from finllm.domain.delivery import Inbox, Outbox
 from finllm.domain.forecast import Forecast
@@ -21,6 +14,7 @@ from finllm.ledger.sitelog import SiteLog
 from finllm.ledger.siteview import SiteView
 from finllm.ledger.store import Ledger
 from finllm_lab.consistency.world import MemoryDisk
+from support.ledgers import T0, forecast, revised, verdict
 
 ANY = settings(max_examples=60, deadline=None)
 ABOUT = (forecast(0), forecast(1))

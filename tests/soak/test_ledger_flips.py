@@ -3,36 +3,24 @@
 import json
 import shutil
 import sqlite3
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import ledger_workload
-
 from finllm.domain.errors import FinllmError
 from finllm.ledger import rows
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from finllm.runtime.database import connect_for_reading
+from support import ledgers
 
 WAL = rows.DB + "-wal"
 
 
-@pytest.fixture
-def memory_path() -> Iterator[Path]:
-    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        yield Path(folder)
-
-
 def stored(folder: Path) -> list[rows.Entry]:
-    connection = rows.connect_for_reading(folder / rows.DB)
+    connection = connect_for_reading(folder / rows.DB)
     try:
         return list(rows.entries(connection))
     finally:
@@ -42,9 +30,9 @@ def stored(folder: Path) -> list[rows.Entry]:
 def half_checkpointed(folder: Path) -> dict[str, bytes]:
     """Return the files of a ledger whose entries stand partly in the database, partly in the WAL."""
     ledger = Ledger.create(folder, group=20)
-    ledger_workload.work(ledger, 4, 60)
+    ledgers.work(ledger, 4, 60)
     ledger._storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    ledger_workload.work(ledger, 5, 60, start=60)
+    ledgers.work(ledger, 5, 60, start=60)
     ledger.commit()
     files = {name: (folder / name).read_bytes() for name in (rows.DB, WAL, rows.HEAD)}
     ledger.close()

@@ -3,9 +3,7 @@
 import json
 import sqlite3
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import ledger_workload
 from disk_tape import MODES, DiskTape, Event, after_cut, library, recording
 
 from finllm.domain.errors import FinllmError
@@ -21,6 +18,8 @@ from finllm.ledger import rows
 from finllm.ledger.storage import Storage
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from finllm.runtime.database import connect_for_reading
+from support import ledgers
 
 SQLITE = library()
 needs_shim = pytest.mark.skipif(
@@ -43,12 +42,12 @@ def record(folder: Path, seed: int, patch: pytest.MonkeyPatch) -> tuple[DiskTape
     with recording(SQLITE) as tape:
         ledger = Ledger.create(folder, group=7, on_commit=tape.acknowledge)
         tape.note("made")
-        ledger_workload.work(ledger, seed, 60)
+        ledgers.work(ledger, seed, 60)
         ledger.close()
         ledger = Ledger.open(folder, group=11, on_commit=tape.acknowledge)
-        ledger_workload.work(ledger, seed, 60, start=60)
+        ledgers.work(ledger, seed, 60, start=60)
         ledger.close()
-    connection = rows.connect_for_reading(folder / rows.DB)
+    connection = connect_for_reading(folder / rows.DB)
     entries = list(rows.entries(connection))
     connection.close()
     return tape, entries
@@ -72,12 +71,12 @@ def examine(folder: Path, acks: list[tuple[int, str]], entries: list[rows.Entry]
     """Return what is wrong with what a cut left: opening, chain, every acknowledged entry."""
     try:
         ledger = Ledger.open(folder, group=5)
-        ledger_workload.work(ledger, 99, 3, start=10_000)
+        ledgers.work(ledger, 99, 3, start=10_000)
         ledger.close()
         found = verify(folder, anchors=tuple(acks))
     except FinllmError as why:
         return [str(why)]
-    connection = rows.connect_for_reading(folder / rows.DB)
+    connection = connect_for_reading(folder / rows.DB)
     stored = list(rows.entries(connection))
     connection.close()
     wrong = [f"{failure.id}: {failure.why}" for failure in found.failures]
@@ -85,14 +84,6 @@ def examine(folder: Path, acks: list[tuple[int, str]], entries: list[rows.Entry]
     if stored[:count] != entries[:count]:
         wrong.append(f"the {count} acknowledged entries do not read back the same")
     return wrong
-
-
-@pytest.fixture
-def memory_path() -> Iterator[Path]:
-    """Yield a folder in memory where there is one: the cuts are simulated, syncing is only noted."""
-    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        yield Path(folder)
 
 
 def series(

@@ -3,12 +3,14 @@
 import base64
 import codecs
 import json
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 
+from finllm.reasoning.reasoner import Judgement
 from support.endpoint import answer
 
 Said = Callable[[list[str]], str]
@@ -106,3 +108,8 @@ def hostile_documents(n: int, seed: int = 0) -> list[Hostile]:
         order = f"order {i}: " + json.dumps(_order(sign, scale))
         made.append(Hostile(family, frame(order), said, is_in_schema))
     return made
+
+
+def moves(judgement: Judgement) -> list[tuple[float, float]]:
+    """Return how far each verdict moves its forecast: its shift and ln k."""
+    return [(v.shift, math.log(v.vol_scale)) for v in judgement.verdicts]

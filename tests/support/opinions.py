@@ -11,10 +11,11 @@ from finllm.narrative.text.languages import language_of
 from finllm.reasoning.ensemble.reasoner import EnsembleReasoner, Member
 from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
 from finllm.reasoning.ensemble.track import TrackRecord
-from finllm.reasoning.llm.answerer import Answerer, Ask, Journalled, Scripted
+from finllm.reasoning.llm.answerer import Answerer, Ask, Journalled
 from finllm.reasoning.llm.client import Client
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from support.endpoint import Endpoint, Play, Request, answer
+from support.scripted import Scripted
 
 Journal = Callable[[Completion], None]
 

@@ -17,6 +17,7 @@ VARIANTS = ("removed", "altered", "misdated")
 
 
 def lines_of(path: Path) -> list[bytes]:
+    """Return a plain or gzip file's lines."""
     data = path.read_bytes()
     return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).splitlines(keepends=True)
 

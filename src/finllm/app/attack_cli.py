@@ -1,6 +1,5 @@
 """`finllm attack`: parse, call one function, render."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, print_json
 
 if TYPE_CHECKING:
     from finllm.app.attack.field import Family, Field
@@ -54,7 +53,7 @@ def attack_command(
     report = _run(field, names, quiet=json)
     if json:
         told = msgspec.to_builtins(report) | {"ok": report.ok}
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        print_json(told)
     else:
         _show(report, Console())
     if not report.ok:

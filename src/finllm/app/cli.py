@@ -22,12 +22,11 @@ from finllm.app.link_cli import link
 from finllm.app.llm_cli import llm_app
 from finllm.app.model_cli import model_app
 from finllm.app.narrative_cli import narrative_app
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, instant, print_json
 from finllm.app.recall_cli import recall
 from finllm.app.route_cli import route
 from finllm.app.source_cli import ingest, source_app
 from finllm.domain.errors import FinllmError, InputError
-from finllm.domain.units import parse_instant
 
 if TYPE_CHECKING:
     from finllm.app.records import Proof
@@ -85,21 +84,6 @@ err = Console(stderr=True)
 out = Console()
 
 
-def _print_json(record: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
-
-
-def _instant(text: str | None, option: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise InputError(
-            str(error), place=option, mend="Write 2024-08-08T23:58:00Z, or epoch nanoseconds."
-        ) from error
-
-
 @app.callback(invoke_without_command=True)
 def _root(
     *, show_version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
@@ -140,7 +124,7 @@ def demo(
             on_failure=_recording_stopped,
         )
     if json:
-        _print_json(result)
+        print_json(result)
     else:
         show_demo(result, out)
 
@@ -213,18 +197,18 @@ def replay(
         bars=bars,
         documents=documents,
         symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
-        since=_instant(since, "--from") or 0,
+        since=0 if since is None else instant(since, "--from"),
         answers=None if answers is None else check_run_folder(answers),
     )
     if until is not None:
-        inputs = msgspec.structs.replace(inputs, until=_instant(until, "--until") or 0)
+        inputs = msgspec.structs.replace(inputs, until=instant(until, "--until"))
     settings = _settings(config, workers=workers, chunk=chunk)
     with _folder(run, "replay") as folder, replay_progress(err) as progress:
         summary = replay_inputs(
             inputs, settings, folder, progress=progress, on_failure=_recording_stopped
         )
     if json:
-        _print_json(summary)
+        print_json(summary)
     else:
         show_summary(summary, out)
 
@@ -277,7 +261,7 @@ def run_command(
         )
         summary = run_live(settings, folder, options)
     if json:
-        _print_json(summary)
+        print_json(summary)
     else:
         show_summary(summary, out)
 
@@ -309,7 +293,7 @@ def record(
             settings, folder, stop=stop, told=told, on_failure=_recording_stopped
         )
     if json:
-        _print_json(recorded)
+        print_json(recorded)
     else:
         show_recorded(recorded, out)
 
@@ -331,7 +315,7 @@ def score(
 
     scores = score_run(run or newest_run(RUNS))
     if json:
-        _print_json(scores)
+        print_json(scores)
     else:
         out.print(render(scores))
 
@@ -357,7 +341,7 @@ def explain(
 
     told = story(run or newest_run(RUNS), forecast_id)
     if json or shape is Shape.JSON:
-        _print_json(told)
+        print_json(told)
     elif shape is Shape.HTML:
         sys.stdout.buffer.write(page(told).encode())
     else:
@@ -422,7 +406,7 @@ def feed_check(
 
     report = check_feed(files, venue)
     if json:
-        _print_json(report)
+        print_json(report)
     else:
         show_feed(report, out)
     if not report.ok:
@@ -475,12 +459,12 @@ def warm(*, json: Json = False) -> None:
 
     took = warm_up(err)
     if json:
-        _print_json(took)
+        print_json(took)
 
 
 def _show_proof(proof: "Proof", what: str, *, json: bool) -> None:
     if json:
-        _print_json(proof)
+        print_json(proof)
     else:
         from finllm.app.view import show_proof
 

@@ -116,7 +116,6 @@ class Exchange:
         clock: Clock | None = None,
     ) -> None:
         self.n_sent = 0
-        self.n_clients = 0
         self.done = threading.Event()
         """Set once the tapes have ended."""
         self._tapes = tapes
@@ -238,7 +237,6 @@ class Exchange:
         room = url.path.strip("/").partition("/")[0]
         client = _Client(connection, room, frozenset(names.split("/")))
         self._clients.add(client)
-        self.n_clients += 1
         self._go.set()
         try:
             await connection.wait_closed()

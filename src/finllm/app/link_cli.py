@@ -1,6 +1,5 @@
 """`finllm link`: parse, link, render."""
 
-import sys
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, instant, print_json
 from finllm.domain.errors import InputError
 from finllm.domain.units import iso, parse_instant
 
@@ -87,8 +86,8 @@ def link(
         bars=bars,
         documents=documents,
         symbols=frozenset(s.upper() for one in symbol or () for s in one.split(",")),
-        since=_instant(since, "--from") or 0,
-        until=_instant(until, "--until") or 2**62,
+        since=0 if since is None else instant(since, "--from"),
+        until=2**62 if until is None else instant(until, "--until"),
     )
     linked = link_sources(sources, load_settings(config))
     asked: list[tuple[Answer, Explanation | None]]
@@ -106,20 +105,9 @@ def link(
     if out is not None:
         _write(out, timeline(linked, asked))
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(_builtins(linked, question, asked)) + b"\n")
+        print_json(_builtins(linked, question, asked))
     else:
         _show(linked, question, asked, Console())
-
-
-def _instant(text: str | None, place: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise InputError(
-            f"{text!r} is no instant", place=place, mend="Write 2015-08-24T14:00, or ns."
-        ) from error
 
 
 def _maybe_instant(text: str) -> int | None:

@@ -18,7 +18,7 @@ from finllm.app.settings import Settings
 from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document, Evidence
 from finllm.domain.market import ROW_HEAD, Bar, Flag
-from finllm.domain.units import NS_PER_S, iso
+from finllm.domain.units import NS_PER_S
 from finllm.features.book import BookFeatures, BookRows
 from finllm.features.book_spec import BOOK_SPEC
 from finllm.market.bars import read_bars
@@ -381,9 +381,3 @@ def explained_by(linked: Linked, document: Told) -> list[tuple[Answer, Explanati
                     answer = linked.answer(move)
                     found += [(answer, e) for e in answer.explanations if e.document_id == said_by]
     return sorted(found, key=lambda one: (-one[1].p, one[1].move_id))
-
-
-def move_line(move: Move) -> str:
-    """Return a move in one line."""
-    said = ", ".join(f"{one.channel} {one.z_score:+.1f}" for one in move.anomalies[:6])
-    return f"{iso(move.ts_start)[:19]}Z {move.instrument}: {said}"

@@ -52,7 +52,6 @@ class LiveView:
         self._counts: Counter[str] = Counter()
         self._start = 0
         self._largest = 0.0
-        self._largest_printed = 0.0
         self.most_refined = ""
         self.first_retracted = ""
 

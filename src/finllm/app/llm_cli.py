@@ -1,7 +1,6 @@
 """`finllm llm`: parse, probe, render."""
 
 import math
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from finllm.app.options import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +129,7 @@ def _told(report: "EndpointReport") -> dict[str, Any]:
 
 def _write(told: dict[str, Any]) -> None:
     """Write one JSON object; what was never measured has no number: msgspec writes null for infinity."""
-    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    print_json(told)
 
 
 def _show(report: "EndpointReport", console: Console) -> None:

@@ -1,19 +1,13 @@
 """`finllm model`: parse, check, render."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from finllm.app.options import Json
-
-if TYPE_CHECKING:
-    from finllm.edge.check import ModelReport
+from finllm.app.options import Json, print_json
 
 model_app = typer.Typer(help="Models that the edge serves.", no_args_is_help=True)
 
@@ -43,6 +37,7 @@ def check(
 
     Example: finllm model check models/mine --max-us 10
     """
+    from finllm.app.view import show_checks
     from finllm.edge.check import Limits, check_model
     from finllm.features.bar_spec import BAR_SPEC
     from finllm.features.book_spec import BOOK_SPEC
@@ -51,19 +46,8 @@ def check(
     report = check_model(folder, (BOOK_SPEC, BAR_SPEC), limits=limits, seed=seed)
     if json:
         told = msgspec.structs.asdict(report) | {"ok": report.ok}
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        print_json(told)
     else:
-        _show(report, Console())
+        show_checks(report.checks, Console())
     if not report.ok:
         raise typer.Exit(1)
-
-
-def _show(report: "ModelReport", console: Console) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for one in report.checks:
-        verdict = Text("holds", "green") if one.ok else Text("fails", "bold red")
-        table.add_row(
-            verdict, one.name, Text(f"{one.figure}. {one.mend}" if one.mend else one.figure)
-        )
-    console.print(table)
-    console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")

@@ -1,16 +1,14 @@
 """`finllm narrative`: parse, call one function, render."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from finllm.app.options import Json
+from finllm.app.options import Json, print_json
 
 if TYPE_CHECKING:
     from finllm.narrative.reading.marks import Mark, Marks
@@ -106,7 +104,7 @@ def score(
             "heads": by,
             "marks": marks,
         }
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        print_json(told)
     else:
         Console().print(_table(marks, by))
 

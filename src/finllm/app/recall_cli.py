@@ -1,17 +1,16 @@
 """`finllm recall`: parse, ask memory as of an instant, render."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from finllm.app.options import instant, print_json
 from finllm.domain.errors import InputError
-from finllm.domain.units import iso, parse_instant
+from finllm.domain.units import iso
 
 if TYPE_CHECKING:
     from finllm.app.recalled import Found, Recollection
@@ -59,26 +58,17 @@ def recall(
             mend="Write --as-of 2024-08-08T23:58:00Z, or epoch nanoseconds.",
         )
     asked = Question(
-        as_of=_instant(as_of, "--as-of"),
+        as_of=instant(as_of, "--as-of"),
         instrument=instrument,
         about=about,
-        after=None if after is None else _instant(after, "--after"),
+        after=None if after is None else instant(after, "--after"),
         limit=limit,
     )
     told = recall_from(run, asked)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        print_json(told)
     else:
         _show(told, Console())
-
-
-def _instant(text: str, option: str) -> int:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise InputError(
-            f"{text!r} is no instant", place=option, mend="Write 2024-08-08T23:58:00Z, or ns."
-        ) from error
 
 
 def _show(told: "Recollection", out: Console) -> None:

@@ -1,6 +1,5 @@
 """`finllm route`: parse, ask the gate and nobody else, render."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, print_json
 from finllm.domain.errors import InputError
 from finllm.domain.units import NS_PER_S, iso
 
@@ -53,7 +52,7 @@ def route(
         settings = msgspec.structs.replace(settings, escalation=escalation)
     found = route_world(seed, settings, limit) if run is None else route_run(run, settings, limit)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        print_json(found)
     else:
         _show(found, Console())
 

@@ -1,6 +1,5 @@
 """`finllm source` and `finllm ingest`: parse, read or check, render."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +9,12 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, print_json
 
 if TYPE_CHECKING:
     from finllm.app.ingest import Fate, Ingested
-    from finllm.narrative.sources.check import SourceReport
 
 source_app = typer.Typer(help="Sources of text.", no_args_is_help=True)
 
@@ -47,13 +44,14 @@ def check(
     Example: finllm source check examples/source_plugin.py:Bulletin
     """
     from finllm.app.plugins import source_maker
+    from finllm.app.view import show_checks
     from finllm.narrative.sources.check import check_source
 
     report = check_source(name.rpartition(":")[2], source_maker(name, "NAME"))
     if json:
-        _print_json(msgspec.structs.asdict(report) | {"ok": report.ok})
+        print_json(msgspec.structs.asdict(report) | {"ok": report.ok})
     else:
-        _show_check(report, Console())
+        show_checks(report.checks, Console())
     if not report.ok:
         raise typer.Exit(1)
 
@@ -114,7 +112,7 @@ def ingest(
     )
     told = take_in(load_settings(config), asked)
     if json:
-        _print_json(told)
+        print_json(told)
     else:
         _show_counts(told, console)
 
@@ -122,21 +120,6 @@ def ingest(
 def _after(seconds: float) -> Callable[[], bool]:
     ends = time.monotonic() + seconds
     return lambda: time.monotonic() >= ends
-
-
-def _print_json(record: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
-
-
-def _show_check(report: "SourceReport", console: Console) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for one in report.checks:
-        verdict = Text("holds", "green") if one.ok else Text("fails", "bold red")
-        table.add_row(
-            verdict, one.name, Text(f"{one.figure}. {one.mend}" if one.mend else one.figure)
-        )
-    console.print(table)
-    console.print("[green]pass[/]" if report.ok else "[bold red]fail[/]")
 
 
 _STYLES = {"admitted": "green", "copy": "dim", "refused": "red"}

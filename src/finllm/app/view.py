@@ -1,5 +1,6 @@
 """What a person sees: summaries, stories and proofs as text. Renders; decides nothing."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finllm.app.records import Proof, Story
+from finllm.domain.checks import Check
 from finllm.domain.forecast import Forecast, Triple
 from finllm.domain.trace import Trace
 from finllm.domain.units import NS_PER_MS, iso
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 
 _LABELS = ("down", "flat", "up")
 _COLOURS = ("red", "white", "green")
+
+
+def show_checks(checks: Sequence[Check], console: Console) -> None:
+    """Print what was found promise by promise, and whether all hold."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for one in checks:
+        verdict = Text("holds", "green") if one.ok else Text("fails", "bold red")
+        table.add_row(
+            verdict, one.name, Text(f"{one.figure}. {one.mend}" if one.mend else one.figure)
+        )
+    console.print(table)
+    console.print("[green]pass[/]" if all(one.ok for one in checks) else "[bold red]fail[/]")
 
 
 def bar(p: Triple, width: int = 24) -> Text:

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from finllm.runtime.tally import Tally
+
 Interval = tuple[float, float]
 """Lower and upper end, 95 %."""
 
@@ -205,6 +207,16 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """Forecasts left out by reason; decided on version 1 and the outcome alone."""
     noted: dict[str, int]
     """Things worth a look that did not change what was scored."""
+
+    @classmethod
+    def of(cls, tally: Tally) -> "Intake":
+        """Return what a tally of forecasts has counted."""
+        return cls(
+            forecasts=tally.read,
+            scored=tally.used,
+            excluded=dict(sorted(tally.dropped.items())),
+            noted=dict(sorted(tally.noted.items())),
+        )
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,11 +84,6 @@ def examine(  # noqa: PLR0917 - the seven streams of records that a run leaves
     return Scores(
         rows=score_rows(scored, resamples, seed),
         refinement=refinement,
-        intake=Intake(
-            forecasts=tally.read,
-            scored=tally.used,
-            excluded=dict(sorted(tally.dropped.items())),
-            noted=dict(sorted(tally.noted.items())),
-        ),
+        intake=Intake.of(tally),
         conventions=CONVENTIONS,
     )

@@ -43,18 +43,6 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     """Units traded, adjusted like the price."""
 
 
-class Trade(msgspec.Struct, frozen=True, kw_only=True):
-    """One trade as the venue printed it."""
-
-    instrument: str
-    ts_event: int
-    ts_recv: int
-    price_ticks: int
-    size_lots: int
-    side: int
-    """Aggressor: +1 buyer, -1 seller."""
-
-
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """A break in a venue's numbering: the book is not to be trusted until it is rebuilt."""
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finllm.domain.checks import Check
 from finllm.domain.errors import ArtifactError
 from finllm.domain.label import BANDS
 from finllm.domain.spec import FeatureSpec
@@ -51,17 +52,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Median microseconds of one row, alone, through its own fastest way."""
     kb: float = 2_000.0
     """All its files, kilobytes of 1,000 bytes."""
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One promise and what was found."""
-
-    name: str
-    ok: bool
-    figure: str
-    """What was measured or read."""
-    mend: str = ""
-    """What to do; empty where it holds."""
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,12 +56,8 @@ CLIMATE_P, EMPIRICAL_Q, PRIOR_Q = 10, 13, 18
 WIDTH_NOW, WIDTH_FRESH, TRUST_P, TRUST_Q, SIZES = 23, 24, 25, 26, 27
 """Offsets into a horizon's line."""
 LINE: Final = SIZES + WIDTH
-
-# A forecast row, in words; `base_p` is followed by `p`, `base_q`, `q` and `band_bps`.
 TS_EMIT: Final = 3
-FLAGS_AND_REGIME: Final = 4
-VERSIONS: Final = 5
-BASE_P: Final = 6
+"""Offset into a forecast row, in words."""
 
 
 def entry_words(n_features: int) -> int:
@@ -109,13 +105,6 @@ def observe(entry: Words, words: Words) -> None:
     entry[6] = words[2]
     entry_f[7] = math.sqrt(words_f[6] / words_f[8]) if words_f[8] > 0.0 else 0.0
     entry[8] = words[3]
-
-
-@kernel
-def observe_all(entries: Words, words: Words) -> None:
-    """Observe rows of one instrument in their order, int64 [n, 9 + F]; see `observe`."""
-    for i in range(entries.shape[0]):
-        observe(entries[i], words)
 
 
 # What follows takes numbers, or is told where in an array it reads: numba counts who holds each slice and

@@ -85,7 +85,7 @@ from finllm.features.book_state import (
     sample_volatility,
     sigma_bps,
 )
-from finllm.features.lead import BookLead, follow, leader_of, tell
+from finllm.features.lead import BookLead, follow, leader_of, slog, tell
 from finllm.features.windows import slide
 from finllm.runtime.kernels import kernel
 
@@ -237,12 +237,6 @@ def _write_head(view: Integers, head: Integers, state: Integers) -> None:
 
 
 @kernel
-def _slog(x: float) -> float:
-    """Return sign(x) log(1 + |x|)."""
-    return log1p(x) if x >= 0.0 else -log1p(-x)
-
-
-@kernel
 def _mean_touch(state: Integers) -> float:
     """Return the mean size of one touch queue over 10 s, in lots; 1 where none was seen."""
     if state[W_10S, DEPTH] <= 0:
@@ -258,9 +252,9 @@ def _write_flows(row: Floats, state: Integers, mean: float) -> None:
         level = state[W_10S, LEVEL_DEPTH] / state[W_10S, LEVELS_SEEN]
     for i in range(4):
         window = W_10S if i == 3 else (W_2S if i == 2 else W_100MS + i)
-        row[OFI_AT + i] = _slog(state[window, OFI] / mean)
-        row[MLOFI_AT + i] = _slog(state[window, MLOFI] / level)
-        row[FLOW_AT + i] = _slog(state[window, FLOW] / mean)
+        row[OFI_AT + i] = slog(state[window, OFI] / mean)
+        row[MLOFI_AT + i] = slog(state[window, MLOFI] / level)
+        row[FLOW_AT + i] = slog(state[window, FLOW] / mean)
 
 
 @kernel
@@ -310,9 +304,9 @@ def _scale(row: Floats, state: Integers) -> float:
 @kernel
 def _write_moves(row: Floats, state: Integers, scale: float) -> None:
     """Write returns, realised volatility, the last move, and the times since things happened."""
-    row[RET_AT] = _slog(state[W_500MS, MOVE] / (scale * sqrt(0.5)))
-    row[RET_AT + 1] = _slog(state[W_1S, MOVE] / scale)
-    row[RET_AT + 2] = _slog(state[W_10S, MOVE] / (scale * sqrt(10.0)))
+    row[RET_AT] = slog(state[W_500MS, MOVE] / (scale * sqrt(0.5)))
+    row[RET_AT + 1] = slog(state[W_1S, MOVE] / scale)
+    row[RET_AT + 2] = slog(state[W_10S, MOVE] / (scale * sqrt(10.0)))
     for i in range(3):
         window = W_1S if i == 0 else (W_10S if i == 1 else W_60S)
         length = 1.0 if i == 0 else (10.0 if i == 1 else 60.0)
@@ -399,9 +393,9 @@ def _write_spread(view: Integers, row: Floats, state: Integers) -> None:
 def _write_offsets(view: Integers, row: Floats, floats: Floats, scale: float) -> None:
     """Write where in the spread the price is thought to be, and the spread against its mean."""
     spread = view[ASK_PX] - view[BID_PX]
-    row[WMID_AT] = _slog(row[0] * spread / scale)
+    row[WMID_AT] = slog(row[0] * spread / scale)
     if spread >= 0:
-        row[WMID_AT + 1] = _slog(microprice_offset(view, floats) / scale)
+        row[WMID_AT + 1] = slog(microprice_offset(view, floats) / scale)
     mean = mean_spread(floats)
     if mean > 0.0:
         row[SPREAD_AT + 1] = log(max(spread, 1) / mean)

@@ -95,12 +95,13 @@ def follow(row: Floats, at: int, lead: Integers, now: int, scale: float) -> None
     row[at + 3] = 1.0
     per_scale = BPS / (lead[MID2_AT] * scale)
     if age < 100 * NS_PER_MS:
-        row[at] = _slog(lead[MOVE_100MS] * per_scale / sqrt(0.1))
+        row[at] = slog(lead[MOVE_100MS] * per_scale / sqrt(0.1))
     if age < 500 * NS_PER_MS:
-        row[at + 1] = _slog(lead[MOVE_500MS] * per_scale / sqrt(0.5))
-        row[at + 2] = _slog(lead[OFI_500MS] * 2.0 * lead[SAMPLES_10S] / lead[DEPTH_10S])
+        row[at + 1] = slog(lead[MOVE_500MS] * per_scale / sqrt(0.5))
+        row[at + 2] = slog(lead[OFI_500MS] * 2.0 * lead[SAMPLES_10S] / lead[DEPTH_10S])
 
 
 @kernel
-def _slog(x: float) -> float:
+def slog(x: float) -> float:
+    """Return sign(x) log(1 + |x|)."""
     return log1p(x) if x >= 0.0 else -log1p(-x)

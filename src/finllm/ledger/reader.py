@@ -1,9 +1,6 @@
 """Reading a ledger without changing a byte of it, while its writer may still be at work."""
 
-import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Self, TypeVar
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.ledger import rows
 from finllm.ledger.head import Head, read_head
+from finllm.runtime.database import reading
 
 T = TypeVar("T")
 
@@ -84,22 +82,3 @@ class LedgerReader:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as why:
             raise TamperedError(f"{self._folder / rows.DB}: {why}") from why
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection that changes nothing of a database, however its folder is kept.
-
-    SQLite keeps a work file beside a database while it reads; where the folder is read-only, as
-    archives are, a copy is read.
-    """
-    with ExitStack() as undo:
-        if not os.access(path.parent, os.W_OK):
-            copy = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="ledger-")))
-            for part in (path, path.with_name(path.name + "-wal")):
-                if part.exists():
-                    shutil.copyfile(part, copy / part.name)
-            path = copy / path.name
-        connection = rows.connect_for_reading(path)
-        undo.callback(connection.close)
-        yield connection

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from finllm.ledger.chain import FORMAT
 from finllm.ledger.kinds import kind_of
+from finllm.runtime import database
 
 T = TypeVar("T")
 Entry = tuple[int, str, str, int, bytes, bytes]
@@ -19,8 +20,6 @@ Entry = tuple[int, str, str, int, bytes, bytes]
 DB: Final = "ledger.db"
 HEAD: Final = "ledger.head"
 LOCK: Final = "ledger.lock"
-APPLICATION_ID: Final = 0x46494E4C
-"""`FINL`, so that `file` and others can tell what the database is."""
 SCHEMA: Final = (
     "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL,"
     " ts INTEGER NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL)",
@@ -31,6 +30,11 @@ SCHEMA: Final = (
     "CREATE TRIGGER entries_follow BEFORE INSERT ON entries"
     " WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM entries)"
     " BEGIN SELECT RAISE(ABORT, 'entries are numbered without holes'); END",
+)
+LAYOUT: Final = database.Layout(
+    statements=SCHEMA,
+    application_id=0x46494E4C,  # `FINL`
+    version=FORMAT,
 )
 INSERT: Final = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
 _CHUNK: Final = 1_000
@@ -46,46 +50,17 @@ def connect_for_writing(path: Path, max_bytes: int | None) -> sqlite3.Connection
         path: The database file; made if it is missing.
         max_bytes: Size at which SQLite calls the disk full; None = never.
     """
-    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    connection = database.connect_for_writing(path, synchronous="FULL")
     if max_bytes is not None:
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute(f"PRAGMA max_page_count = {max(4, max_bytes // page_size)}")
     return connection
 
 
-def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """Open a database that may be written meanwhile; nothing in it is changed."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0
-    )
-    connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
-
-
-def make_schema(connection: sqlite3.Connection) -> None:
-    """Make the table and what guards it, in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in SCHEMA:
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
-    connection.execute("COMMIT")
-
-
 def has_schema(connection: sqlite3.Connection) -> bool:
     """Return whether the database holds exactly the table and triggers that it should."""
     rows = connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid").fetchall()
     return [row[0] for row in rows] == list(SCHEMA)
-
-
-def is_blank(connection: sqlite3.Connection) -> bool:
-    """Return whether nothing was ever made in the database."""
-    return not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
 
 
 def entries(connection: sqlite3.Connection, after: int = 0) -> Iterator[Entry]:

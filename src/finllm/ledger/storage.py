@@ -1,6 +1,5 @@
 """Where a ledger stands on disk: the lock, the database and the head, synced together."""
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Final, Protocol
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.ledger import rows
 from finllm.ledger.head import EMPTY, Head, HeadFile, read_head
+from finllm.runtime.database import is_blank, lock, make
 from finllm.runtime.files import sync_folder
 
 _DISK: Final = {
@@ -122,8 +122,8 @@ class Storage:
         self._close()
 
     def _check_schema(self) -> None:
-        if self.head_found.count == 0 and rows.is_blank(self.connection):
-            rows.make_schema(self.connection)
+        if self.head_found.count == 0 and is_blank(self.connection):
+            make(self.connection, rows.LAYOUT)
         if not rows.has_schema(self.connection):
             raise TamperedError(f"{self.folder / rows.DB}: table or triggers are not the ledger's")
 
@@ -138,11 +138,8 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int:
-    """Return a descriptor that holds the writer's lock; the system lets go of it when we die."""
-    descriptor = os.open(folder / rows.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    """Return a descriptor that holds the writer's lock."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as why:
-        os.close(descriptor)
+        return lock(folder / rows.LOCK)
+    except BlockingIOError as why:
         raise LedgerError(f"{folder}: another process writes this ledger") from why
-    return descriptor

@@ -9,10 +9,10 @@ import msgspec
 
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.ledger import rows
-from finllm.ledger.chain import FORMAT, GENESIS, link
+from finllm.ledger.chain import GENESIS, link
 from finllm.ledger.head import EMPTY, Head, read_head
 from finllm.ledger.kinds import BY_NAME, decode
-from finllm.ledger.reader import reading
+from finllm.runtime.database import reading
 
 MAX_FAILURES: Final = 100
 """Failures listed; the rest are counted in the last one."""
@@ -143,7 +143,10 @@ def _snapshot(path: Path, failures: list[Failure]) -> Iterator[rows.Entry]:
         connection.execute("BEGIN")
         if not rows.has_schema(connection):
             failures.append(Failure(rows.DB, "table or triggers are not the ledger's"))
-        for name, wanted in (("application_id", rows.APPLICATION_ID), ("user_version", FORMAT)):
+        for name, wanted in (
+            ("application_id", rows.LAYOUT.application_id),
+            ("user_version", rows.LAYOUT.version),
+        ):
             if connection.execute(f"PRAGMA {name}").fetchone() != (wanted,):
                 failures.append(Failure(rows.DB, f"{name} is not {wanted}"))
         for (finding,) in connection.execute("PRAGMA integrity_check(10)"):

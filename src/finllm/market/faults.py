@@ -185,7 +185,7 @@ class Injector:
             self._ahead_until = 0
         if line is None or body.get("e") != "depthUpdate":
             return [self._moved(frame, line)]
-        return self._depth(frame, body, line)
+        return self._depth(frame, line)
 
     def snapshot(self, source: int, symbol: str, event_ms: int) -> bytes | None:
         """Return a symbol's whole book as it is now, or as it was if a stale one is due; None if unknown."""
@@ -228,7 +228,7 @@ class Injector:
             line.symbol, is_futures=line.is_futures, event_ms=event_ms, shift=line.shift
         )
 
-    def _depth(self, frame: Frame, body: dict[str, object], line: _Line) -> list[Frame]:
+    def _depth(self, frame: Frame, line: _Line) -> list[Frame]:
         if self._kept is not None and line is self._victim:
             kept, self._kept = self._kept, None
             later = Frame(frame.ts_recv, kept.payload, kept.source)

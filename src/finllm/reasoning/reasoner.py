@@ -62,7 +62,23 @@ class Reasoner(Protocol):
 
 
 class DeferredReasoner(Reasoner, Protocol):
-    """A reasoner that thinks in real time, elsewhere: asked now, heard later, concluded from the record."""
+    """A reasoner that thinks in real time, elsewhere: asked now, heard later, concluded from the record.
+
+    Whoever derives from it judges by asking, waiting and concluding.
+    """
+
+    def judge(
+        self,
+        question: Escalate,
+        forecasts: tuple[Forecast, ...],
+        pack: EvidencePack,
+        now: int,
+        outlook_version: int,
+    ) -> Judgement:
+        """Ask, wait for as long as the question's deadline allows, and conclude. See `Reasoner`."""
+        self.ask(question, forecasts, pack)
+        completion = self.recorded(question.question_id)
+        return self.conclude(question, forecasts, pack, completion, now, outlook_version)
 
     def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
         """Ask without waiting."""

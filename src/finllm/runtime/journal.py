@@ -74,15 +74,51 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: dict[str, str]
 
 
-class Journal:
+class _Recording:
+    """What is recorded into segments: how it stands, and how it ends."""
+
+    _file: SegmentedFile
+
+    @property
+    def failed(self) -> str | None:
+        """Return why recording stopped, or None while it goes on."""
+        return self._file.failed
+
+    @property
+    def lost(self) -> int:
+        """Return how many entries were taken and not recorded."""
+        return self._file.lost
+
+    @property
+    def deleted_segments(self) -> int:
+        """Return how many old segments the retention bound has deleted."""
+        return self._file.deleted_segments
+
+    @property
+    def compress_failures(self) -> int:
+        """Return how many closed segments stayed uncompressed."""
+        return self._file.compress_failures
+
+    def flush(self) -> None:
+        """Hand everything taken so far to the operating system."""
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Return once everything taken so far is on the disk, or recording has stopped."""
+        self._file.sync()
+
+    def close(self) -> None:
+        """Sync and close; waits for segments that are still being compressed."""
+        self._file.close()
+
+
+class Journal(_Recording):
     """An append-only recording of numbered records. Make one with `create`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._seq = 0
-        self._first_seq = 1
         self._fingerprint = fingerprint()
-        self._file: SegmentedFile
 
     @classmethod
     def create(
@@ -126,26 +162,6 @@ class Journal:
         return journal
 
     @property
-    def failed(self) -> str | None:
-        """Return why recording stopped, or None while it goes on."""
-        return self._file.failed
-
-    @property
-    def lost(self) -> int:
-        """Return how many records were taken and not recorded."""
-        return self._file.lost
-
-    @property
-    def deleted_segments(self) -> int:
-        """Return how many old segments the retention bound has deleted."""
-        return self._file.deleted_segments
-
-    @property
-    def compress_failures(self) -> int:
-        """Return how many closed segments stayed uncompressed."""
-        return self._file.compress_failures
-
-    @property
     def seq(self) -> int:
         """Return the number of the last record; 0 before the first."""
         return self._seq
@@ -164,14 +180,6 @@ class Journal:
         head = _RECORD.pack(seq, kind, len(payload))
         self._file.add(head + _CRC.pack(crc32(payload, crc32(head))) + payload)
         return seq
-
-    def flush(self) -> None:
-        """Hand everything taken so far to the operating system."""
-        self._file.flush()
-
-    def sync(self) -> None:
-        """Return once everything taken so far is on the disk, or recording has stopped."""
-        self._file.sync()
 
     def close(self) -> None:
         """Mark the end, sync and close; waits for segments that are still being compressed."""
@@ -318,7 +326,7 @@ def _any_record_after(data: bytes, offset: int, seq: int) -> bool:
     return False
 
 
-class LineJournal:
+class LineJournal(_Recording):
     """Frames of one source in the open line format `<ts_recv_ns> <json>`."""
 
     def __init__(self, file: SegmentedFile) -> None:
@@ -340,40 +348,8 @@ class LineJournal:
         )
         return cls(file)
 
-    @property
-    def failed(self) -> str | None:
-        """Return why recording stopped, or None while it goes on."""
-        return self._file.failed
-
-    @property
-    def lost(self) -> int:
-        """Return how many frames were taken and not recorded."""
-        return self._file.lost
-
-    @property
-    def deleted_segments(self) -> int:
-        """Return how many old segments the retention bound has deleted."""
-        return self._file.deleted_segments
-
-    @property
-    def compress_failures(self) -> int:
-        """Return how many closed segments stayed uncompressed."""
-        return self._file.compress_failures
-
     def append(self, ts_recv: int, payload: bytes) -> None:
         """Take one frame. Line breaks in it, which JSON has only between tokens, become spaces."""
         if b"\n" in payload or b"\r" in payload:
             payload = payload.replace(b"\r", b" ").replace(b"\n", b" ")
         self._file.add(b"%d %b\n" % (ts_recv, payload))
-
-    def flush(self) -> None:
-        """Hand everything taken so far to the operating system."""
-        self._file.flush()
-
-    def sync(self) -> None:
-        """Return once everything taken so far is on the disk, or recording has stopped."""
-        self._file.sync()
-
-    def close(self) -> None:
-        """Sync and close."""
-        self._file.close()

@@ -48,7 +48,6 @@ _LAYOUT, _KEYS, _WIDTH, _LENGTH = 0, 1, 2, 3
 _HEAD: Final = 8
 _USED: Final = 9
 """A table's keys in use: the highest written, and one. The writer's, like the head."""
-_ASLEEP: Final = 16
 _BEAT: Final = 24
 _STOP: Final = 32
 _BODY: Final = 40

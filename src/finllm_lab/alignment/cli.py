@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from finllm.domain.errors import InputError
 from finllm.narrative.alignment.space import SHIPPED
+from finllm_lab.cards import readable
+from finllm_lab.options import say
 
 if TYPE_CHECKING:
     from finllm.narrative.alignment.space import AlignedSpace
@@ -63,9 +64,9 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         n_weigh=weigh,
         n_score=score,
         score_from=score_from,
-        say=lambda line: typer.echo(line, err=True),
+        say=say,
     )
-    typer.echo(msgspec.json.format(msgspec.json.encode(examined), indent=2).decode())
+    typer.echo(readable(examined))
     if validate:
         from finllm_lab.alignment.tapes import posts, tweets
         from finllm_lab.experiments import open_validation
@@ -73,9 +74,7 @@ def alignment(  # noqa: PLR0917 - typer reads each by name
         open_validation("alignment", f"alignment --validate, {card.version} over {card.encoder}")
         space = load_space(reads.name, out)
         val = {"tweets": tweets(data, reads, heads), "posts": posts(data, reads, heads)}
-        typer.echo(
-            msgspec.json.format(msgspec.json.encode(tape_scores(val, space)), indent=2).decode()
-        )
+        typer.echo(readable(tape_scores(val, space)))
 
 
 def tape_scores(parts: "dict[str, list[Dated]]", space: "AlignedSpace") -> dict[str, object]:

@@ -44,6 +44,7 @@ from finllm_lab.alignment.planted import (
 )
 from finllm_lab.alignment.readouts import Lines, learn_market, learn_text, lines, together
 from finllm_lab.alignment.weigh import Placed, lag_ratios, placed, weigh, without_cause
+from finllm_lab.cards import write_record
 
 Say = Callable[[str], None]
 Ratios = tuple[tuple[float, ...], ...]
@@ -218,8 +219,7 @@ def _write(
 
 
 def _put_card(out: Path, card: SpaceCard) -> None:
-    body = msgspec.json.format(msgspec.json.encode(card), indent=2)
-    (out / file_names(card.encoder)[0]).write_bytes(body + b"\n")
+    write_record(out / file_names(card.encoder)[0], card)
 
 
 def _flat(examined: Examined) -> dict[str, float]:

@@ -6,6 +6,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from finllm_lab.cards import readable
+
 conflicts = typer.Typer(
     help="Conflicts between words and market whose driver is known.", no_args_is_help=True
 )
@@ -52,7 +54,7 @@ def fit(
     from finllm_lab.conflicts.packs import read_cases
 
     card = build(read_cases(packs), out or SHIPPED.parent)
-    typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())
+    typer.echo(readable(card))
 
 
 @conflicts.command("score")
@@ -76,4 +78,4 @@ def score(
         f"driver of planted conflicts, {found.model}, seeds {found.seeds}",
         scores=found.figures(),
     )
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    typer.echo(readable(found))

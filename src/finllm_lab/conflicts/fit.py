@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from finllm.domain.errors import InputError
 from finllm.domain.units import NS_PER_S
 from finllm.reasoning.conflict import SHIPPED, TESTS, ConflictWeights, options
+from finllm_lab.cards import Card, write_record
 from finllm_lab.conflicts.packs import Case
 from finllm_lab.conflicts.planted import FROZEN
 
@@ -153,16 +154,9 @@ def _mixture(data: Table, scores: Floats, gate: Floats, log_none: float) -> tupl
 # --- what ships --------------------------------------------------------------------------------------
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model is and where it is from."""
+class ConflictCard(Card, frozen=True, kw_only=True):
+    """What the model of hypotheses is and where it is from."""
 
-    artifact: str
-    name: str
-    licence: str
-    generator: str
-    """Hash of the planted conflicts."""
-    sources: tuple[str, ...]
-    method: str
     tried: dict[str, float]
     """Memory in seconds and ridge -> nats a case, whole tapes left out."""
     left_out: dict[str, float]
@@ -170,7 +164,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-def build(cases: list[Case], out: Path) -> Card:
+def build(cases: list[Case], out: Path) -> ConflictCard:
     """Choose memory and ridge with whole tapes left out, fit on all cases, and write model and card.
 
     Raises:
@@ -192,7 +186,7 @@ def build(cases: list[Case], out: Path) -> Card:
     right = tried[memory_s, ridge][1].argmax(axis=1) == data.driver
     readers = np.array([case.reader for case in cases])
     seeds = sorted({case.tape for case in cases})
-    card = Card(
+    card = ConflictCard(
         artifact=SHIPPED.name,
         name=NAME,
         licence="Apache-2.0",
@@ -206,8 +200,8 @@ def build(cases: list[Case], out: Path) -> Card:
         command="finllm_lab conflicts gather --out FILE; finllm_lab conflicts fit --packs FILE",
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / SHIPPED.name, _weights(fit(data, ridge), data.names, memory_s))
-    _write(out / CARD, card)
+    write_record(out / SHIPPED.name, _weights(fit(data, ridge), data.names, memory_s))
+    write_record(out / CARD, card)
     return card
 
 
@@ -240,7 +234,3 @@ def _weights(model: Parameters, names: tuple[str, ...], memory_s: int) -> Confli
 
 def _round(x: float) -> float:
     return float(f"{x:.4g}")
-
-
-def _write(path: Path, record: object) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

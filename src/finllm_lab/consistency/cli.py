@@ -3,8 +3,9 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
+
+from finllm.app.options import print_json
 
 if TYPE_CHECKING:
     from finllm_lab.consistency.campaign import Campaign
@@ -79,7 +80,7 @@ def _campaign(plan: tuple[int, int, float, int], fire: float, *, twice: bool, js
     for result in found.failed[:1]:
         _explain(result)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        print_json(found)
     else:
         _show(found)
     if found.violations or found.differing:

@@ -13,6 +13,7 @@ from finllm.domain.units import NS_PER_MS, NS_PER_S
 from finllm.ledger import rows
 from finllm.ledger.head import EMPTY, Head
 from finllm.ledger.storage import Store
+from finllm.runtime.database import make
 from finllm_lab.consistency.chance import Chance
 
 T0: Final = 1_700_000_000 * NS_PER_S
@@ -152,7 +153,7 @@ class MemoryDisk:
     def __init__(self, name: str, stored: Stored) -> None:
         self.folder = Path(name)
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        rows.make_schema(self.connection)
+        make(self.connection, rows.LAYOUT)
         self.head_found: Head = EMPTY
         self.cut = ""
         self._stored = stored

@@ -6,6 +6,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from finllm_lab.cards import readable, write_record
+
 credibility = typer.Typer(
     help="Credibility on wires of which it is known what is true.", no_args_is_help=True
 )
@@ -20,7 +22,7 @@ def by_hand(out: Annotated[Path, typer.Option("--out", help="File to write.")]) 
     """Write the weights that were set by hand before any were fitted, to compare with."""
     from finllm_lab.credibility.fit import BY_HAND
 
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(BY_HAND), indent=2) + b"\n")
+    write_record(out, BY_HAND)
 
 
 @credibility.command("gather")
@@ -59,7 +61,7 @@ def fit(
     from finllm_lab.credibility.fit import build
 
     card = build(read_cases(cases), out or SHIPPED.parent)
-    typer.echo(msgspec.json.format(msgspec.json.encode(card), indent=2).decode())
+    typer.echo(readable(card))
 
 
 @credibility.command("score")
@@ -82,12 +84,12 @@ def score(
     """
     from finllm.narrative.trust.credibility import SHIPPED
     from finllm_lab.credibility.cases import read_cases
-    from finllm_lab.credibility.fit import CARD, Card
+    from finllm_lab.credibility.fit import CARD, CredibilityCard
     from finllm_lab.credibility.picture import draw
     from finllm_lab.credibility.score import score as score_cases
     from finllm_lab.experiments import record
 
-    card = msgspec.json.decode((SHIPPED.parent / CARD).read_bytes(), type=Card)
+    card = msgspec.json.decode((SHIPPED.parent / CARD).read_bytes(), type=CredibilityCard)
     gathered = {file.stem: read_cases(file) for file in (cases, *against)}
     reports = {name: score_cases(found, card.share_true) for name, found in gathered.items()}
     tapes = [case.tape for case in gathered[cases.stem]]
@@ -98,7 +100,7 @@ def score(
     record(
         "trial", "credibility", f"claims of known truth, {card.name}, seeds {seeds}", scores=figures
     )
-    typer.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
+    typer.echo(readable(reports))
 
 
 @credibility.command("recorded")
@@ -114,4 +116,4 @@ def recorded(
     from finllm_lab.credibility.recorded import separation
 
     found = separation(data)
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    typer.echo(readable(found))

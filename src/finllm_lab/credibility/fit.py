@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from finllm.domain.errors import InputError
 from finllm.narrative.trust.credibility import SHIPPED, CredibilityWeights
 from finllm.narrative.trust.reputation import chance, log_odds
+from finllm_lab.cards import Card, write_record
 from finllm_lab.credibility.cases import TERMS, Case
 from finllm_lab.credibility.planted import FROZEN
 
@@ -134,16 +135,9 @@ def nats(p: Floats, y: Floats) -> float:
 # --- what ships --------------------------------------------------------------------------------------
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """What the weights are and where they are from."""
+class CredibilityCard(Card, frozen=True, kw_only=True):
+    """What the weights of credibility are and where they are from."""
 
-    artifact: str
-    name: str
-    licence: str
-    generator: str
-    """Hash of the wires."""
-    sources: tuple[str, ...]
-    method: str
     assumed: str
     since_fit: str = ""
     """What of the room that found the terms is no longer so; empty when just fitted."""
@@ -163,7 +157,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-def build(cases: list[Case], out: Path) -> Card:
+def build(cases: list[Case], out: Path) -> CredibilityCard:
     """Choose the ridge with whole wires left out, fit on all cases, and write weights and card.
 
     Raises:
@@ -177,7 +171,7 @@ def build(cases: list[Case], out: Path) -> Card:
     data = table(cases)
     tried = {ridge: _left_out(data, ridge) for ridge in RIDGES}
     model = fit(data, min(tried, key=lambda ridge: tried[ridge]))
-    card = Card(
+    card = CredibilityCard(
         artifact=SHIPPED.name,
         name=NAME,
         licence="Apache-2.0",
@@ -201,8 +195,8 @@ def build(cases: list[Case], out: Path) -> Card:
         command="finllm_lab credibility gather --out FILE; finllm_lab credibility fit --cases FILE",
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / SHIPPED.name, CredibilityWeights(name=NAME, **model.weights))
-    _write(out / CARD, card)
+    write_record(out / SHIPPED.name, CredibilityWeights(name=NAME, **model.weights))
+    write_record(out / CARD, card)
     return card
 
 
@@ -215,7 +209,3 @@ def _left_out(data: Table, ridge: float) -> float:
         kept = Table(**parts)
         p[out] = predicted(data, fit(kept, ridge))[out]
     return nats(p, data.y)
-
-
-def _write(path: Path, made: object) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")

@@ -17,6 +17,7 @@ from finllm_lab.evaluation.records import Evaluation
 from finllm_lab.evaluation.report import Verdict, report
 from finllm_lab.experiments import FILE, open_validation
 from finllm_lab.export import put_scores
+from finllm_lab.options import DATA, Data
 
 TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -27,9 +28,7 @@ TITLES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def evaluate(
-    data: Annotated[
-        Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")
-    ] = Path("../shared/data"),
+    data: Data = DATA,
     split: Annotated[
         str,
         typer.Option(

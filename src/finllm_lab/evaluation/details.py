@@ -44,7 +44,7 @@ def details(one: DataSet, n_trials: int) -> str:
             _by_hour(one, n_trials),
             _reliability(one),
             _calibration_error(one),
-            _distribution(one, n_trials),
+            _distribution(one),
             _pit(one),
             _latency(one),
             _learnt(one),
@@ -191,7 +191,7 @@ def _calibration_error(one: DataSet) -> str:
     )
 
 
-def _distribution(one: DataSet, n_trials: int) -> str:
+def _distribution(one: DataSet) -> str:
     head = (
         "ahead", "pinball skill over climatology", "over EWMA", "80 % interval covers", "luck allows",
         "ties spread", "mean width", "n",

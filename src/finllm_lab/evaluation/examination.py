@@ -76,12 +76,7 @@ def data_set(name: str, said: Sequence[Said], *, resamples: int, seed: int) -> D
         starts=iso(int(sample.ts_recv[0])) if len(sample) else "",
         ends=iso(int(sample.ts_recv[-1])) if len(sample) else "",
         is_book=all(one.horizon.events == 0 for one in said),
-        intake=Intake(
-            forecasts=tally.read,
-            scored=tally.used,
-            excluded=dict(sorted(tally.dropped.items())),
-            noted=dict(sorted(tally.noted.items())),
-        ),
+        intake=Intake.of(tally),
         rows=rows,
         hours=tuple(row for group in pooled for row in look.hours(group)),
         diagrams=tuple(look.diagram(group, sizes[group.horizon[0]]) for group in pooled),

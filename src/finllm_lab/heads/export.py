@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from finllm.narrative.reading.heads import CARD, WEIGHTS, Blend, Card, TaskCard, version_of
 from finllm.narrative.reading.labelled import TASKS
 from finllm.narrative.reading.minilm import Adapter
+from finllm_lab.cards import write_record
 from finllm_lab.heads.fit import Fitted
 
 _FULL: Final = 127.0
@@ -91,5 +92,5 @@ def write_pack(
     card = msgspec.structs.replace(card, version=version_of(card))
     out.mkdir(parents=True, exist_ok=True)
     (out / WEIGHTS).write_bytes(content)
-    (out / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    write_record(out / CARD, card)
     return card

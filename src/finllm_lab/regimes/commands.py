@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from finllm_lab.cards import readable
+from finllm_lab.options import DATA, Data
+
 regimes = typer.Typer(help="Synthetic regimes, and the detector of regimes.", no_args_is_help=True)
-Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
-DATA = Path("../shared/data")
 
 
 @regimes.command("fit")
@@ -75,4 +76,4 @@ def score() -> None:
     rule = learnt(law)
     edge, oracle = tune(law, rule)
     found = scored(law, msgspec.structs.replace(rule, confirm=edge), oracle)
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    typer.echo(readable(found, indent=1))

@@ -28,6 +28,7 @@ from finllm.domain.market import Flag
 from finllm.domain.units import NS_PER_S
 from finllm.edge.fitting import fit_three_way
 from finllm.edge.regime import N_CONTEXTS, N_REGIMES, N_SYMBOLS, wait_class
+from finllm_lab.cards import write_record
 from finllm_lab.labels import BOOK_HORIZONS, GRID_NS, targets
 from finllm_lab.tapes import Session
 
@@ -82,7 +83,7 @@ def law_hash(path: Path = LAW) -> str:
 
 def write_law(law: Law, path: Path = LAW) -> None:
     """Write a law; the same law, the same bytes."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(law), indent=1) + b"\n")
+    write_record(path, law, indent=1)
 
 
 def regimes_of(

@@ -20,6 +20,7 @@ from finllm.domain.units import NS_PER_HOUR, NS_PER_S
 from finllm.edge.artifact import MANIFEST_FILE, MODEL_FILE, SHIPPED, Manifest, RegimeRule
 from finllm.edge.regime import N_CONTEXTS, N_REGIMES, N_SYMBOLS, watch, watch_words
 from finllm.runtime.kernels import kernel
+from finllm_lab.cards import write_record
 from finllm_lab.export import network_of, write_artifact
 from finllm_lab.regimes.law import SMOOTH, moves_of, regimes_of, runs
 from finllm_lab.tapes import Session
@@ -230,8 +231,7 @@ def load_rule(name: str) -> RegimeRule:
 
 def write_rule(name: str, rule: RegimeRule) -> None:
     """Write a learnt rule; the same rule, the same bytes."""
-    text = msgspec.json.format(msgspec.json.encode(rule), indent=1)
-    (RULES / f"{name}_rule.json").write_bytes(text + b"\n")
+    write_record(RULES / f"{name}_rule.json", rule, indent=1)
 
 
 def teach(name: str) -> str:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import typer
 
+from finllm_lab.cards import readable
 from finllm_lab.experiments import FILE, open_validation
 
 worth = typer.Typer(
@@ -77,4 +77,4 @@ def real(
 
 
 def _print(record: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
+    typer.echo(readable(record))

@@ -55,6 +55,12 @@ MEMORY_DAYS: Final = 9
 """Days of documents before the burn-in; the room looks back on less."""
 _FOREVER: Final = "2100-01-01"
 _BARS: Final = ("instrument", "ts_start", "ts_recv", "open", "high", "low", "close", "volume")
+_OF_TWEETS: Final = {
+    TRAIN: ("2015-06-01", "2015-08-01"),
+    VALIDATE: ("2015-08-01", "2015-10-01"),
+    LATER: ("2015-10-01", _FOREVER),
+}
+"""Spans of the sets of tweets: hourly and daily bars are scored on the same texts."""
 
 
 class RealSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,11 +90,7 @@ SETS: Final = (
         bars="us_bars_hourly_*.csv.gz",
         documents="stock_tweets_*.jsonl.gz",
         horizon="1bar",
-        spans={
-            TRAIN: ("2015-06-01", "2015-08-01"),
-            VALIDATE: ("2015-08-01", "2015-10-01"),
-            LATER: ("2015-10-01", _FOREVER),
-        },
+        spans=_OF_TWEETS,
     ),
     RealSet(
         name="tweets-daily",
@@ -96,11 +98,7 @@ SETS: Final = (
         documents="stock_tweets_*.jsonl.gz",
         horizon="1d",
         model=str(DAY),
-        spans={
-            TRAIN: ("2015-06-01", "2015-08-01"),
-            VALIDATE: ("2015-08-01", "2015-10-01"),
-            LATER: ("2015-10-01", _FOREVER),
-        },
+        spans=_OF_TWEETS,
     ),
     RealSet(
         name="posts",

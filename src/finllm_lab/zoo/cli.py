@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from finllm.app.options import print_json
 from finllm.domain.units import NS_PER_MS
+from finllm_lab.options import DATA, Data, say
 
 if TYPE_CHECKING:
     from finllm_lab.zoo.compare import Line
     from finllm_lab.zoo.shrink import Shrunk
-
-Data = Annotated[Path, typer.Option("--data", help="Folder with orderbook/ and text_price/.")]
-DATA = Path("../shared/data")
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def zoo(
@@ -61,7 +56,7 @@ def zoo(
     if unknown:
         raise typer.BadParameter(f"no model is called {unknown[0]!r}; known: {', '.join(fits)}")
     picked = {name: fit for name, fit in fits.items() if name == PLAIN or name in wanted}
-    lines = compare(found.parts, found.plan, picked, _say)
+    lines = compare(found.parts, found.plan, picked, say)
     for line in lines:
         typer.echo(_rendered(line))
     if note:
@@ -167,10 +162,10 @@ def shrink(
     if plot is not None and at not in known:
         raise typer.BadParameter(f"--at {at}: no such horizon; known: {', '.join(known)}")
     zoo_of = Zoo(found.columns, ridge=ridge, schedule=Schedule(n_epochs=epochs))
-    shrunk = measure(artifact, found, zoo_of, _say)
+    shrunk = measure(artifact, found, zoo_of, say)
     for one in shrunk:
         if json:
-            sys.stdout.buffer.write(msgspec.json.encode(one) + b"\n")
+            print_json(one)
         else:
             typer.echo(_priced(one))
     if plot is not None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_toys import prior_network
 from finllm.domain.spec import Feature, FeatureSpec
 from finllm.edge.artifact import load_artifact
 from finllm.edge.linear import Network
 from finllm.edge.onnx import OnnxModel
 from finllm_lab.edge import Build, Trial, build, labelled, score_lines
-from finllm_lab.export import graph_of, prior_network
+from finllm_lab.export import graph_of
 from finllm_lab.labels import BOOK_HORIZONS
 from finllm_lab.plans import BOOK_PLAN, Plan
 from finllm_lab.training import PRIOR_ONLY, Penalty, Sample, columns_of, fit_path

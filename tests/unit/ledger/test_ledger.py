@@ -9,10 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
-
-from ledger_workload import MS, T0, forecast, revised, trace, verdict, work
-
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.forecast import Forecast, Outcome, Status
@@ -22,6 +18,7 @@ from finllm.domain.trace import Trace
 from finllm.ledger import rows
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.store import Ledger
+from support.ledgers import MS, T0, forecast, revised, trace, verdict, work
 
 
 @pytest.fixture
@@ -390,10 +387,10 @@ def test_a_full_disk_stops_recording_loudly_and_the_answers_stay_right(folder: P
 def test_a_file_size_limit_stops_recording_and_keeps_what_was_acknowledged(folder: Path) -> None:
     script = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parents[2] / "soak")!r})
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from ledger_workload import forecast
 from finllm.ledger.store import Ledger
+from support.ledgers import forecast
 ledger = Ledger.create(Path({str(folder)!r}), group=20)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, {resource.RLIM_INFINITY}))
 for i in range(500):

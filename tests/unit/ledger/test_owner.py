@@ -1,14 +1,7 @@
 """An owner speaks between its own tenure and its successor's, and goes on with what was left open."""
 
-import sys
-from pathlib import Path
-
 import msgspec
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
-
-from ledger_workload import MS, T0, forecast, verdict
 
 from finllm.domain.errors import TamperedError
 from finllm.domain.forecast import Forecast, Status
@@ -20,6 +13,7 @@ from finllm.ledger.sitelog import SiteLog
 from finllm.ledger.siteview import CLOCKS_APART_NS
 from finllm.ledger.store import Ledger
 from finllm_lab.consistency.world import MemoryDisk
+from support.ledgers import MS, T0, forecast, verdict
 
 FIRST = forecast(0)
 INSTRUMENT = FIRST.instrument

@@ -2,15 +2,10 @@
 
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
-
-from ledger_workload import forecast, work
 
 from finllm.domain.errors import LedgerError, TamperedError
 from finllm.domain.forecast import Forecast
@@ -21,6 +16,7 @@ from finllm.ledger.head import HeadFile
 from finllm.ledger.reader import LedgerReader
 from finllm.ledger.store import Ledger
 from finllm.ledger.verify import verify
+from support.ledgers import forecast, work
 
 
 @pytest.fixture
@@ -225,7 +221,7 @@ def test_a_read_only_folder_is_read_from_a_copy(
     work(ledger, 2, 10, start=30)
     ledger.commit()
     names = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr("finllm.ledger.reader.os.access", lambda *_: False)
+    monkeypatch.setattr("finllm.runtime.database.os.access", lambda *_: False)
     assert verify(folder).checked == ledger.head.count
     with LedgerReader(folder) as reader:
         assert list(reader.records(Forecast)) == list(ledger.records(Forecast))

@@ -1,14 +1,9 @@
 """Laws of the latest view: what it remembers of forecasts that are over, and for how long."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
-from ledger_workload import T0, forecast
-
 from finllm.domain.protocol import Closing
 from finllm.ledger import view as module
 from finllm.ledger.view import ENDED_NS, LatestView
+from support.ledgers import T0, forecast
 
 
 def close(view: LatestView, number: int, ts: int) -> str:

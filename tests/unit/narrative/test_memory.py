@@ -405,7 +405,7 @@ def test_another_version_and_altered_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="version 99"):
         Memory(kept.path)
     with sqlite3.connect(kept.path) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        connection.execute(f"PRAGMA user_version = {schema.LAYOUT.version}")
         connection.execute("DROP INDEX documents_copy")
     connection.close()
     with pytest.raises(InputError, match="tables"):

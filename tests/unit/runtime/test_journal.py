@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -22,10 +21,8 @@ Record = tuple[int, int, bytes]
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        yield Path(folder)
+def tmp_path(memory_path: Path) -> Path:
+    return memory_path
 
 
 def written(folder: Path, n: int = 50, **bounds: int) -> list[Record]:

@@ -1,16 +1,14 @@
 """`finllm bench`: parse, measure, render."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from finllm.app.options import Config, Json
+from finllm.app.options import Config, Json, print_json
 from finllm.domain.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +59,7 @@ def edge(
     if plot is not None:
         draw(found, plot)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        print_json(figures)
         return
     _show(figures, Console())
 
@@ -170,7 +168,7 @@ def narrative(
             lambda lines: bar.track(lines, total=flood, task_id=task),
         )
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        print_json(figures)
         return
     _show_narrative(figures, Console())
 
@@ -260,7 +258,7 @@ def reasoning(
     with console.status("starting") as status:
         figures = bench_reasoning(plan, status.update)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        print_json(figures)
         return
     _show_reasoning(figures, Console())
 
@@ -351,7 +349,7 @@ def protocol(
     if plot is not None:
         bench.plot(figures, plot)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+        print_json(figures)
         return
     _show_protocol(figures, Console())
 

@@ -31,14 +31,6 @@ LEAST: Final = 1e-9
 """Size taken for that of a level that is not there."""
 FADE: Final = log(2.0)
 
-OMITTED: Final = frozenset(
-    {
-        "microprice_offset", "cancel_rate_2s", "cancel_rate_10s", "resilience_2s", "resilience_10s",
-        "lead_ret_100ms", "lead_ret_500ms", "lead_ofi_500ms", "lead_known",
-    }
-)  # fmt: skip
-"""Columns left at zero."""
-
 _AT: Final = BOOK_SPEC.columns
 
 

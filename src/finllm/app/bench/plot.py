@@ -1,12 +1,33 @@
-"""The latency distributions as a picture."""
+"""Pictures of benchmarks: what draws them, and the latency distributions."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from finllm.app.bench.measure import Nanoseconds
 from finllm.domain.errors import InputError
+
+
+def pyplot(place: str) -> Any:
+    """Return what draws, on no screen.
+
+    Raises:
+        InputError: If matplotlib is not installed; it names `place`.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise InputError(
+            "drawing needs matplotlib",
+            place=place,
+            mend="pip install 'fin-llm-inference[bench]'.",
+        ) from error
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def plot(found: Mapping[str, Nanoseconds], out: Path) -> None:
@@ -15,17 +36,7 @@ def plot(found: Mapping[str, Nanoseconds], out: Path) -> None:
     Raises:
         InputError: If matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise InputError(
-            "drawing needs matplotlib",
-            place="bench edge --plot",
-            mend="pip install 'fin-llm-inference[bench]'.",
-        ) from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pyplot("bench edge --plot")
     figure, axes = plt.subplots(figsize=(9, 5))
     for name, latencies in found.items():
         ordered = np.sort(latencies) / 1e3

@@ -147,7 +147,7 @@ def _measure(plan: Plan, run: Path, say: Say) -> ReasoningFigures:
     say(f"judging {len(cases):,} times")
     verdicts, cpu = np.array([_timed_verdict(reasoner, case) for case in cases], dtype=np.int64).T
     say("judging and explaining")
-    explained = np.array([_timed_trace(reasoner, explainer, c) for c in cases], dtype=np.int64)
+    explained = np.array([_timed_trace(explainer, c) for c in cases], dtype=np.int64)
     say("reading the documents that raised the questions")
     reading = _readings(run, plan.settings)
     both = np.stack([verdicts, cpu], axis=1)
@@ -218,7 +218,7 @@ def _timed_verdict(reasoner: EmbeddedReasoner, case: Case) -> tuple[int, int]:
     return took, process_time_ns() - cpu
 
 
-def _timed_trace(reasoner: EmbeddedReasoner, explainer: Explainer, case: Case) -> int:
+def _timed_trace(explainer: Explainer, case: Case) -> int:
     one = case.explained
     after = one.before if one.revision.forecast is None else one.revision.forecast
     started = stopwatch_ns()

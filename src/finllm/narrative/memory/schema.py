@@ -4,24 +4,19 @@ Rows are only ever added, and each says from which instant on it is known; what 
 and the file says up to where.
 """
 
-import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from finllm.domain.errors import InputError
+from finllm.runtime import database
 
 NAME: Final = "memory.sqlite"
 """Name of the file in a run's folder."""
-APPLICATION_ID: Final = 0x46494E4D
-"""`FINM`, so that `file` and others can tell what the database is."""
-FORMAT: Final = 1
 ALWAYS: Final = 2**62
 """End of what has no end, ns."""
 SCHEMA: Final = (
@@ -56,56 +51,20 @@ SCHEMA: Final = (
     "CREATE TABLE retirements (retirement INTEGER PRIMARY KEY, floor INTEGER NOT NULL, why TEXT NOT NULL,"
     " n_documents INTEGER NOT NULL, n_claims INTEGER NOT NULL) STRICT",
 )
+LAYOUT: Final = database.Layout(
+    statements=SCHEMA,
+    application_id=0x46494E4D,  # `FINM`
+    version=1,
+)
 _AGAIN: Final = "Replay the run into a new folder: its memory is made again from its documents."
-
-
-def connect_for_writing(path: Path) -> sqlite3.Connection:
-    """Open the file for its one writer: a commit survives a killed process, whole or not at all."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # a by-product: the journal is what is synced
-    connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection that changes nothing of the file, while its writer may still be at work.
-
-    SQLite keeps a work file beside a database while it reads; where the folder is read-only, as archives
-    are, a copy is read.
-    """
-    with ExitStack() as undo:
-        if not os.access(path.parent, os.W_OK):
-            copy = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="memory-")))
-            for part in (path, path.with_name(path.name + "-wal")):
-                if part.exists():
-                    shutil.copyfile(part, copy / part.name)
-            path = copy / path.name
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0
-        )
-        undo.callback(connection.close)
-        connection.execute("PRAGMA query_only = ON")
+    """Yield a connection that changes nothing of the file, while its writer may still be at work."""
+    with database.reading(path) as connection:
         connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("PRAGMA trusted_schema = OFF")
         yield connection
-
-
-def make(connection: sqlite3.Connection) -> None:
-    """Make the tables, in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in SCHEMA:
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
-    connection.execute("COMMIT")
-
-
-def is_blank(connection: sqlite3.Connection) -> bool:
-    """Return whether nothing was ever made in the file."""
-    return not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
@@ -116,11 +75,11 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
+    if application != LAYOUT.application_id:
         raise InputError("is no memory of a run", place=str(path), mend="Name a run's own folder.")
-    if version != FORMAT:
+    if version != LAYOUT.version:
         raise InputError(
-            f"is a memory of version {version}, and this program reads {FORMAT}",
+            f"is a memory of version {version}, and this program reads {LAYOUT.version}",
             place=str(path),
             mend=_AGAIN,
         )

@@ -4,7 +4,6 @@ The room goes on whatever happens to the file: where it cannot be written, memor
 what it no longer keeps.
 """
 
-import fcntl
 import os
 import sqlite3
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from finllm.narrative.reading.encoder import Encoder
 from finllm.narrative.repeats.meanings import Meaning
 from finllm.narrative.repeats.words import Codes
 from finllm.narrative.text.canonical import Changes
+from finllm.runtime import database
 
 _RETIRED_SHARE: Final = 0.25
 """Of the documents, what is retired when the file is too large: in bulk, so that it is seldom."""
@@ -103,10 +103,11 @@ class MemoryWriter:
         self._names: list[tuple[str, str, int, int, int]] = []
         with ExitStack() as undo, schema.damage_told(path):
             undo.callback(os.close, _lock(path))
-            self._connection = schema.connect_for_writing(path)
+            # A by-product need only survive a killed process: the journal is what is synced.
+            self._connection = database.connect_for_writing(path, synchronous="NORMAL")
             undo.callback(self._connection.close)
-            if schema.is_blank(self._connection):
-                schema.make(self._connection)
+            if database.is_blank(self._connection):
+                database.make(self._connection, schema.LAYOUT)
             schema.check(self._connection, path)
             self._go_on()
             self._close = undo.pop_all().close
@@ -395,19 +396,14 @@ class MemoryWriter:
 
 
 def _lock(path: Path) -> int:
-    """Return a descriptor that holds the writer's lock; the system lets go of it when we die."""
-    place = path.with_name(path.name + ".lock")
+    """Return a descriptor that holds the writer's lock."""
     try:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+        return database.lock(path.with_name(path.name + ".lock"))
+    except BlockingIOError as why:
+        raise InputError(
+            "another process writes it", place=str(path), mend="Wait until its run has ended."
+        ) from why
     except OSError as why:
         raise InputError(
             f"cannot be written ({why.strerror})", place=str(path), mend="Name another folder."
         ) from why
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as why:
-        os.close(descriptor)
-        raise InputError(
-            "another process writes it", place=str(path), mend="Wait until its run has ended."
-        ) from why
-    return descriptor

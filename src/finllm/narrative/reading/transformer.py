@@ -18,8 +18,6 @@ from finllm.narrative.reading.encoder import Embedding
 from finllm.narrative.reading.minilm import DIM, GRAPH, KNOWS_UNTIL, MOST_TOKENS, TOKENIZER
 
 Span = tuple[int, int]
-States = npt.NDArray[np.float32]
-"""[T, DIM], one row per token."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

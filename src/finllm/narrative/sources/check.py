@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from finllm.domain.checks import Check
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.units import NS_PER_DAY, NS_PER_S, NS_PER_US
 from finllm.narrative.sources.reading import Message, SourceReader
@@ -29,22 +30,11 @@ _N_MUTATED: Final = 100
 _PLACE: Final = "/narrative/sources/"
 
 
-class SourceCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """One promise, tried."""
-
-    name: str
-    ok: bool
-    figure: str
-    """What was seen."""
-    mend: str = ""
-    """What to do about it, with the line where one is known; empty if the promise holds."""
-
-
 class SourceReport(msgspec.Struct, frozen=True, kw_only=True):
     """All promises of a source."""
 
     source: str
-    checks: tuple[SourceCheck, ...]
+    checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
@@ -72,14 +62,14 @@ def check_source(name: str, make: Callable[[], Source]) -> SourceReport:
     return SourceReport(source=name, checks=tuple(checks))
 
 
-def _tried(name: str, promise: Callable[[], str]) -> SourceCheck:
+def _tried(name: str, promise: Callable[[], str]) -> Check:
     try:
-        return SourceCheck(name=name, ok=True, figure=promise())
+        return Check(name=name, ok=True, figure=promise())
     except _BrokenError as broken:
-        return SourceCheck(name=name, ok=False, figure=broken.figure, mend=broken.mend)
+        return Check(name=name, ok=False, figure=broken.figure, mend=broken.mend)
     except Exception as error:  # noqa: BLE001 - a source on trial may fail in any way
         seen = f"raised {type(error).__name__}: {error}"[:300]
-        return SourceCheck(name=name, ok=False, figure=seen, mend=f"Mend {line_of(error)}.")
+        return Check(name=name, ok=False, figure=seen, mend=f"Mend {line_of(error)}.")
 
 
 def line_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from finllm.reasoning.ensemble.track import TrackRecord
 from finllm.reasoning.fusion import BandWeights, Reading
 from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.reasoner import Heard, LlmReasoner
-from finllm.reasoning.reasoner import Judgement, admissible, amended, left_sum
+from finllm.reasoning.reasoner import DeferredReasoner, Judgement, admissible, amended, left_sum
 from finllm.runtime.clock import Clock, WallClock
 
 UNASKED = "unasked"
@@ -82,7 +82,7 @@ class _Asked(msgspec.Struct, kw_only=True):
         return took[half - 1] if half and len(took) >= half else None
 
 
-class EnsembleReasoner:
+class EnsembleReasoner(DeferredReasoner):
     """Several language models and the embedded reasoner, pooled by their track record.
 
     The embedded reasoner is always a member, and has the weight of those without a say; retractions are the
@@ -137,19 +137,6 @@ class EnsembleReasoner:
             *(f"reasoner {name} is dropped: {why}" for name, why in dropped.items()),
             *(["all reasoners are of one family: that they agree says little"] if alike else []),
         )
-
-    def judge(
-        self,
-        question: Escalate,
-        forecasts: tuple[Forecast, ...],
-        pack: EvidencePack,
-        now: int,
-        outlook_version: int,
-    ) -> Judgement:
-        """Ask all, wait, and conclude. See `Reasoner`."""
-        self.ask(question, forecasts, pack)
-        ended = self.recorded(question.question_id)
-        return self.conclude(question, forecasts, pack, ended, now, outlook_version)
 
     def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
         """Ask all members that fit and are not dropped, without waiting."""

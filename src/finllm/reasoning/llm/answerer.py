@@ -1,12 +1,11 @@
-"""Whoever answers prompts: an endpoint, the journal of a run, or a script."""
+"""Whoever answers prompts: an endpoint, or the journal of a run."""
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from finllm.domain.completion import Completion, End, Message
+from finllm.domain.completion import Completion, Message
 from finllm.domain.errors import InputError
 
 
@@ -102,60 +101,6 @@ class Journalled:
 
     def cancel(self, question_id: str) -> None:
         """Do nothing: the journal says how it ended."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class Scripted:
-    """Answers at once with a function of the prompt, for tests and for showing the plumbing.
-
-    Args:
-        play: From a prompt to what the model says.
-        model: Its name.
-    """
-
-    def __init__(self, play: Callable[[Ask], str], model: str = "scripted") -> None:
-        self._play, self._model = play, model
-        self._held: dict[str, Completion] = {}
-        self._come: deque[str] = deque()
-
-    def submit(self, ask: Ask) -> None:
-        """Answer a prompt."""
-        text = self._play(ask)
-        fault = ask.fault(text)
-        self._come.append(ask.question_id)
-        self._held[ask.question_id] = Completion(
-            question_id=ask.question_id,
-            model=self._model,
-            prompt_id=ask.prompt_id,
-            value=ask.value,
-            ts_asked=0,
-            ts_ended=0,
-            budget_ns=ask.budget_ns,
-            end=End.INVALID if fault else End.ANSWER,
-            reason=fault,
-            text="" if fault else text,
-        )
-
-    def take(self) -> Completion | None:
-        """Return the next completion, or None."""
-        while self._come:
-            held = self._held.pop(self._come.popleft(), None)
-            if held is not None:
-                return held
-        return None
-
-    def poll(self, question_id: str) -> Completion:
-        """Return a question's completion: it comes at once."""
-        return self.wait(question_id)
-
-    def wait(self, question_id: str) -> Completion:
-        """Return a question's completion."""
-        return self._held.pop(question_id)
-
-    def cancel(self, question_id: str) -> None:
-        """Do nothing: it has been answered."""
 
     def close(self) -> None:
         """Do nothing."""

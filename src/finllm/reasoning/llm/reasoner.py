@@ -21,7 +21,7 @@ from finllm.reasoning.llm.meter import share
 from finllm.reasoning.llm.prompt import Prompt, render
 from finllm.reasoning.llm.prose import checked
 from finllm.reasoning.llm.settings import LlmSettings
-from finllm.reasoning.reasoner import Judgement, amended
+from finllm.reasoning.reasoner import DeferredReasoner, Judgement, amended
 
 LEAST_HALF_LIFE_SHARE = 0.25
 """An answer may shorten a half-life to this share of it at most, and never lengthen it."""
@@ -37,7 +37,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     voice: Voice
 
 
-class LlmReasoner:
+class LlmReasoner(DeferredReasoner):
     """A language model behind the embedded reasoner's rules and bounds.
 
     What it may do is in `bounds`. Retractions are the fusion's alone. An answer that does not hold or
@@ -71,19 +71,6 @@ class LlmReasoner:
     def name(self) -> str:
         """Return the reasoner's id: `llm:`, the model, and what stands behind it."""
         return f"llm:{self._settings.model_name}+{self._embedded.name}"
-
-    def judge(
-        self,
-        question: Escalate,
-        forecasts: tuple[Forecast, ...],
-        pack: EvidencePack,
-        now: int,
-        outlook_version: int,
-    ) -> Judgement:
-        """Ask, wait, and conclude. See `Reasoner`. Waits for as long as the question's deadline allows."""
-        self.ask(question, forecasts, pack)
-        completion = self.recorded(question.question_id)
-        return self.conclude(question, forecasts, pack, completion, now, outlook_version)
 
     def ask(self, question: Escalate, forecasts: tuple[Forecast, ...], pack: EvidencePack) -> None:
         """Ask without waiting."""

@@ -22,9 +22,8 @@ from finllm.reasoning.ensemble.standing import FAILURES, PROBE, REPEATS
 from finllm.reasoning.explain import explain
 from finllm.reasoning.fusion import load_weights, read
 from finllm.reasoning.llm.answerer import Ask
-from finllm.reasoning.reasoner import Judgement
 from support.endpoint import answer
-from support.hostile import Hostile, hostile_documents
+from support.hostile import Hostile, hostile_documents, moves
 from support.opinions import (
     cited_by,
     ensemble,
@@ -269,10 +268,6 @@ def resisting(name: str) -> Any:
     return scripted(
         name, lambda ask: answer(cited_by(ask), stance="none", shift=0.0, vol_scale=1.0)
     )
-
-
-def moves(judgement: Judgement) -> list[tuple[float, float]]:
-    return [(v.shift, math.log(v.vol_scale)) for v in judgement.verdicts]
 
 
 def test_no_hostile_text_moves_the_pool_beyond_its_bound(

@@ -12,11 +12,12 @@ from finllm.domain.evidence import EvidenceKind
 from finllm.domain.identity import canonical
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.fusion import load_weights, read
-from finllm.reasoning.llm.answerer import Ask, Scripted
+from finllm.reasoning.llm.answerer import Ask
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from support.endpoint import answer
 from support.opinions import ensemble, scripted
+from support.scripted import Scripted
 
 SETTINGS = LlmSettings(model="tiny")
 EPS = 1e-12

@@ -14,13 +14,14 @@ from finllm.domain.evidence import Evidence
 from finllm.reasoning.denial import settled
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.fusion import alone, load_weights
-from finllm.reasoning.llm.answerer import Ask, Scripted
+from finllm.reasoning.llm.answerer import Ask
 from finllm.reasoning.llm.prompt import MOST_QUOTE
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from finllm.reasoning.reasoner import Judgement
 from support.endpoint import answer
-from support.hostile import FAKE, Hostile, hostile_documents
+from support.hostile import FAKE, Hostile, hostile_documents, moves
+from support.scripted import Scripted
 
 N = 500
 S = 1_000_000_000
@@ -74,10 +75,6 @@ def evidence_of(
 
 def age_s(chance: np.random.Generator) -> int:
     return int(chance.integers(0, 20))
-
-
-def moves(judgement: Judgement) -> list[tuple[float, float]]:
-    return [(v.shift, math.log(v.vol_scale)) for v in judgement.verdicts]
 
 
 def test_no_hostile_document_moves_a_verdict_beyond_its_bound_or_leaves_the_schema(

@@ -13,12 +13,12 @@ from finllm.domain.protocol import Action
 from finllm.domain.revise import revised
 from finllm.reasoning.embedded import EmbeddedReasoner
 from finllm.reasoning.explain import explain
-from finllm.reasoning.llm.answerer import Scripted
 from finllm.reasoning.llm.prose import checked
 from finllm.reasoning.llm.reasoner import LlmReasoner
 from finllm.reasoning.llm.settings import LlmSettings
 from support.asked import FALSE
 from support.endpoint import answer
+from support.scripted import Scripted
 
 STRUCK = (
     "It rose by 5 percent.",

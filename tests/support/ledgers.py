@@ -1,6 +1,6 @@
-"""A seeded, lively use of a ledger, for tests; as a script it is the child that gets killed.
+"""A seeded, lively use of a ledger; as a command it is the child that gets killed.
 
-    python ledger_workload.py FOLDER SEED STEPS GROUP
+    python -m support.ledgers FOLDER SEED STEPS GROUP
 
 prints `ack COUNT HASH` on standard output each time a group is acknowledged, in one write.
 """
@@ -12,50 +12,34 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from finllm.domain.forecast import Cost, Forecast, Outcome, Reference, Rung, Status
+from finllm.domain.forecast import Cost, Forecast, Outcome
 from finllm.domain.identity import content_id
 from finllm.domain.protocol import Action, Citation, Verdict
 from finllm.domain.trace import Statement, Trace
 from finllm.ledger.store import Ledger
+from support import forecasts
 
 T0 = 1_700_000_000_000_000_000
 MS = 1_000_000
+INSTRUMENT = "binance.usdm:BTCUSDT"
 
 
 def forecast(i: int, *, epoch: int = 1, lifetime_ns: int = 8_000 * MS) -> Forecast:
     ts = T0 + i * MS
     down = 0.3 + (i % 7) * 1e-3
-    q = (-2.0, -1.0, 0.0, 1.0, 2.0)
-    third = (0.3, 0.4, 0.3)
-    return Forecast(
+    p = (down, 0.4, 0.6 - down)
+    return forecasts.forecast(
+        10.0,
+        issued=ts,
         forecast_id=content_id("forecast", i),
-        instrument="binance.usdm:BTCUSDT",
-        horizon="10s",
-        horizon_ns=10_000 * MS,
-        horizon_s=10.0,
+        instrument=INSTRUMENT,
         ts_event=ts - 1_000,
-        ts_recv=ts,
         ts_emit=ts + 5_000,
         valid_until=ts + lifetime_ns,
         epoch=epoch,
-        version=1,
-        base_version=0,
-        base=(down, 0.4, 0.6 - down),
-        emitted=(down, 0.4, 0.6 - down),
-        base_q=q,
-        emitted_q=q,
-        band_bps=0.5,
-        regime="calm",
-        model_version="m" * 32,
-        calibration_version=3,
-        outlook_version=0,
-        spec_hash="s" * 32,
+        base=p,
+        emitted=p,
         row_seq=i,
-        status=Status.SPECULATIVE,
-        flags=1,
-        rung=Rung.FULL,
-        tilt_c=0.7,
-        reference=Reference(climatology=third, ewma=third, obi=third, climatology_q=q, ewma_q=q),
     )
 
 
@@ -99,7 +83,7 @@ def step(ledger: Ledger, rng: np.random.Generator, i: int) -> None:
         ledger.append(
             Outcome(
                 forecast_id=closing.forecast_id,
-                instrument="binance.usdm:BTCUSDT",
+                instrument=INSTRUMENT,
                 horizon="10s",
                 ts_resolved=now,
                 return_bps=float(rng.normal()),
