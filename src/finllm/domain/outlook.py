@@ -191,8 +191,8 @@ def outlook_of(
     """Return what opinions come to from now on.
 
     Shares add up, each faded by its own half-life up to now, and a sum beyond the bounds of a single opinion
-    is held to them. From then on all fade alike, as fast as their sum does at first: a slower mean would go on
-    saying for minutes what the short-lived of them have ceased to.
+    is held to them. From then on all fade alike, as fast as their sum does at first: a slower mean would go
+    on saying for minutes what the short-lived of them have ceased to.
     """
     limits = sorted({reach.up_to_ns for o in opinions for reach in o.reaches})
     said = [[_said(o, limit, now) for limit in limits] for o in opinions]

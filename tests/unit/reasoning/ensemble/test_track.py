@@ -150,7 +150,6 @@ def test_what_was_long_ago_fades(history: History) -> None:
     assert fallen < risen
 
 
-
 def test_a_void_outcome_teaches_nothing(history: History) -> None:
     before = history.asked()
     history.lived(-1, history.case.question.ts - 1, n=10)
