@@ -8,7 +8,7 @@ import pytest
 
 from asking import NOW, S, belief, forecast, notice
 from finllm.domain.errors import InputError, SettingsError
-from finllm.domain.forecast import Outcome
+from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
 from finllm.escalation.appraise import Prices, Tier
 from finllm.escalation.gate import Gate, GateSettings, conflict_of
@@ -38,6 +38,16 @@ def ask(
     told = notice(notice_id=f"n{number}", ts_recv=now, **changes)
     standing = (msgspec.structs.replace(forecast(60.0), ts_recv=now, valid_until=now + 48 * S),)
     return gate.decide(told, standing, now, belief(), below=below)
+
+
+def came_true(version: int, ts: int, *, right: bool) -> tuple[Forecast, Outcome]:
+    """Return a forecast of 10 s that an outlook leans up, and what became of it."""
+    said = forecast(10.0, outlook_version=version, emitted=(0.2, 0.4, 0.4))
+    told = Outcome(
+        forecast_id=said.forecast_id, instrument="test:A", horizon="10s", ts_resolved=ts + 10 * S,
+        return_bps=0.0, label=2 if right else 0,
+    )  # fmt: skip
+    return msgspec.structs.replace(said, ts_recv=ts), told
 
 
 def live(gate: Gate, n: int, *, shift_of: dict[str, float]) -> list[tuple[str, Escalate | Hold]]:
@@ -144,16 +154,26 @@ def test_claims_that_do_not_come_true_lower_the_estimate() -> None:
             question = ask(gate, number, now)
             assert isinstance(question, Escalate)
             gate.hear(question, outlook(number + 1, 0.8, now + S), now + S)
-            for _ in range(12):
-                said = forecast(10.0, outlook_version=number + 1, emitted=(0.2, 0.4, 0.4))
-                told = Outcome(
-                    forecast_id=said.forecast_id, instrument="test:A", horizon="10s", ts_resolved=now,
-                    return_bps=0.0, label=2 if right else 0,
-                )  # fmt: skip
-                gate.learn(said, told)
+            for step in range(12):
+                gate.learn(*came_true(number + 1, now + step * 10 * S, right=right))
         return ask(gate, 99, NOW + 100 * 10 * MIN).expected_gain
 
     assert after(right=False) < 0.3 * after(right=True)
+
+
+def test_a_claim_counts_once_however_often_the_same_seconds_are_forecast() -> None:
+    def counted(every_ns: int) -> tuple[float, float]:
+        gate = learning(call_share=1.0, min_gain=0.0)
+        question = ask(gate, 0, NOW)
+        assert isinstance(question, Escalate)
+        assert gate.appraiser is not None
+        gate.hear(question, outlook(1, 0.8, NOW), NOW)
+        for ts in range(NOW, NOW + MIN, every_ns):
+            gate.learn(*came_true(1, ts, right=True))
+        return gate.appraiser.reliability.sums[question.tier]
+
+    assert counted(S // 10) == pytest.approx(counted(10 * S), rel=0.2)
+    assert counted(20 * S) == pytest.approx([x / 2 for x in counted(10 * S)])
 
 
 def test_once_an_outlook_has_ended_the_next_look_is_a_first_one() -> None:
