@@ -370,9 +370,8 @@ def open_gates(
     }
     path = Path(gate.state) if gate.learn and gate.state and learnt is None else None
     held = (b"" if path is None else read_state(path)) if learnt is None else learnt
-    if held:
-        restore(by_name, held, path or run / BEGINNING)
-    return Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name))
+    kept = restore(by_name, held, path or run / BEGINNING) if held else {}
+    return Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name, kept))
 
 
 def _in_turn(settings: Settings) -> tuple[ReasoningSettings, tuple[TierSettings, ...]]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.protocol import Outlook
@@ -86,6 +87,14 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nats_per_kj: float = 0.0
     nats_per_gco2e: float = 0.0
     gco2e_per_kwh: float = 400.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            price = getattr(self, name)
+            if not 0.0 <= price < math.inf:
+                raise SettingsError(
+                    f"{price} is no price", place=f"prices.{name}", mend="Give a number from 0 up."
+                )
 
     def of(self, tier: Tier) -> float:
         """Return a question's price, nats."""

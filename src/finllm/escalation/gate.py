@@ -94,6 +94,12 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                     place=f"escalation.{name}",
                     mend="Give a number from 0 up.",
                 )
+        if self.count_every_ns < 1:
+            raise SettingsError(
+                "nothing is counted never",
+                place="escalation.count_every_ns",
+                mend="Give a number from 1 up.",
+            )
         if not self.explore <= self.call_share <= 1.0:
             raise SettingsError(
                 f"explores {self.explore} of the notices and asks about {self.call_share}",

@@ -241,14 +241,7 @@ def restore(
         held = msgspec.msgpack.decode(state, type=State)
     except msgspec.DecodeError as error:
         raise InputError(str(error), place="the gate's state", mend="Start without it.") from error
-    n = len(regression.weights)
-    is_whole = len(held.names) == len(names) and len(held.spread) == n
-    if (
-        held.format != FORMAT
-        or len(held.weights) != n
-        or not is_whole
-        or any(len(row) != n for row in held.spread)
-    ):
+    if held.format != FORMAT or not _fits(held, len(regression.weights), names):
         raise InputError(
             f"format {held.format} with {len(held.weights)} weights",
             place="the gate's state",
@@ -259,3 +252,22 @@ def restore(
         mine.known = {name: place for place, name in enumerate(known)}
     reliability.sums = OrderedDict((k, (a, b)) for k, a, b in held.reliability)
     threshold.level, threshold.n = held.level, held.n
+
+
+def _fits(held: State, n: int, names: Sequence[Names]) -> bool:
+    """Return whether a state is one of `n` weights and these places, and holds numbers."""
+    if len(held.names) != len(names) or len(held.spread) != n or held.n < 0:
+        return False
+    for mine, known in zip(names, held.names, strict=True):
+        if not len(set(known)) == len(known) < mine.places:
+            return False
+    if any(claimed < 0.0 for _, claimed, _ in held.reliability):
+        return False
+    sums = [x for _, *pair in held.reliability for x in pair]
+    return all(
+        len(row) == size and all(map(math.isfinite, row))
+        for row, size in (
+            *((row, n) for row in (held.weights, *held.spread)),
+            ([held.level, *sums], 1 + len(sums)),
+        )
+    )

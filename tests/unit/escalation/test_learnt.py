@@ -1,5 +1,6 @@
 """Laws of the gate that learns."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -10,15 +11,18 @@ from asking import NOW, S, belief, forecast, notice
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
-from finllm.escalation.appraise import Prices, Tier
+from finllm.escalation.appraise import Appraiser, Prices, Tier
 from finllm.escalation.gate import Gate, GateSettings, conflict_of
-from finllm.escalation.learnt import Names, Regression, Reliability, Threshold
+from finllm.escalation.learnt import Names, Regression, Reliability, State, Threshold
 
 MIN = 60 * S
 
 
 def learning(**changes: Any) -> Gate:
     return Gate(GateSettings(learn=True, **changes))
+
+
+LEARNT = msgspec.msgpack.decode(Appraiser(0.2, 0.02, 10 * S, Prices()).state, type=State)
 
 
 def outlook(version: int, shift: float, now: int) -> Outlook:
@@ -111,6 +115,29 @@ def test_what_was_learnt_outlives_the_process() -> None:
     assert two.appraiser.state == one.appraiser.state
     with pytest.raises(InputError):
         two.appraiser.restore(b"nonsense")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"n": -5},
+        {"level": math.nan},
+        {"weights": [math.nan] * len(LEARNT.weights)},
+        {"spread": [[math.inf] * len(row) for row in LEARNT.spread]},
+        {"spread": [row[1:] for row in LEARNT.spread]},
+        {"names": [[f"house {n}" for n in range(40)], *LEARNT.names[1:]]},
+        {"names": [["one", "one"], *LEARNT.names[1:]]},
+        {"reliability": [("m", -50.0, 1.0)]},
+        {"reliability": [("m", 1.0, math.nan)]},
+    ],
+)
+def test_a_state_that_no_gate_can_have_written_is_refused(damage: dict[str, Any]) -> None:
+    gate = learning()
+    assert gate.appraiser is not None
+    before = gate.appraiser.state
+    with pytest.raises(InputError, match="gate's state"):
+        gate.appraiser.restore(msgspec.msgpack.encode(msgspec.structs.replace(LEARNT, **damage)))
+    assert gate.appraiser.state == before
 
 
 def test_what_is_refused_stays_measured_and_says_with_what_chance() -> None:
