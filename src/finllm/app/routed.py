@@ -106,11 +106,16 @@ def _climbed(
 
 
 def route_world(seed: int, settings: Settings, most: int) -> Route:
-    """Return what the gate would do on the first day of a known world, with its simulated reasoners."""
-    from finllm.app.bench.known import read_world, standing_at
+    """Return what the gate would do on the first day of a known world, with its simulated reasoners.
+
+    Raises:
+        InputError: If the seed is none.
+    """
+    from finllm.app.bench.known import check_seed, read_world, standing_at
     from finllm.market.known.law import LAW
     from finllm.market.known.minds import MINDS
 
+    check_seed(seed, "--seed")
     read = next(read_world(LAW, seed, 1))
     tiers = tuple(
         Tier(
