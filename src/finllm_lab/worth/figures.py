@@ -83,8 +83,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     classes: Figure
     """Nats a row on down, flat and up."""
     harm: float | None
-    """Volatility error added in blocks that were worse off, over what was taken away in all; None where nothing
-    was."""
+    """Volatility error added in blocks that were worse off, over what was taken away in all; None where
+    nothing was."""
     harm_classes: float
     """Nats a row lost in blocks that were worse off."""
     late: int
