@@ -182,6 +182,15 @@ def test_a_curve_can_be_drawn(figures: ProtocolFigures, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("bench", ["protocol", "edge"])
+def test_a_picture_that_cannot_be_drawn_stops_a_bench_before_it_measures(
+    bench: str, tmp_path: Path
+) -> None:
+    for out in (tmp_path, tmp_path / "none" / "curve.png"):
+        ran = CliRunner().invoke(app, ["bench", bench, "--plot", str(out)])
+        assert isinstance(ran.exception, InputError)
+
+
 def test_an_unknown_reasoner_is_named() -> None:
     with pytest.raises(InputError, match="no reasoner"):
         mind_named("delphi")

@@ -93,7 +93,9 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             price = getattr(self, name)
             if not 0.0 <= price < math.inf:
                 raise SettingsError(
-                    f"{price} is no price", place=f"escalation.prices.{name}", mend="Give a number from 0 up."
+                    f"{price} is no price",
+                    place=f"escalation.prices.{name}",
+                    mend="Give a number from 0 up.",
                 )
 
     def of(self, tier: Tier) -> float:

@@ -20,6 +20,7 @@ from finllm.app.bench.interference import TARGETS, Beside, beside_the_edge
 from finllm.app.bench.known import Read, check_seed, read_world
 from finllm.app.bench.learning import Gated
 from finllm.app.bench.measure import Quiet, Say
+from finllm.app.bench.plot import pyplot
 from finllm.app.bench.policies import (
     Chance,
     Life,
@@ -424,16 +425,7 @@ def plot(figures: ProtocolFigures, out: Path) -> None:
     Raises:
         InputError: If matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise InputError(
-            "drawing needs matplotlib",
-            place="bench protocol --plot",
-            mend="pip install 'fin-llm-inference[bench]'.",
-        ) from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
     from matplotlib.ticker import NullLocator, PercentFormatter
 
     figure, axes = plt.subplots(figsize=(9, 5))
