@@ -10,12 +10,14 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from finllm.audit.inforce import Stage
 from finllm.audit.sample import Change, Sample
 from finllm.domain.errors import InputError
 from finllm.domain.market import Bar
 from finllm.domain.units import NS_PER_HOUR, NS_PER_MIN, to_ns
+from finllm_lab.cli import app
 from finllm_lab.experiments import experiments
 from finllm_lab.realised import variances
 from finllm_lab.statements import released
@@ -328,10 +330,6 @@ def test_parts_follow_one_another_and_no_day_is_in_two() -> None:
 
 
 def test_the_validation_part_is_counted_before_anything_is_read(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from finllm_lab.cli import app
-
     record = tmp_path / "experiments.jsonl"
     record.touch()
     words = ["worth", "real", "--data", str(tmp_path), "--set", "fomc", "--part", "val"]
@@ -345,3 +343,9 @@ def test_the_validation_part_is_counted_before_anything_is_read(tmp_path: Path) 
         CliRunner().invoke(app, [*words, "--record", str(record)])
     opened = [(one.kind, one.family) for one in experiments(record)]
     assert opened == [("opening", "real")] * 3
+
+
+def test_tapes_that_are_not_there_are_named(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(app, ["worth", "measure", "--data", str(tmp_path)])
+    assert isinstance(ran.exception, InputError)
+    assert str(tmp_path) in str(ran.exception)
