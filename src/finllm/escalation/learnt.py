@@ -179,19 +179,24 @@ class Threshold:
         self.n = 0
         self.credit = 1.0
 
-    def passes(self, worth: float) -> bool:
-        """Return whether a question is worth one of the share; the quantile follows."""
+    def passes(self, worth: float, factor: float = 1.0) -> bool:
+        """Return whether a question is worth one of the share; the quantile follows.
+
+        Args:
+            worth: Nats.
+            factor: Times the quantile that it must be worth.
+        """
         value = math.log(max(worth, _LEAST))
         if not self.n:
             self.level = value
         self.n += 1
         self.credit = min(MOST_CREDIT, self.credit + self.share)
-        is_above = value >= self.level
+        is_above, passes = value >= self.level, value >= self.level + math.log(factor)
         step = max(0.03, 2.0 / (self.n + 5.0))
         # Credit beyond a reserve says that the level is behind worths that have fallen.
         spare = 1.0 + max(0.0, self.credit - RESERVE) / 10.0
         self.level += step * (1.0 - self._aim if is_above else -self._aim * spare)
-        return is_above or self.share >= 1.0
+        return passes or self.share >= 1.0
 
     @property
     def can_spend(self) -> bool:

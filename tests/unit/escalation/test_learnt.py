@@ -9,7 +9,7 @@ import pytest
 
 from asking import NOW, S, belief, forecast, notice
 from finllm.domain.errors import InputError, SettingsError
-from finllm.domain.forecast import Forecast, Outcome
+from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
 from finllm.escalation.appraise import Appraiser, Prices, Tier
 from finllm.escalation.gate import Gate, GateSettings, conflict_of
@@ -37,11 +37,16 @@ def outlook(version: int, shift: float, now: int) -> Outlook:
 
 
 def ask(
-    gate: Gate, number: int, now: int, below: Outlook | None = None, **changes: Any
+    gate: Gate,
+    number: int,
+    now: int,
+    below: Outlook | None = None,
+    rung: Rung = Rung.FULL,
+    **changes: Any,
 ) -> Escalate | Hold:
     told = notice(notice_id=f"n{number}", ts_recv=now, **changes)
     standing = (msgspec.structs.replace(forecast(60.0), ts_recv=now, valid_until=now + 48 * S),)
-    return gate.decide(told, standing, now, belief(), below=below)
+    return gate.decide(told, standing, now, belief(), rung, below=below)
 
 
 def came_true(version: int, ts: int, *, right: bool) -> tuple[Forecast, Outcome]:
@@ -164,6 +169,21 @@ def test_what_is_refused_is_estimated_without_bias() -> None:
 def test_shares_that_cannot_be_are_refused(explore: float, share: float) -> None:
     with pytest.raises(SettingsError):
         GateSettings(learn=True, explore=explore, call_share=share)
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_on_the_rung_of_few_escalations_it_goes_on_asking_less(share: float) -> None:
+    def share_asked(rung: Rung) -> float:
+        gate, rng, asked = learning(call_share=share, explore=0.0), np.random.default_rng(2), 0
+        for number in range(1_000):
+            now = NOW + number * 10 * MIN
+            answer = ask(gate, number, now, rung=rung, relevance=float(rng.beta(0.5, 2.0)))
+            if isinstance(answer, Escalate):
+                asked += number >= 500
+                gate.hear(answer, outlook(number + 1, 0.02, now + S), now + S)
+        return asked / 500
+
+    assert share_asked(Rung.FEW_ESCALATIONS) < 0.5 * share_asked(Rung.FULL)
 
 
 def test_a_copy_is_not_asked_about_by_chance_either() -> None:
