@@ -79,3 +79,10 @@ def test_a_wrong_file_names_the_mend(tmp_path: Path, text: str, named: str) -> N
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone\.toml"):
         load_settings(tmp_path / "gone.toml", {})
+
+
+def test_a_tier_whose_two_latencies_are_none_is_named(tmp_path: Path) -> None:
+    one = '[reasoning.llm]\nbase_url = "http://h:1/v1"\nmodel = "m"\n\n[[tier]]\nreasoner = "llm"\n'
+    (tmp_path / "a.toml").write_text(f"{one}p50_ms = 5000.0\n")
+    with pytest.raises(SettingsError, match="tier llm: p50 5000"):
+        load_settings(tmp_path / "a.toml", {})

@@ -64,9 +64,12 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Raises:
             SettingsError: If the two are no latency.
         """
-        return msgspec.structs.replace(
-            usual, p50_ms=self.p50_ms or usual.p50_ms, p95_ms=self.p95_ms or usual.p95_ms
-        )
+        try:
+            return msgspec.structs.replace(
+                usual, p50_ms=self.p50_ms or usual.p50_ms, p95_ms=self.p95_ms or usual.p95_ms
+            )
+        except SettingsError as error:
+            raise _bad(self.reasoner, error.what, error.mend) from error
 
 
 def check_tiers(tiers: tuple[TierSettings, ...], known: Iterable[Kind]) -> None:

@@ -239,6 +239,19 @@ def test_refinement_counts_calls_cost_and_gain(make) -> None:
     assert found.by_horizon[0].gain == pytest.approx(found.gain)
 
 
+def test_single_losses_in_stretches_that_gain_are_hardly_any_harm(make) -> None:
+    forecasts, outcomes = make.run(400, sharp=0.0)
+    revisions = []
+    for i, (forecast, outcome) in enumerate(zip(forecasts, outcomes, strict=True)):
+        right = 1.0 if outcome.label == 2 else -1.0
+        verdict = make.verdict(forecast, shift=-right if i % 5 == 0 else right)
+        revisions.append(make.revision(forecast, verdict, forecast.ts_recv))
+    found = examine(forecasts, revisions, [], outcomes, [], [], []).refinement
+    losses = examine(forecasts, revisions[::5], [], outcomes, [], [], []).refinement.gain_sum
+    assert found.gain > 0.0
+    assert found.harm < 0.25 * -losses / 400
+
+
 def test_harm_is_what_bad_stretches_lost_and_gain_is_net_of_it(make) -> None:
     forecasts, outcomes = make.run(400, sharp=0.0)
     revisions = []

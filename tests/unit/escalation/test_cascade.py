@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from asking import MS, NOW, S, belief, forecast, notice
 from finllm.domain.forecast import Rung
@@ -127,4 +128,4 @@ def test_a_dear_tier_is_worth_less_by_its_price() -> None:
     costly = msgspec.structs.replace(DEAR, usd=0.003, energy_j=9_000.0)
     cheap = climb(learning(prices=prices), silent())
     dear = climb(learning(prices=prices), silent(), tier=costly)
-    assert cheap.expected_gain - dear.expected_gain > 0.013 - 1e-9
+    assert cheap.expected_gain - dear.expected_gain == pytest.approx(0.013)

@@ -7,10 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from asking import NOW, S, belief, forecast, notice
+from asking import MS, NOW, S, belief, forecast, notice
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
+from finllm.domain.revise import tilted
 from finllm.escalation.appraise import Appraiser, Prices, Tier
 from finllm.escalation.gate import Gate, GateSettings, conflict_of
 from finllm.escalation.learnt import Names, Regression, Reliability, State, Threshold
@@ -257,6 +258,53 @@ def test_a_price_is_taken_off_and_a_slow_reasoner_is_worth_less() -> None:
     }
     assert worth["dear"] == pytest.approx(worth["free"] - 0.5)
     assert worth["slow"] < worth["free"]
+
+
+def test_a_price_is_of_money_energy_and_carbon_together() -> None:
+    prices = Prices(nats_per_usd=2.0, nats_per_kj=0.001, nats_per_gco2e=0.01, gco2e_per_kwh=300.0)
+    tier = Tier(latency=belief(), usd=0.05, energy_j=1.8e6)  # half a kilowatt-hour
+    assert prices.of(tier) == pytest.approx(2.0 * 0.05 + 0.001 * 1_800.0 + 0.01 * 150.0)
+
+
+def test_what_waits_its_turn_is_in_time_as_one_that_has_so_much_less_of_it() -> None:
+    at_once, queued = Tier(latency=belief()), Tier(latency=belief(), wait_ns=30 * S)
+    for left_ns in (30 * S, 30 * S + 5 * MS, 30 * S + 40 * MS, 31 * S):
+        assert queued.share_within(left_ns) == at_once.share_within(left_ns - 30 * S)
+    assert queued.share_within(30 * S) == 0.0
+
+
+def test_a_claim_is_what_the_forecasts_of_its_time_claim_together() -> None:
+    appraiser, said = Appraiser(1.0, 0.0, 10 * S, Prices()), outlook(1, 0.8, NOW)
+    standing = (forecast(60.0),)
+    p = np.array(standing[0].base)
+    rows = 0.0
+    for ts in range(NOW, said.expires, 10 * S):
+        tilted_p, _ = tilted(standing[0], *said.at(MIN, ts))
+        rows += float((np.array(tilted_p) * np.log(np.array(tilted_p) / p)).sum())
+    appraisal = appraiser.appraise(
+        notice(),
+        standing,
+        NOW,
+        hand=0.01,
+        asked_at=None,
+        tier=Tier(latency=belief()),
+        deadline_ns=MIN,
+    )
+    appraiser.ask("q", standing, appraisal, 0.25)
+    appraiser.hear("q", "test:A", said, NOW)
+    # One asked with a chance of a quarter stands for three that were refused.
+    assert appraiser.refused_nats == pytest.approx(3.0 * rows * appraisal.reliability, rel=0.12)
+
+
+def test_a_void_outcome_teaches_nothing() -> None:
+    gate = learning(call_share=1.0, min_gain=0.0)
+    question = ask(gate, 0, NOW)
+    assert isinstance(question, Escalate)
+    assert gate.appraiser is not None
+    gate.hear(question, outlook(1, 0.8, NOW), NOW)
+    said, told = came_true(1, NOW, right=True)
+    gate.learn(said, msgspec.structs.replace(told, label=-1))
+    assert gate.appraiser.reliability.sums == {}
 
 
 def test_it_comes_to_heed_what_a_cheaper_reasoner_says() -> None:
