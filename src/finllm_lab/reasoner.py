@@ -248,14 +248,13 @@ def _interval(gains: Floats, group: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def fit_scale(data: Rows) -> Fit:
-    """Fit ln k. `present` takes the constant that makes ln k zero on average where there is text."""
-    names = SCALE[1:]
+    """Fit ln k; `present` takes the constant that leaves the base's level, that of all rows, as it is."""
+    names, has_text = SCALE[1:], data.scale[:, 0] > 0.0
     fit = _fit(Exponential, data.scale[:, 1:], names, data, data.size)
-    effect = data.scale[:, 1:] @ np.array([fit.weights.get(name, 0.0) for name in names])
-    has_text = data.scale[:, 0] > 0.0
     if not fit.weights:
         return fit
-    usual = float(effect[has_text].mean() / data.scale[has_text, 0].mean())
+    effect = data.scale[:, 1:] @ np.array([fit.weights.get(name, 0.0) for name in names])
+    usual = float(effect.mean() / data.scale[has_text, 0].mean())
     return msgspec.structs.replace(fit, weights={"present": _round(-usual)} | fit.weights)
 
 
