@@ -11,8 +11,18 @@ import msgspec
 
 from finllm.domain import delivery, tenure
 from finllm.domain.forecast import Forecast, Status
-from finllm.domain.outlook import Opinions
-from finllm.domain.protocol import Applied, Standing, Verdict, transition
+from finllm.domain.outlook import Opinions, restated
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Closing,
+    Outlook,
+    Standing,
+    Verdict,
+    close,
+    transition,
+)
+from finllm.domain.revise import revised
 from finllm.domain.tenure import Fence, Lease, Tenure
 from finllm.ledger import owner, sitelog, siteview, store
 from finllm.ledger.owner import Owner
@@ -167,6 +177,59 @@ def _hears_anything(self: Node, entries: Sequence[Logged]) -> None:
     self._flush()
 
 
+def _late_is_superseded(standing: Standing, verdict: Verdict, now: int) -> Judged:
+    after, applied, reason = transition(standing, verdict, now)
+    return after, Applied.SUPERSEDED if applied is Applied.LATE else applied, reason
+
+
+def _other_sign(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
+    return revised(forecast, msgspec.structs.replace(verdict, shift=-verdict.shift), now)
+
+
+def _confirms_the_base(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
+    after = revised(forecast, verdict, now)
+    if verdict.action is not Action.CONFIRM:
+        return after
+    return msgspec.structs.replace(after, emitted=after.base, emitted_q=after.base_q)
+
+
+def _withdrawn_in_name_only(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
+    after = revised(forecast, verdict, now)
+    if verdict.action is not Action.RETRACT:
+        return after
+    return msgspec.structs.replace(after, emitted=forecast.emitted, emitted_q=forecast.emitted_q)
+
+
+def _revised_but(**changes: Callable[[Forecast], Any]) -> Callable[..., Forecast]:
+    """Return the revision rule with fields of the new version set from the one before."""
+
+    def rule(forecast: Forecast, verdict: Verdict, now: int) -> Forecast:
+        wrong = {name: of(forecast) for name, of in changes.items()}
+        return msgspec.structs.replace(revised(forecast, verdict, now), **wrong)
+
+    return rule
+
+
+def _counted_double(*args: Any, **named: Any) -> Outlook:
+    after = restated(*args, **named)
+    bands = (msgspec.structs.replace(band, shift=2.0 * band.shift) for band in after.bands)
+    return msgspec.structs.replace(after, bands=tuple(bands))
+
+
+def _fades_slower(*args: Any, **named: Any) -> Outlook:
+    after = restated(*args, **named)
+    return msgspec.structs.replace(after, half_life_ns=5 * after.half_life_ns)
+
+
+def _beyond_its_end(self: Outlook, horizon_ns: int, now: int) -> tuple[float, float]:
+    return _AT(msgspec.structs.replace(self, expires=2**62), horizon_ns, now)
+
+
+def _end_backdated(standing: Standing, _now: int) -> Closing:
+    return close(standing, standing.valid_until)
+
+
+_AT: Final = Outlook.at
 _RECOVER: Final = Ledger._recover
 _DUE: Final = Shipper.due
 _GRANTED: Final = Owner.granted
@@ -185,6 +248,17 @@ FAULTS: Final[dict[str, tuple[Place, ...]]] = {
     "epoch ignored": _rule(_any_epoch),
     "base version unchecked": _rule(_any_base),
     "retraction overwritten": _rule(_over_retraction),
+    "late taken for superseded": _rule(_late_is_superseded),
+    "refined the other way": ((owner, "revised", _other_sign),),
+    "confirmed, and changed": ((owner, "revised", _confirms_the_base),),
+    "withdrawn in name only": ((owner, "revised", _withdrawn_in_name_only),),
+    "cost forgotten": ((owner, "revised", _revised_but(cost=lambda f: f.cost)),),
+    "version backdated": ((owner, "revised", _revised_but(ts_emit=lambda f: f.ts_emit)),),
+    "band moved": ((owner, "revised", _revised_but(band_bps=lambda f: 2.0 * f.band_bps)),),
+    "end backdated": ((store, "close", _end_backdated),),
+    "outlook counted double": ((owner, "restated", _counted_double),),
+    "outlook fades slower": ((owner, "restated", _fades_slower),),
+    "outlook beyond its end": ((Outlook, "at", _beyond_its_end),),
     "duplicate verdict judged twice": ((delivery.Inbox, "take", _always),),
     "sender's clock trusted": ((Node, "answer", _sender_clock),),
     "arrival decides on the outlook": ((owner, "joined", _arrival_decides),),

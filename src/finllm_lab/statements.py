@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document
 from finllm.domain.identity import content_id
 from finllm.domain.units import NS_PER_S, to_ns
@@ -21,11 +22,24 @@ DELAY_NS: Final = 2 * NS_PER_S
 
 
 def released(rows: bytes) -> Iterator[Document]:
-    """Yield the statements of JSON lines of date and text, in their order; unusable rows are left out."""
+    """Yield the statements of JSON lines of date and text, in their order; unusable rows are left out.
+
+    Raises:
+        InputError: If these are no such lines.
+    """
+    if rows.lstrip()[:1] != b"{":
+        raise InputError(
+            f"begins with {rows[:8]!r}",
+            place="statements",
+            mend="Lay JSON lines of `date` and `text` there.",
+        )
     for item in Fomc().parse(rows):
         if isinstance(item, Unusable):
             continue
-        published = _instant(item.published)
+        try:
+            published = _instant(item.published)
+        except ValueError:
+            continue
         yield Document(
             document_id=content_id(SOURCE, published, item.text),
             source=SOURCE,
@@ -40,9 +54,10 @@ def released(rows: bytes) -> Iterator[Document]:
 
 
 def _instant(stamp: str) -> int:
-    """Return New York wall time in ns UTC; a date alone is the end of that day."""
+    """Return a time, of New York where it names no zone, in ns UTC; a date alone is the end of that day."""
     zone = ZoneInfo(NEW_YORK)
     if "T" in stamp:
-        return to_ns(datetime.fromisoformat(stamp).replace(tzinfo=zone).astimezone(UTC))
+        moment = datetime.fromisoformat(stamp)
+        return to_ns((moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC))
     following = date.fromisoformat(stamp) + timedelta(days=1)
     return to_ns(datetime.combine(following, datetime.min.time(), zone).astimezone(UTC))

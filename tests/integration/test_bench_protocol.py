@@ -15,7 +15,14 @@ from finllm.app.bench import known
 from finllm.app.bench.interference import LoadProcess
 from finllm.app.bench.learning import Gated
 from finllm.app.bench.policies import Chance, Life
-from finllm.app.bench.protocol import Plan, ProtocolFigures, bench_protocol, mind_named, plot
+from finllm.app.bench.protocol import (
+    WARM_SEED,
+    Plan,
+    ProtocolFigures,
+    bench_protocol,
+    mind_named,
+    plot,
+)
 from finllm.app.bench.slowpath import SlowPath
 from finllm.app.cli import app
 from finllm.domain.errors import InputError
@@ -175,9 +182,34 @@ def test_a_curve_can_be_drawn(figures: ProtocolFigures, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("bench", ["protocol", "edge"])
+def test_a_picture_that_cannot_be_drawn_stops_a_bench_before_it_measures(
+    bench: str, tmp_path: Path
+) -> None:
+    for out in (tmp_path, tmp_path / "none" / "curve.png"):
+        ran = CliRunner().invoke(app, ["bench", bench, "--plot", str(out)])
+        assert isinstance(ran.exception, InputError)
+
+
 def test_an_unknown_reasoner_is_named() -> None:
     with pytest.raises(InputError, match="no reasoner"):
         mind_named("delphi")
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [(-1,), (2**64,), (811, 811), (WARM_SEED,)],
+    ids=["below 0", "too large", "twice", "warm"],
+)
+def test_worlds_that_are_none_or_do_not_count_are_refused(seeds: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="--seeds"):
+        bench_protocol(Plan(seeds=seeds, days=1), lambda _: None)
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**64)])
+def test_a_dry_run_over_a_world_that_is_none_is_refused(seed: str) -> None:
+    ran = CliRunner().invoke(app, ["route", "--dry-run", "--seed", seed])
+    assert isinstance(ran.exception, InputError)
 
 
 def test_a_dry_run_over_a_known_world_names_estimate_deadline_tier_and_reason() -> None:

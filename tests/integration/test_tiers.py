@@ -254,7 +254,7 @@ def test_tiers_are_read_from_the_file_and_default_to_all_that_is_configured(tmp_
     gate = load_settings(path, {}).tiers[1].gate(GateSettings(learn=True), is_free=False)
     assert (gate.learn, gate.call_share) == (True, 0.2)
     own = TierSettings(reasoner="llm", share=0.01)
-    assert own.gate(gate, is_free=False).call_share == own.gate(gate, is_free=False).explore == 0.01
+    assert own.gate(gate, is_free=False).call_share == 0.01
     assert not own.gate(gate, is_free=True).learn
     path.write_text(TIERS.partition("[[tier]]")[0])
     assert [tier.reasoner for tier in load_settings(path, {}).tiers] == ["embedded", "llm"]

@@ -99,6 +99,11 @@ def test_the_command_names_a_failing_seed_and_the_line_that_shows_it_again() -> 
     assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
 
 
+@pytest.mark.parametrize("plan", ["--minutes=-5", "--minutes=0", "--minutes=nan", "--fire=inf"])
+def test_a_plan_under_which_nothing_would_be_tried_is_no_pass(plan: str) -> None:
+    assert CliRunner().invoke(app, ["consistency", "--seeds", "1", plan]).exit_code == 2
+
+
 @pytest.mark.parametrize("seed", [1, 5])
 def test_ledgers_in_files_give_the_same_trace_as_in_memory(seed: int, tmp_path: Path) -> None:
     found = simulate(seed, MINUTES, new_disk=lambda name, stored: FileDisk(tmp_path / name, stored))

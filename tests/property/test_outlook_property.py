@@ -80,6 +80,10 @@ taken = st.dictionaries(
     max_size=4,
 )
 
+taken_now = st.sets(st.sampled_from([f"{name}{n}" for name in NAMES for n in range(2)])).map(
+    lambda names: dict.fromkeys(sorted(names), NOW)
+)
+
 
 def effect(held: Opinions) -> list[tuple[float, float]]:
     found = outlook_of("test:A", held, now=NOW, version=1)
@@ -135,6 +139,16 @@ def test_what_is_taken_back_stays_out_whenever_its_answer_comes(
     assert without(joined(one, other), gone) == at_once
     held = {s.evidence_id: o.as_of for o in at_once for s in o.shares}
     assert not any(gone.get(name, -1) >= as_of for name, as_of in held.items())
+
+
+@given(several.filter(len), taken_now, taken_now)
+def test_what_two_places_have_each_taken_back_is_out_for_both(
+    held: Opinions, here: dict[str, int], there: dict[str, int]
+) -> None:
+    one, other = without(held, here), without(held, there)
+    both = without(without(held, here), there)
+    assert joined(one, other) == joined(other, one) == both
+    assert joined(joined(one, other), held) == both
 
 
 @given(several)

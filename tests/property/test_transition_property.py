@@ -1,15 +1,26 @@
 """The transition rule as a machine: whatever is thrown at a forecast, its versions only grow."""
 
 import msgspec
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from finllm.domain.forecast import Status
-from finllm.domain.protocol import Action, Applied, Standing, Verdict, close, transition
+from finllm.domain.protocol import (
+    Action,
+    Applied,
+    Standing,
+    Verdict,
+    close,
+    standing_of,
+    transition,
+)
+from finllm.domain.revise import revised
+from support.forecasts import forecast
 
 VALID_UNTIL = 1_000
-BROKEN = (float("nan"), float("inf"), float("-inf"))
+BROKEN = (float("nan"), float("inf"), float("-inf"), 1e9, -1e9)
+NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 
 
 def verdict(
@@ -27,6 +38,18 @@ def verdict(
         vol_scale=k,
         citations=(),
     )
+
+
+@given(NUMBERS, NUMBERS)
+def test_whatever_numbers_are_applied_a_forecast_comes_of_them(shift: float, k: float) -> None:
+    asked = forecast(10.0, issued=0, tilt_c=3.0)
+    said = verdict(asked.epoch, asked.version, Action.REFINE, shift, k)
+    _, applied, _ = transition(standing_of(asked), said, 1)
+    if applied is Applied.APPLIED:
+        after = revised(asked, said, 1)
+        assert abs(sum(after.emitted) - 1.0) < 1e-9
+        assert all(p >= 0.0 for p in after.emitted)
+        assert list(after.emitted_q) == sorted(after.emitted_q)
 
 
 class Transitions(RuleBasedStateMachine):

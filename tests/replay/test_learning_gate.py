@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from finllm.app.replay import Inputs
 from finllm.app.routed import route_run
 from finllm.app.settings import Settings, load_settings
 from support.replays import Replayed, inputs_of, replayed_into
@@ -53,3 +54,34 @@ def test_a_dry_run_says_what_the_gate_would_do_and_why(learnt: Replayed) -> None
 def test_a_dry_run_by_hand_says_what_the_run_itself_decided(replayed: Replayed) -> None:
     found = route_run(Path(replayed.summary.run), load_settings(None, {}), 1_000)
     assert (found.escalated, found.held) == (replayed.summary.escalated, replayed.summary.held)
+
+
+def test_a_dry_run_over_bars_asks_the_gates_of_bars(tmp_path: Path) -> None:
+    hour, start = 3_600 * 10**9, 1_420_000_000_000_000_000
+    bars = ["instrument,ts_start,ts_recv,open,high,low,close,volume"]
+    for i in range(120):
+        at, price = start + i * hour, 100.0 + (i * 37 % 11) / 10.0
+        bars.append(
+            f"us-equity:AAPL,{at},{at + hour},{price},{price + 1.0},{price - 1.0},{price},9e5"
+        )
+    told = (
+        "beats estimates as profit rises",
+        "sued over patents",
+        "opens a plant in Texas",
+        "to cut jobs",
+    )
+    news = [
+        {"source": f"wire-{n}", "text": f"Apple {text}", "ts_published_ns": at, "ts_recv_ns": at}
+        for i in (40, 70, 100)
+        for n, text in enumerate(told)
+        if (at := start + i * hour + n * 10**9)
+    ]
+    (tmp_path / "bars.csv").write_text("\n".join(bars) + "\n")
+    (tmp_path / "news.jsonl").write_bytes(
+        b"".join(msgspec.json.encode(one) + b"\n" for one in news)
+    )
+    inputs = Inputs(bars=tmp_path / "bars.csv", documents=tmp_path / "news.jsonl")
+    summary = replayed_into(tmp_path / "run", inputs, load_settings(None, {})).summary
+    assert summary.escalated > 0
+    found = route_run(tmp_path / "run", load_settings(None, {}), 1_000)
+    assert (found.escalated, found.held) == (summary.escalated, summary.held)

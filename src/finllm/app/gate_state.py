@@ -63,8 +63,11 @@ def read_beginning(run: Path, name: str) -> bytes:
     return state
 
 
-def restore(gates: Mapping[str, Gate], state: bytes, path: Path) -> None:
+def restore(gates: Mapping[str, Gate], state: bytes, path: Path) -> dict[str, bytes]:
     """Let gates go on from what was learnt; those that do not learn are left alone.
+
+    Returns:
+        All that was kept, by gate, also of gates that are not among these.
 
     Args:
         gates: By name.
@@ -86,6 +89,7 @@ def restore(gates: Mapping[str, Gate], state: bytes, path: Path) -> None:
                 gate.appraiser.restore(held.gates[name])
             except InputError as error:
                 raise _unusable(path, f"gate {name}: {error.what}") from error
+    return held.gates
 
 
 def _unusable(path: Path, what: str) -> InputError:
@@ -102,10 +106,13 @@ class Keeper:
     Args:
         path: The file; None keeps nothing.
         gates: By name.
+        held: What the file held, by gate; what is of no gate of these is kept as it is.
     """
 
-    def __init__(self, path: Path | None, gates: Mapping[str, Gate]) -> None:
-        self._path, self._gates = path, gates
+    def __init__(
+        self, path: Path | None, gates: Mapping[str, Gate], held: Mapping[str, bytes]
+    ) -> None:
+        self._path, self._gates, self._held = path, gates, held
         self.failed = ""
         """Why it could not be kept the last time."""
 
@@ -113,7 +120,7 @@ class Keeper:
         """Write the file anew, whole or not at all."""
         if self._path is None:
             return
-        learnt = {
+        learnt = dict(self._held) | {
             name: gate.appraiser.state
             for name, gate in self._gates.items()
             if gate.appraiser is not None

@@ -21,6 +21,7 @@ from finllm.domain.protocol import Escalate, Hold, Revision
 from finllm.escalation.appraise import Tier
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencySettings
+from finllm.features.bar_spec import BAR_SPEC
 from finllm.ledger.reader import LedgerReader
 
 Question = tuple[EvidenceNotice, tuple[Forecast, ...], int]
@@ -65,14 +66,24 @@ def route_run(run: Path, settings: Settings, most: int) -> Route:
     Raises:
         InputError: If the folder holds no run, or what the gates had learnt cannot be used.
     """
-    steps, gates = cascade(settings), open_gates(settings, run, None).book
+    steps = cascade(settings)
     with open_ledger(run) as ledger:
+        bars = {
+            (forecast.instrument, forecast.horizon_ns)
+            for forecast in ledger.records(Forecast)
+            if forecast.spec_hash == BAR_SPEC.hash
+        }
+        of_bars = {instrument for instrument, _ in bars}
+        gates = open_gates(settings, run, None, min((ns for _, ns in bars), default=0))
         found = [
             one
             for notice, standing, now in islice(_questions(ledger), most)
-            for one in _climbed(gates, notice, standing, now, steps)
-        ]
-    return _told(str(run), gates[-1], tuple(step.name for step in steps), found)
+            for one in _climbed(
+                gates.bar if notice.instrument in of_bars else gates.book,
+                notice, standing, now, steps,
+            )
+        ]  # fmt: skip
+    return _told(str(run), gates.book[-1], tuple(step.name for step in steps), found)
 
 
 def _climbed(
@@ -95,11 +106,16 @@ def _climbed(
 
 
 def route_world(seed: int, settings: Settings, most: int) -> Route:
-    """Return what the gate would do on the first day of a known world, with its simulated reasoners."""
-    from finllm.app.bench.known import read_world, standing_at
+    """Return what the gate would do on the first day of a known world, with its simulated reasoners.
+
+    Raises:
+        InputError: If the seed is none.
+    """
+    from finllm.app.bench.known import check_seed, read_world, standing_at
     from finllm.market.known.law import LAW
     from finllm.market.known.minds import MINDS
 
+    check_seed(seed, "--seed")
     read = next(read_world(LAW, seed, 1))
     tiers = tuple(
         Tier(

@@ -26,6 +26,8 @@ LLM: Final[Kind] = "llm"
 ENSEMBLE: Final[Kind] = "ensemble"
 _PRIOR_N: Final = 20.0
 """Questions that what a tier is assumed to cost weighs as much as."""
+MOST_BY_CHANCE: Final = 0.25
+"""Of a tier's own share, what may be asked by chance."""
 Milliseconds = Annotated[float, Meta(ge=0.0, le=3.6e6)]
 
 
@@ -43,12 +45,16 @@ class TierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Of the questions put to its gate that may be asked, when learning; 0 = `escalation.call_share`."""
 
     def gate(self, usual: GateSettings, *, is_free: bool) -> GateSettings:
-        """Return the settings of its gate, where it states less than another; a free one learns nothing."""
+        """Return the settings of its gate, where it states less than another; a free one learns nothing.
+
+        Of a share of its own most is asked by judgement, however small it is.
+        """
         share = self.share or usual.call_share
+        explore = min(usual.explore, MOST_BY_CHANCE * share) if self.share else usual.explore
         return msgspec.structs.replace(
             usual,
             call_share=share,
-            explore=min(usual.explore, share),
+            explore=explore,
             learn=usual.learn and not is_free,
         )
 

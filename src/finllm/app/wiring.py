@@ -328,13 +328,15 @@ def _for_bars(gate: GateSettings, shortest_ns: int) -> GateSettings:
 
     Args:
         gate: What all gates have in common.
-        shortest_ns: The shortest horizon, as long as which an outlook alone may take.
+        shortest_ns: The shortest horizon, as long as which an outlook alone may take, and once in which what
+            it gains is counted.
     """
     usual = GateSettings().min_gain
     return msgspec.structs.replace(
         gate,
         min_interval_ns=BAR_GATE_INTERVAL_NS,
         outlook_within_ns=max(gate.outlook_within_ns, shortest_ns),
+        count_every_ns=max(gate.count_every_ns, shortest_ns),
         weight_event=gate.weight_event or BAR_WEIGHT_EVENT,
         min_gain=BAR_MIN_GAIN if gate.min_gain == usual else gate.min_gain,
     )
@@ -368,9 +370,8 @@ def open_gates(
     }
     path = Path(gate.state) if gate.learn and gate.state and learnt is None else None
     held = (b"" if path is None else read_state(path)) if learnt is None else learnt
-    if held:
-        restore(by_name, held, path or run / BEGINNING)
-    return Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name))
+    kept = restore(by_name, held, path or run / BEGINNING) if held else {}
+    return Gates(book=book, bar=bar, learnt=held, keeper=Keeper(path, by_name, kept))
 
 
 def _in_turn(settings: Settings) -> tuple[ReasoningSettings, tuple[TierSettings, ...]]:

@@ -52,11 +52,15 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 def joined(opinions: Opinions, further: Opinions) -> Opinions:
     """Return opinions together, each less what those on later packs have read.
 
-    Commutative, associative and idempotent: what an opinion covers never changes, and none is dropped.
+    Commutative, associative and idempotent: what an opinion covers never changes, none is dropped, and what
+    one copy of it has lost is lost to all.
     """
     left: list[Opinion] = []
     for opinion in sorted((*opinions, *further), key=_latest_first):
-        if not left or left[-1].opinion_id != opinion.opinion_id:
+        if left and left[-1].opinion_id == opinion.opinion_id:
+            kept = {share.evidence_id for share in opinion.shares}
+            left[-1] = _less(left[-1], [s for s in left[-1].shares if s.evidence_id not in kept])
+        else:
             read = [s for s in opinion.shares if any(covers(later, s) for later in left)]
             left.append(_less(opinion, read))
     return tuple(left)
@@ -95,9 +99,9 @@ def origins(opinion: Opinion) -> set[str]:
     return {share.origin for share in opinion.shares} | set(opinion.spent)
 
 
-def _latest_first(opinion: Opinion) -> tuple[int, str, int, int]:
-    """Order by pack; of one opinion, that first from which most has been taken, then that came first."""
-    return -opinion.as_of, opinion.opinion_id, len(opinion.shares), opinion.ts
+def _latest_first(opinion: Opinion) -> tuple[int, str, int]:
+    """Order by pack; of one opinion, that first which came into force first."""
+    return -opinion.as_of, opinion.opinion_id, opinion.ts
 
 
 def _less(opinion: Opinion, gone: list[Share] | tuple[Share, ...]) -> Opinion:

@@ -2,6 +2,7 @@
 
 import math
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -375,6 +376,21 @@ _TO_STATUS = {
 _OPEN = frozenset({Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED})
 
 
+MOST_SHIFT: Final = 50.0
+"""Of a verdict that can be applied: what is beyond says nothing more, and its exponential overflows."""
+MOST_LOG_SCALE: Final = 10.0
+"""The same of ln k."""
+
+
+def _is_usable(verdict: Verdict) -> bool:
+    k = verdict.vol_scale
+    return (
+        abs(verdict.shift) <= MOST_SHIFT
+        and 0.0 < k < math.inf
+        and abs(math.log(k)) <= MOST_LOG_SCALE
+    )
+
+
 def transition(standing: Standing, verdict: Verdict, now: int) -> tuple[Standing, Applied, str]:
     """Return the standing after a verdict, what became of the verdict, and why. Pure.
 
@@ -393,9 +409,7 @@ def transition(standing: Standing, verdict: Verdict, now: int) -> tuple[Standing
         )
     if standing.status not in _OPEN:
         return standing, Applied.REFUSED, f"forecast is {standing.status}"
-    if not (
-        math.isfinite(verdict.shift) and math.isfinite(verdict.vol_scale) and verdict.vol_scale > 0
-    ):
+    if not _is_usable(verdict):
         return standing, Applied.REFUSED, "shift or volatility scale is not usable"
     after = msgspec.structs.replace(
         standing, version=standing.version + 1, status=_TO_STATUS[verdict.action]

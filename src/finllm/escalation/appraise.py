@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Outcome
 from finllm.domain.protocol import Outlook
@@ -86,6 +87,16 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nats_per_kj: float = 0.0
     nats_per_gco2e: float = 0.0
     gco2e_per_kwh: float = 400.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            price = getattr(self, name)
+            if not 0.0 <= price < math.inf:
+                raise SettingsError(
+                    f"{price} is no price",
+                    place=f"escalation.prices.{name}",
+                    mend="Give a number from 0 up.",
+                )
 
     def of(self, tier: Tier) -> float:
         """Return a question's price, nats."""
@@ -168,6 +179,7 @@ class Appraiser:
         self._own: dict[str, Outlook] = {}  # what was last answered here
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._answered: OrderedDict[tuple[str, int], _Answered] = OrderedDict()
+        self._counted: dict[tuple[str, int], int] = {}  # instrument, horizon -> last issue counted
 
     # --- before --------------------------------------------------------------------------------
 
@@ -325,12 +337,20 @@ class Appraiser:
         was = answered.before
         old = (0.0, 1.0) if was is None else was.at(forecast.horizon_ns, forecast.ts_recv)
         stood, said = _tilted(forecast, *old), forecast.emitted
-        part = min(1.0, self._every / max(1, forecast.horizon_ns))
+        part = self._apart(forecast)
         realised = math.log(max(said[outcome.label], P_FLOOR) / max(stood[outcome.label], P_FLOOR))
         self.count(
             forecast.instrument, forecast.outlook_version, forecast.horizon_s,
             part * _entropy(said, stood), part * realised,
         )  # fmt: skip
+
+    def _apart(self, forecast: Forecast) -> float:
+        """Return the part of a forecast's time that none counted before it covers, 0 to 1."""
+        series = forecast.instrument, forecast.horizon_ns
+        before, self._counted[series] = self._counted.get(series), forecast.ts_recv
+        if before is None:
+            return 1.0
+        return min(1.0, max(0, forecast.ts_recv - before) / max(1, forecast.horizon_ns))
 
     def count(
         self, instrument: str, version: int, horizon_s: float, claimed: float, realised: float

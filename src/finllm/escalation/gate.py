@@ -64,7 +64,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weight_conflict: float = 0.5
     """Share added when text and book disagree wholly."""
     few_factor: float = 4.0
-    """Times `min_gain` that a question must be worth on the rung of few escalations."""
+    """Times `min_gain`, and when learning times what is usually asked from, that a question must be worth on
+    the rung of few escalations; at least 1."""
     market_events: bool | None = None
     """Ask about what the market itself flags as well: a switch of regime, a drained book, a sudden move.
     None = where a language model is asked: without a text the embedded reasoner has nothing to say."""
@@ -94,6 +95,12 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                     place=f"escalation.{name}",
                     mend="Give a number from 0 up.",
                 )
+        if self.count_every_ns < 1:
+            raise SettingsError(
+                "nothing is counted never",
+                place="escalation.count_every_ns",
+                mend="Give a number from 1 up.",
+            )
         if not self.explore <= self.call_share <= 1.0:
             raise SettingsError(
                 f"explores {self.explore} of the notices and asks about {self.call_share}",
@@ -251,7 +258,7 @@ class Gate:
         self, notice: EvidenceNotice, option: _Option, now: int, rung: Rung
     ) -> Escalate | Hold:
         s = self._settings
-        least = s.min_gain * (s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0)
+        least = s.min_gain * self._few(rung)
         if option.gain < least:
             why = f"expected gain {option.gain:.5f} nats is below {least:.5f}"
             return _hold(notice, now, option, why)
@@ -265,8 +272,8 @@ class Gate:
     ) -> Escalate | Hold:  # fmt: skip
         s, learnt, appraisal = self._settings, self.appraiser, option.appraisal
         assert learnt is not None and appraisal is not None  # noqa: S101, PT018 - `decide` has looked
-        few = s.few_factor if rung is Rung.FEW_ESCALATIONS else 1.0
-        is_worth_it = learnt.threshold.passes(option.gain / few) and option.gain >= s.min_gain
+        few = self._few(rung)
+        is_worth_it = learnt.threshold.passes(option.gain, few) and option.gain >= few * s.min_gain
         is_explored = _chance(notice.notice_id) < s.explore
         can_ask = learnt.threshold.can_spend and len(self._asked) < s.budget_per_min
         if can_ask and (is_worth_it or is_explored):
@@ -280,6 +287,10 @@ class Gate:
             return _hold(notice, now, option, spent)
         why = f"{appraisal.said()}; asked from {math.exp(learnt.threshold.level):.3f} nats on"
         return _hold(notice, now, option, why, s.explore)
+
+    def _few(self, rung: Rung) -> float:
+        """Return how many times as much a question must be worth on a rung."""
+        return max(1.0, self._settings.few_factor) if rung is Rung.FEW_ESCALATIONS else 1.0
 
     @property
     def _spent(self) -> str:

@@ -18,6 +18,9 @@ from finllm.domain.units import NS_PER_MS
 Z_95: Final = 1.6448536269514722
 """The standard normal's 0.95 quantile."""
 
+LEAST_MS: Final = 0.001
+MOST_MS: Final = 3.6e6
+
 
 class LatencySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is assumed of a reasoner before it has answered."""
@@ -32,11 +35,11 @@ class LatencySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Replies that the assumption weighs as much as; real ones push them out."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.p50_ms <= self.p95_ms < math.inf:
+        if not LEAST_MS <= self.p50_ms <= self.p95_ms <= MOST_MS:
             raise SettingsError(
                 f"p50 {self.p50_ms} ms and p95 {self.p95_ms} ms are no latency",
                 place="latency",
-                mend="Give 0 < p50_ms <= p95_ms.",
+                mend=f"Give {LEAST_MS:g} <= p50_ms <= p95_ms <= {MOST_MS:g}.",
             )
         if not 1 <= self.n_prior <= self.window:
             raise SettingsError(

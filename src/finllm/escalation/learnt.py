@@ -179,19 +179,24 @@ class Threshold:
         self.n = 0
         self.credit = 1.0
 
-    def passes(self, worth: float) -> bool:
-        """Return whether a question is worth one of the share; the quantile follows."""
+    def passes(self, worth: float, factor: float = 1.0) -> bool:
+        """Return whether a question is worth one of the share; the quantile follows.
+
+        Args:
+            worth: Nats.
+            factor: Times the quantile that it must be worth.
+        """
         value = math.log(max(worth, _LEAST))
         if not self.n:
             self.level = value
         self.n += 1
         self.credit = min(MOST_CREDIT, self.credit + self.share)
-        is_above = value >= self.level
+        is_above, passes = value >= self.level, value >= self.level + math.log(factor)
         step = max(0.03, 2.0 / (self.n + 5.0))
         # Credit beyond a reserve says that the level is behind worths that have fallen.
         spare = 1.0 + max(0.0, self.credit - RESERVE) / 10.0
         self.level += step * (1.0 - self._aim if is_above else -self._aim * spare)
-        return is_above or self.share >= 1.0
+        return passes or self.share >= 1.0
 
     @property
     def can_spend(self) -> bool:
@@ -241,14 +246,7 @@ def restore(
         held = msgspec.msgpack.decode(state, type=State)
     except msgspec.DecodeError as error:
         raise InputError(str(error), place="the gate's state", mend="Start without it.") from error
-    n = len(regression.weights)
-    is_whole = len(held.names) == len(names) and len(held.spread) == n
-    if (
-        held.format != FORMAT
-        or len(held.weights) != n
-        or not is_whole
-        or any(len(row) != n for row in held.spread)
-    ):
+    if held.format != FORMAT or not _fits(held, len(regression.weights), names):
         raise InputError(
             f"format {held.format} with {len(held.weights)} weights",
             place="the gate's state",
@@ -259,3 +257,22 @@ def restore(
         mine.known = {name: place for place, name in enumerate(known)}
     reliability.sums = OrderedDict((k, (a, b)) for k, a, b in held.reliability)
     threshold.level, threshold.n = held.level, held.n
+
+
+def _fits(held: State, n: int, names: Sequence[Names]) -> bool:
+    """Return whether a state is one of `n` weights and these places, and holds numbers."""
+    if len(held.names) != len(names) or len(held.spread) != n or held.n < 0:
+        return False
+    for mine, known in zip(names, held.names, strict=True):
+        if not len(set(known)) == len(known) < mine.places:
+            return False
+    if any(claimed < 0.0 for _, claimed, _ in held.reliability):
+        return False
+    sums = [x for _, *pair in held.reliability for x in pair]
+    return all(
+        len(row) == size and all(map(math.isfinite, row))
+        for row, size in (
+            *((row, n) for row in (held.weights, *held.spread)),
+            ([held.level, *sums], 1 + len(sums)),
+        )
+    )

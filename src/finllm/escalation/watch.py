@@ -81,23 +81,27 @@ class Watch:
         ]
         if not found or now - self._last < LEAST_APART_NS:
             return None
-        self._last = now
+        self._last, self._regime = now, signs.regime
+        self._sounding.update(alarm.kind for alarm in found)
         return max(found, key=lambda alarm: alarm.strength)
 
     def _switched(self, signs: Signs) -> list[Alarm]:
-        before, self._regime = self._regime, signs.regime
-        if before in {-1, signs.regime}:
+        if self._regime == -1:
+            self._regime = signs.regime
+        if self._regime == signs.regime:
             return []
         return [Alarm(kind=REGIME_SWITCH, strength=_SWITCH, lean=0.0)]
 
     def _moved(self, signs: Signs, now: int) -> list[Alarm]:
         found = self._beyond(SUDDEN_MOVE, abs(signs.move_z), math.copysign(1.0, signs.move_z))
-        return found if now - self._told >= _NEWS_NS else []
+        if found and now - self._told < _NEWS_NS:
+            self._sounding.add(SUDDEN_MOVE)
+            return []
+        return found
 
     def _beyond(self, kind: str, z: float, lean: float) -> list[Alarm]:
         if z < _CALM * self._least_z:
             self._sounding.discard(kind)
         if z < self._least_z or kind in self._sounding:
             return []
-        self._sounding.add(kind)
         return [Alarm(kind=kind, strength=z, lean=lean)]

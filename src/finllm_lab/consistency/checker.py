@@ -29,13 +29,20 @@ from finllm.domain.units import NS_PER_S
 from finllm.ledger.kinds import decode
 from finllm.ledger.rows import Entry
 from finllm.ledger.sitelog import Logged
+from finllm_lab.consistency.arithmetic import adds_up, carries, says
 
 _STATUS: Final = {
     Action.CONFIRM: Status.CONFIRMED,
     Action.REFINE: Status.REFINED,
     Action.RETRACT: Status.RETRACTED,
 }
+_OPEN: Final = {Status.SPECULATIVE, Status.CONFIRMED, Status.REFINED}
 _ENDED: Final = {Status.RETRACTED: Status.EXPIRED}
+_REVISED: Final = (
+    *("version", "base_version", "status", "ts_emit", "cost"),
+    *("emitted", "emitted_q", "outlook_version"),
+)
+"""Fields of a forecast that a verdict changes."""
 _CLOCKS_APART_NS: Final = 2 * NS_PER_S
 _GENESIS: Final = sha256(b"finllm ledger, format 1").digest()
 
@@ -108,7 +115,7 @@ class Checker:
         elif isinstance(record, Revision):
             self._revised(writer, ledger, record)
         elif isinstance(record, Closing):
-            self._ended(ledger, record)
+            self._ended(writer, ledger, record)
 
     def _opened(self, ledger: _Ledger, forecast: Forecast) -> None:
         known = ledger.last_epoch.get(forecast.forecast_id)
@@ -132,8 +139,12 @@ class Checker:
             _fail("nothing is backdated", f"{revision.ts} on {_of(revision)}")
         if revision.applied is Applied.APPLIED:
             self._applied(ledger, revision, verdict)
-        elif revision.forecast is not None:
+            return
+        if revision.forecast is not None:
             _fail("what is not applied changes nothing", _of(revision))
+        before = ledger.open.get(revision.forecast_id)
+        if before is not None and revision.applied is not _due(before, verdict, revision.ts):
+            _fail("a verdict is turned away for its own reason", _of(revision))
 
     def _applied(self, ledger: _Ledger, revision: Revision, verdict: Verdict) -> None:
         before, after = ledger.open.get(revision.forecast_id), revision.forecast
@@ -149,8 +160,12 @@ class Checker:
             "a version says what it was made from": after.base_version == before.version,
             "what is withdrawn stays so": before.status is not Status.RETRACTED,
             "the status is the verdict's": after.status is _STATUS[verdict.action],
-            "base and expiry stay": (after.base, after.valid_until)
-            == (before.base, before.valid_until),
+            "what no verdict is about stays": before
+            == msgspec.structs.replace(after, **{name: getattr(before, name) for name in _REVISED}),
+            "a version is dated when it is made": after.ts_emit == revision.ts,
+            "a version says what its verdict says": says(before, verdict, after),
+            "a version costs what its verdict cost": after.cost.tokens
+            == before.cost.tokens + verdict.cost.tokens,
             "probabilities sum to one": all(map(math.isfinite, p)) and abs(sum(p) - 1.0) < 1e-9,
         }
         for invariant, holds in held.items():
@@ -158,10 +173,12 @@ class Checker:
                 _fail(invariant, _of(revision))
         ledger.open[revision.forecast_id] = after
 
-    def _ended(self, ledger: _Ledger, closing: Closing) -> None:
+    def _ended(self, writer: str, ledger: _Ledger, closing: Closing) -> None:
         before = ledger.open.pop(closing.forecast_id, None)
         if before is None:
             _fail("a forecast ends once", closing.forecast_id)
+        if closing.ts < self._clock_of(writer):
+            _fail("nothing is backdated", f"{closing.ts} on the end of {_name(before)}")
         if closing.ts < before.valid_until:
             _fail("a forecast ends at its expiry", _name(before))
         if (closing.version, closing.status) != (
@@ -235,6 +252,8 @@ class Checker:
         if forecast.outlook_version != counts:
             carried = f"{_name(forecast)}: {forecast.outlook_version}, {counts} counts"
             _fail("a forecast carries the outlook that counts", carried)
+        if not carries(forecast, outlook):
+            _fail("a forecast is moved as its outlook says", _name(forecast))
 
     def _changes(self, logged: Logged, record: Revision | Closing) -> bool:
         before = self.final.get(record.forecast_id)
@@ -268,6 +287,8 @@ class Checker:
         before = self._outlooks.get(outlook.instrument)
         if before is not None and outlook.version <= before.version:
             return False
+        if not adds_up(outlook):
+            _fail("an outlook is what its opinions come to", _named(outlook))
         self._merges(before, outlook)
         self._outlooks[outlook.instrument] = outlook
         return True
@@ -338,6 +359,16 @@ class Checker:
 
 def _fail(invariant: str, detail: str) -> NoReturn:
     raise InvariantError(invariant, detail)
+
+
+def _due(before: Forecast, verdict: Verdict, ts: int) -> Applied:
+    """Return what is to become of a verdict on an open forecast."""
+    if ts >= before.valid_until:
+        return Applied.LATE
+    if (verdict.epoch, verdict.base_version) != (before.epoch, before.version):
+        return Applied.SUPERSEDED
+    usable = math.isfinite(verdict.shift) and 0.0 < verdict.vol_scale < math.inf
+    return Applied.APPLIED if usable and before.status in _OPEN else Applied.REFUSED
 
 
 def _name(forecast: Forecast) -> str:

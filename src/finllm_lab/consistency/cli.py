@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 def consistency(
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 200,
     first: Annotated[int, typer.Option(help="The first of them.", min=0)] = 0,
-    minutes: Annotated[float, typer.Option(help="Virtual minutes under fire, each.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(help="Virtual minutes under fire, each.", min=0.5, max=1_440.0)
+    ] = 10.0,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    fire: Annotated[float, typer.Option(help="Times the usual rates of faults.", min=0.0)] = 1.0,
+    fire: Annotated[
+        float, typer.Option(help="Times the usual rates of faults.", min=0.0, max=100.0)
+    ] = 1.0,
     without: Annotated[
         list[str] | None, typer.Option(help="A kind of fault to leave out.", metavar="KIND")
     ] = None,

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import msgspec
 
 from finllm.domain.delivery import Inbox, Outbox
-from finllm.domain.forecast import Forecast
+from finllm.domain.forecast import Cost, Forecast
 from finllm.domain.identity import canonical, content_id
 from finllm.domain.outlook import outlook_of
 from finllm.domain.protocol import (
@@ -274,6 +274,7 @@ class Services:
             shift=shift,
             vol_scale=1.1,
             citations=(),
+            cost=Cost(tokens=100, method="simulated"),
         )
 
     def _outlook(self, question: Question) -> Outlook:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from finllm.domain.errors import InputError
 from finllm_lab.cards import readable
 from finllm_lab.experiments import FILE, open_validation
 
@@ -20,7 +21,15 @@ def measure(
     """Measure volatility, jumps and documents on training tapes: what the law is fitted to."""
     from finllm_lab.worth.tapes import measure as measured
 
-    _print(measured(data))
+    try:
+        found = measured(data)
+    except FileNotFoundError as error:
+        raise InputError(
+            str(error),
+            place="--data",
+            mend="Point it at the folder with orderbook/ and text_price/.",
+        ) from error
+    _print(found)
 
 
 @worth.command("base")

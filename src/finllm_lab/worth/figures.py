@@ -82,8 +82,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """Nats a row on up against down, of rows that left the flat band."""
     classes: Figure
     """Nats a row on down, flat and up."""
-    harm: float
-    """Volatility error added in blocks that were worse off, over what was taken away in all."""
+    harm: float | None
+    """Volatility error added in blocks that were worse off, over what was taken away in all; None where
+    nothing was."""
     harm_classes: float
     """Nats a row lost in blocks that were worse off."""
     late: int
@@ -176,7 +177,7 @@ def line(
         share_of_always=_over(taken.value, always),
         direction=draws.mean((edge.direction - force.direction)[rows], moved),
         classes=draws.mean((edge.classes - force.classes)[rows], everything),
-        harm=harm_of(gain, blocks) * len(gain) / total if total > 0.0 else 0.0,
+        harm=_over(harm_of(gain, blocks) * len(gain), total),
         harm_classes=harm_of((edge.classes - force.classes)[rows], blocks),
         late=late,
         range_r2=None if ranges is None else _r_squared(ranges, force.log_scale, rows, draws),

@@ -33,7 +33,7 @@ def _cells(line: Line) -> tuple[str, ...]:
         of_always,
         _nats(line.direction),
         _nats(line.classes),
-        f"{line.harm:.3f}",
+        "-" if line.harm is None else f"{line.harm:.3f}",
         str(line.late),
         "-" if line.range_r2 is None else _plain(line.range_r2),
     )

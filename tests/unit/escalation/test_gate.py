@@ -1,5 +1,7 @@
 """Laws of the gate."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from asking import MS, NOW, S, belief, forecast, notice
 from finllm.domain.errors import SettingsError
 from finllm.domain.forecast import Rung, Status
 from finllm.domain.protocol import Escalate, Hold
+from finllm.escalation.appraise import Prices
 from finllm.escalation.gate import Gate, GateSettings
 
 
@@ -157,6 +160,23 @@ def test_a_notice_that_is_not_a_number_never_breaks_the_gate(field: str, bad: fl
 def test_a_setting_below_zero_is_refused_by_name() -> None:
     with pytest.raises(SettingsError, match=r"escalation\.min_gain"):
         GateSettings(min_gain=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        (GateSettings, {"count_every_ns": 0}),
+        (GateSettings, {"call_share": float("nan")}),
+        (Prices, {"nats_per_usd": float("nan")}),
+        (Prices, {"nats_per_gco2e": float("inf")}),
+        (Prices, {"gco2e_per_kwh": -1.0}),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused_by_name(
+    section: Any, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        section(**wrong)
 
 
 @pytest.mark.parametrize("rung", [Rung.EDGE_ONLY, Rung.LAST_VALID])

@@ -74,6 +74,8 @@ def test_the_belief_is_the_nearest_rank_of_its_window(durations: list[int]) -> N
         {"p50_ms": 50.0, "p95_ms": 10.0},
         {"p50_ms": float("nan")},
         {"p95_ms": float("inf")},
+        {"p50_ms": 1e-300},
+        {"p95_ms": 1e300},
         {"n_prior": 0},
         {"n_prior": 300},
     ],

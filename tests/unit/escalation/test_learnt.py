@@ -1,5 +1,6 @@
 """Laws of the gate that learns."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -8,17 +9,20 @@ import pytest
 
 from asking import NOW, S, belief, forecast, notice
 from finllm.domain.errors import InputError, SettingsError
-from finllm.domain.forecast import Outcome
+from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
-from finllm.escalation.appraise import Prices, Tier
+from finllm.escalation.appraise import Appraiser, Prices, Tier
 from finllm.escalation.gate import Gate, GateSettings, conflict_of
-from finllm.escalation.learnt import Names, Regression, Reliability, Threshold
+from finllm.escalation.learnt import Names, Regression, Reliability, State, Threshold
 
 MIN = 60 * S
 
 
 def learning(**changes: Any) -> Gate:
     return Gate(GateSettings(learn=True, **changes))
+
+
+LEARNT = msgspec.msgpack.decode(Appraiser(0.2, 0.02, 10 * S, Prices()).state, type=State)
 
 
 def outlook(version: int, shift: float, now: int) -> Outlook:
@@ -33,11 +37,26 @@ def outlook(version: int, shift: float, now: int) -> Outlook:
 
 
 def ask(
-    gate: Gate, number: int, now: int, below: Outlook | None = None, **changes: Any
+    gate: Gate,
+    number: int,
+    now: int,
+    below: Outlook | None = None,
+    rung: Rung = Rung.FULL,
+    **changes: Any,
 ) -> Escalate | Hold:
     told = notice(notice_id=f"n{number}", ts_recv=now, **changes)
     standing = (msgspec.structs.replace(forecast(60.0), ts_recv=now, valid_until=now + 48 * S),)
-    return gate.decide(told, standing, now, belief(), below=below)
+    return gate.decide(told, standing, now, belief(), rung, below=below)
+
+
+def came_true(version: int, ts: int, *, right: bool) -> tuple[Forecast, Outcome]:
+    """Return a forecast of 10 s that an outlook leans up, and what became of it."""
+    said = forecast(10.0, outlook_version=version, emitted=(0.2, 0.4, 0.4))
+    told = Outcome(
+        forecast_id=said.forecast_id, instrument="test:A", horizon="10s", ts_resolved=ts + 10 * S,
+        return_bps=0.0, label=2 if right else 0,
+    )  # fmt: skip
+    return msgspec.structs.replace(said, ts_recv=ts), told
 
 
 def live(gate: Gate, n: int, *, shift_of: dict[str, float]) -> list[tuple[str, Escalate | Hold]]:
@@ -103,6 +122,29 @@ def test_what_was_learnt_outlives_the_process() -> None:
         two.appraiser.restore(b"nonsense")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"n": -5},
+        {"level": math.nan},
+        {"weights": [math.nan] * len(LEARNT.weights)},
+        {"spread": [[math.inf] * len(row) for row in LEARNT.spread]},
+        {"spread": [row[1:] for row in LEARNT.spread]},
+        {"names": [[f"house {n}" for n in range(40)], *LEARNT.names[1:]]},
+        {"names": [["one", "one"], *LEARNT.names[1:]]},
+        {"reliability": [("m", -50.0, 1.0)]},
+        {"reliability": [("m", 1.0, math.nan)]},
+    ],
+)
+def test_a_state_that_no_gate_can_have_written_is_refused(damage: dict[str, Any]) -> None:
+    gate = learning()
+    assert gate.appraiser is not None
+    before = gate.appraiser.state
+    with pytest.raises(InputError, match="gate's state"):
+        gate.appraiser.restore(msgspec.msgpack.encode(msgspec.structs.replace(LEARNT, **damage)))
+    assert gate.appraiser.state == before
+
+
 def test_what_is_refused_stays_measured_and_says_with_what_chance() -> None:
     found = live(learning(explore=0.1), 400, shift_of={"sound": 0.8, "loud": 0.0})
     by_chance = [a for _, a in found if isinstance(a, Escalate) and a.propensity < 1.0]
@@ -129,6 +171,21 @@ def test_shares_that_cannot_be_are_refused(explore: float, share: float) -> None
         GateSettings(learn=True, explore=explore, call_share=share)
 
 
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_on_the_rung_of_few_escalations_it_goes_on_asking_less(share: float) -> None:
+    def share_asked(rung: Rung) -> float:
+        gate, rng, asked = learning(call_share=share, explore=0.0), np.random.default_rng(2), 0
+        for number in range(1_000):
+            now = NOW + number * 10 * MIN
+            answer = ask(gate, number, now, rung=rung, relevance=float(rng.beta(0.5, 2.0)))
+            if isinstance(answer, Escalate):
+                asked += number >= 500
+                gate.hear(answer, outlook(number + 1, 0.02, now + S), now + S)
+        return asked / 500
+
+    assert share_asked(Rung.FEW_ESCALATIONS) < 0.5 * share_asked(Rung.FULL)
+
+
 def test_a_copy_is_not_asked_about_by_chance_either() -> None:
     gate = learning(explore=1.0, call_share=1.0)
     answer = ask(gate, 0, NOW, novelty=0.0)
@@ -144,16 +201,26 @@ def test_claims_that_do_not_come_true_lower_the_estimate() -> None:
             question = ask(gate, number, now)
             assert isinstance(question, Escalate)
             gate.hear(question, outlook(number + 1, 0.8, now + S), now + S)
-            for _ in range(12):
-                said = forecast(10.0, outlook_version=number + 1, emitted=(0.2, 0.4, 0.4))
-                told = Outcome(
-                    forecast_id=said.forecast_id, instrument="test:A", horizon="10s", ts_resolved=now,
-                    return_bps=0.0, label=2 if right else 0,
-                )  # fmt: skip
-                gate.learn(said, told)
+            for step in range(12):
+                gate.learn(*came_true(number + 1, now + step * 10 * S, right=right))
         return ask(gate, 99, NOW + 100 * 10 * MIN).expected_gain
 
     assert after(right=False) < 0.3 * after(right=True)
+
+
+def test_a_claim_counts_once_however_often_the_same_seconds_are_forecast() -> None:
+    def counted(every_ns: int) -> tuple[float, float]:
+        gate = learning(call_share=1.0, min_gain=0.0)
+        question = ask(gate, 0, NOW)
+        assert isinstance(question, Escalate)
+        assert gate.appraiser is not None
+        gate.hear(question, outlook(1, 0.8, NOW), NOW)
+        for ts in range(NOW, NOW + MIN, every_ns):
+            gate.learn(*came_true(1, ts, right=True))
+        return gate.appraiser.reliability.sums[question.tier]
+
+    assert counted(S // 10) == pytest.approx(counted(10 * S), rel=0.2)
+    assert counted(20 * S) == pytest.approx([x / 2 for x in counted(10 * S)])
 
 
 def test_once_an_outlook_has_ended_the_next_look_is_a_first_one() -> None:

@@ -57,6 +57,13 @@ def test_alarms_of_one_instrument_are_at_least_100_ms_apart() -> None:
     assert len(seen(*flips, step_ns=10 * MS)) == 4
 
 
+def test_what_comes_too_soon_after_another_alarm_is_told_as_soon_as_it_may_be() -> None:
+    drained, both = {"depth_z": -5.0}, {"depth_z": -5.0, "move_z": 6.0}
+    assert kinds(seen({}, drained, *[both] * 20, step_ns=10 * MS)) == [THIN_BOOK, SUDDEN_MOVE]
+    switched = {"depth_z": -5.0, "regime": 2}
+    assert kinds(seen({}, drained, *[switched] * 20, step_ns=10 * MS)) == [THIN_BOOK, REGIME_SWITCH]
+
+
 def test_the_strongest_of_several_is_told() -> None:
     assert kinds(seen({}, {"regime": 2, "depth_z": -6.0})) == [THIN_BOOK]
 

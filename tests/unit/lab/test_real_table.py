@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from finllm.audit.inforce import Stage
 from finllm.audit.sample import Change, Sample
@@ -17,6 +18,7 @@ from finllm.domain.errors import InputError
 from finllm.domain.evidence import Document
 from finllm.domain.market import Bar
 from finllm.domain.units import NS_PER_HOUR, NS_PER_MIN, to_ns
+from finllm_lab.cli import app
 from finllm_lab.experiments import experiments
 from finllm_lab.realised import variances
 from finllm_lab.statements import released
@@ -144,6 +146,21 @@ def test_a_statement_is_never_known_before_its_release(day: str, wall: time | No
     assert document.is_verified
 
 
+def test_a_statement_whose_time_cannot_be_read_is_left_out_and_a_stated_zone_is_kept() -> None:
+    rows = [
+        {"ts_published": stamp, "text": "The Committee decided to keep its target."}
+        for stamp in ("Tomorrow", "2014-06-18T18:00:00+00:00", "2014-06-18T14:00:00")
+    ]
+    kept = list(released(b"\n".join(json.dumps(row).encode() for row in rows)))
+    assert {one.ts_published for one in kept} == {to_ns(datetime(2014, 6, 18, 18, tzinfo=UTC))}
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\xfe\x00{}", b"<html></html>"])
+def test_statements_that_are_none_are_refused(damaged: bytes) -> None:
+    with pytest.raises(InputError, match="statements"):
+        list(released(damaged))
+
+
 # --- what is said of it ------------------------------------------------------------------------------
 
 
@@ -226,7 +243,8 @@ def test_a_known_burst_that_is_told_takes_error_away_and_one_told_in_vain_adds_i
     assert right.log_error_fired.verdict == "better"
     wrong = told(*events(1, log_k=-1.0))
     assert wrong.vol_fired.verdict == wrong.vol_all.verdict == "worse"
-    assert wrong.harm == 0.0, "there is no gain that harm could be a share of"
+    assert wrong.harm is None, "there is no gain that harm could be a share of"
+    assert "| 0.000 |" not in in_words([wrong])
 
 
 def test_volatility_told_rightly_leaves_direction_alone() -> None:
@@ -382,10 +400,6 @@ def test_parts_follow_one_another_and_no_day_is_in_two() -> None:
 
 
 def test_the_validation_part_is_counted_before_anything_is_read(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from finllm_lab.cli import app
-
     record = tmp_path / "experiments.jsonl"
     record.touch()
     words = ["worth", "real", "--data", str(tmp_path), "--set", "fomc", "--part", "val"]
@@ -399,3 +413,9 @@ def test_the_validation_part_is_counted_before_anything_is_read(tmp_path: Path) 
         CliRunner().invoke(app, [*words, "--record", str(record)])
     opened = [(one.kind, one.family) for one in experiments(record)]
     assert opened == [("opening", "real")] * 3
+
+
+def test_tapes_that_are_not_there_are_named(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(app, ["worth", "measure", "--data", str(tmp_path)])
+    assert isinstance(ran.exception, InputError)
+    assert str(tmp_path) in str(ran.exception)

@@ -47,8 +47,10 @@ def edge(
     installed are left out: pip install 'fin-llm-inference[bench]' brings them.
     """
     from finllm.app.bench import edge as bench
+    from finllm.app.bench.plot import check_drawable
     from finllm.app.bench.plot import plot as draw
 
+    check_drawable(plot)
     console = Console(stderr=True)
     with console.status("starting") as status:
         figures, found = bench.bench_edge(
@@ -328,7 +330,9 @@ def protocol(
     Example: finllm bench protocol --seeds 811 --days 1 --warm-days 1 --json
     """
     from finllm.app.bench import protocol as bench
+    from finllm.app.bench.plot import check_drawable
 
+    check_drawable(plot)
     try:
         chosen = tuple(int(seed) for seed in seeds.split(","))
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from finllm.app.reader import open_room
+from finllm.domain.errors import InputError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Rung, Status
 from finllm.domain.identity import content_id
@@ -24,6 +25,7 @@ from finllm.narrative.room import Narrative, NarrativeSettings
 
 THIN: Final = "thin book"
 """Event type of the notices that the market's own flags raise."""
+_MOST_SEED: Final = 2**63 - 1
 LIFE: Final = 0.8
 """Of a horizon, in which a verdict may still change its forecast."""
 
@@ -49,6 +51,16 @@ class Read:
     truth: Truth
     occasions: tuple[Occasion, ...]
     """In order of time."""
+
+
+def check_seed(seed: int, place: str) -> None:
+    """Check that there is a world of a seed.
+
+    Raises:
+        InputError: If there is none, naming where it was given.
+    """
+    if not 0 <= seed <= _MOST_SEED:
+        raise InputError(f"{seed} is no seed", place=place, mend=f"Say 0 to {_MOST_SEED}.")
 
 
 def read_world(

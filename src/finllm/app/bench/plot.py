@@ -10,24 +10,39 @@ from finllm.app.bench.measure import Nanoseconds
 from finllm.domain.errors import InputError
 
 
-def pyplot(place: str) -> Any:
-    """Return what draws, on no screen.
+def pyplot() -> Any:
+    """Return what draws into files.
 
     Raises:
-        InputError: If matplotlib is not installed; it names `place`.
+        InputError: If matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
     except ImportError as error:
         raise InputError(
             "drawing needs matplotlib",
-            place=place,
+            place="--plot",
             mend="pip install 'fin-llm-inference[bench]'.",
         ) from error
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot
+    return plt
+
+
+def check_drawable(out: Path | None) -> None:
+    """Check that a picture can be drawn, if one is wanted, before anything is measured.
+
+    Raises:
+        InputError: If matplotlib is not installed, or the folder is none.
+    """
+    if out is None:
+        return
+    pyplot()
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(
+            f"{out} is no file in a folder", place="--plot", mend="Name a PNG where a folder is."
+        )
 
 
 def plot(found: Mapping[str, Nanoseconds], out: Path) -> None:
@@ -36,7 +51,7 @@ def plot(found: Mapping[str, Nanoseconds], out: Path) -> None:
     Raises:
         InputError: If matplotlib is not installed.
     """
-    plt = pyplot("bench edge --plot")
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(9, 5))
     for name, latencies in found.items():
         ordered = np.sort(latencies) / 1e3

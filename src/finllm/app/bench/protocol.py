@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from finllm.app.bench import edge
 from finllm.app.bench.interference import TARGETS, Beside, beside_the_edge
-from finllm.app.bench.known import Read, read_world
+from finllm.app.bench.known import Read, check_seed, read_world
 from finllm.app.bench.learning import Gated
 from finllm.app.bench.measure import Quiet, Say
 from finllm.app.bench.plot import pyplot
@@ -175,9 +175,10 @@ def bench_protocol(plan: Plan, say: Say) -> ProtocolFigures:
         say: Told what is being measured.
 
     Raises:
-        InputError: If there is no such reasoner.
+        InputError: If there is no such reasoner, or the seeds are none.
     """
     mind = mind_named(plan.mind)
+    _check_seeds(plan)
     run = _Run(mind)
     beside, quiet = _edge_beside(plan, say)
     if plan.warm_days:
@@ -220,6 +221,23 @@ def _edge_beside(plan: Plan, say: Say) -> tuple[Beside | None, dict[str, Quiet]]
         load = SlowPath(folder=Path(folder))
         beside = beside_the_edge(plan.edge_pairs, edge.Plan(seconds=plan.edge_seconds), load, say)
     return beside, {"before": before, "after": Quiet.look()}
+
+
+def _check_seeds(plan: Plan) -> None:
+    """Check that each world is one, counted once, and not the one in which the gates have learnt.
+
+    Raises:
+        InputError: If they are not.
+    """
+    place = "--seeds"
+    for seed in plan.seeds:
+        check_seed(seed, place)
+    if len(set(plan.seeds)) != len(plan.seeds):
+        raise InputError("a world is named twice", place=place, mend="Name each once.")
+    if plan.warm_days and WARM_SEED in plan.seeds:
+        raise InputError(
+            f"the gates learn in {WARM_SEED} before", place=place, mend="Name another seed."
+        )
 
 
 def mind_named(name: str) -> Mind:
@@ -407,7 +425,7 @@ def plot(figures: ProtocolFigures, out: Path) -> None:
     Raises:
         InputError: If matplotlib is not installed.
     """
-    plt = pyplot("bench protocol --plot")
+    plt = pyplot()
     from matplotlib.ticker import NullLocator, PercentFormatter
 
     figure, axes = plt.subplots(figsize=(9, 5))
