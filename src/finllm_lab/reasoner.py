@@ -248,15 +248,18 @@ def _interval(gains: Floats, group: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def fit_scale(data: Rows) -> Fit:
-    """Fit ln k. `present` takes the constant that makes ln k zero on average where there is text."""
-    names = SCALE[1:]
+    """Fit ln k; `present` takes the constant by which usual news, not releases or surges, moves nothing."""
+    names, has_text = SCALE[1:], data.scale[:, 0] > 0.0
     fit = _fit(Exponential, data.scale[:, 1:], names, data, data.size)
-    effect = data.scale[:, 1:] @ np.array([fit.weights.get(name, 0.0) for name in names])
-    has_text = data.scale[:, 0] > 0.0
-    if not fit.weights:
+    weights = [0.0 if _is_sudden(name) else fit.weights.get(name, 0.0) for name in names]
+    usual = (data.scale[has_text, 1:] @ np.array(weights)).mean() / data.scale[has_text, 0].mean()
+    if not usual:
         return fit
-    usual = float(effect[has_text].mean() / data.scale[has_text, 0].mean())
-    return msgspec.structs.replace(fit, weights={"present": _round(-usual)} | fit.weights)
+    return msgspec.structs.replace(fit, weights={"present": _round(-float(usual))} | fit.weights)
+
+
+def _is_sudden(measure: str) -> bool:
+    return measure == "release" or measure.startswith("surge:")
 
 
 def fit_shift(data: Rows) -> Fit:
