@@ -143,6 +143,7 @@ class Life:
         self._slots = [[0] * mind.slots for mind in self.minds]
         self._events: list[tuple[int, int, int, tuple[int, int, Ask] | Learnt]] = []
         self._order = 0
+        self._revised: dict[tuple[int, int, int], tuple[Floats, Floats]] = {}
         self._gain = np.zeros(STEPS)
         for occasion in read.occasions:
             self._happen(occasion.ts)
@@ -228,9 +229,13 @@ class Life:
             at = np.array([step])
             said = (answer.shift[h : h + 1], answer.log_scale[h : h + 1])
             expected, realised = self._gains(i, np.array([h]), at, *said)
-            if before is not None and before.since <= issued < before.expires:
-                stood = self._gains(i, np.array([h]), at, *self._said(before, np.array([h]), at))
+            revised = self._revised.get((i, h, step))
+            if revised is None and before is not None and before.since <= issued < before.expires:
+                revised = self._said(before, np.array([h]), at)
+            if revised is not None:
+                stood = self._gains(i, np.array([h]), at, *revised)
                 expected, realised = expected - stood[0], realised - stood[1]
+            self._revised[i, h, step] = said
             self._earn(at, left * expected, left * realised)
             self.tally.late_applied += came >= min(issued + int(life), ask.deadline + 1)
 
