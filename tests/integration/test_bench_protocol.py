@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from finllm.app.bench import known
 from finllm.app.bench.interference import LoadProcess
 from finllm.app.bench.learning import Gated
-from finllm.app.bench.policies import Chance, Life
+from finllm.app.bench.policies import Ask, Chance, Life, Took
 from finllm.app.bench.protocol import (
     WARM_SEED,
     Plan,
@@ -27,7 +27,7 @@ from finllm.app.bench.slowpath import SlowPath
 from finllm.app.cli import app
 from finllm.domain.errors import InputError
 from finllm.market.known.law import LAW
-from finllm.market.known.minds import MINDS, Seeing
+from finllm.market.known.minds import MINDS, Answer, Seeing
 from finllm.narrative.room import NarrativeSettings
 
 pytestmark = pytest.mark.timeout(600)
@@ -99,6 +99,22 @@ def test_advice_that_nobody_acts_on_changes_nothing_that_is_said(world: list[kno
         said = seeing.answer(0, at).shift
         assert (seeing.answer(0, at, also=0).shift == said).all()
         assert (seeing.answer(0, at, also=2).shift == said).all()
+
+
+class AskedTwice(Chance):
+    """Asks again as soon as it is answered."""
+
+    def hear(self, life: Life, i: int, ask: Ask, answer: Answer, took: Took) -> Ask | None:
+        again = Ask(1_000_000 + ask.number, ask.deadline, ask.mind)
+        return None if ask.number > 1_000_000 else again
+
+
+def test_a_verdict_that_says_what_was_said_gains_nothing_more(world: list[known.Read]) -> None:
+    quick = msgspec.structs.replace(MINDS[1], p50_s=0.001, p95_s=0.002, slots=1_000)
+    lives = [Life([quick], policy).live(world) for policy in (Chance(0.3, 1), AskedTwice(0.3, 1))]
+    once, twice = (life.expected - life.outlook for life in lives)
+    assert lives[1].asked == 2 * lives[0].asked
+    assert abs(twice - once) < 0.1 * abs(once)
 
 
 def test_the_same_life_twice_is_the_same(world: list[known.Read]) -> None:
