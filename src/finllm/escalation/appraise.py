@@ -144,7 +144,6 @@ class _Open(msgspec.Struct, frozen=True, kw_only=True):
 
     appraisal: Appraisal
     standing: tuple[Forecast, ...]
-    propensity: float
 
 
 class _Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,9 +171,6 @@ class Appraiser:
         self._names = tuple(Names(places) for places in PLACES.values())
         self.reliability = Reliability()
         self.threshold = Threshold(share, explore)
-        self.refused_nats = 0.0
-        """What the questions that were refused would have gained: an estimate without bias from those that
-        were asked by chance, each standing for as many as were not (Horvitz & Thompson 1952)."""
         self._outlooks: dict[str, Outlook] = {}  # what stands
         self._own: dict[str, Outlook] = {}  # what was last answered here
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -251,7 +247,7 @@ class Appraiser:
         self, instrument: str, standing: tuple[Forecast, ...], below: Outlook | None, now: int
     ) -> tuple[float, float]:
         """Return whether a cheaper reasoner speaks, and how far it moves what was last said here."""
-        claim = self._claim(self._own.get(instrument), standing, below, now)
+        claim = claim_of(self._own.get(instrument), standing, below, now, self._every)
         if claim <= _LEAST_CLAIM:
             return 0.0, 0.0
         return 1.0, _held(math.log(claim / _USUAL_CLAIM), 4.0)
@@ -268,17 +264,9 @@ class Appraiser:
 
     # --- after ---------------------------------------------------------------------------------
 
-    def ask(
-        self,
-        question_id: str,
-        standing: tuple[Forecast, ...],
-        appraisal: Appraisal,
-        propensity: float,
-    ) -> None:
-        """Remember a question, and the chance with which it was asked, until its answer comes."""
-        self._open[question_id] = _Open(
-            appraisal=appraisal, standing=standing, propensity=propensity
-        )
+    def ask(self, question_id: str, standing: tuple[Forecast, ...], appraisal: Appraisal) -> None:
+        """Remember a question until its answer comes."""
+        self._open[question_id] = _Open(appraisal=appraisal, standing=standing)
         if len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)
 
@@ -292,7 +280,7 @@ class Appraiser:
         if held is None:
             return
         before = self._outlooks.get(instrument)
-        claim = self._claim(before, held.standing, outlook, now)
+        claim = claim_of(before, held.standing, outlook, now, self._every)
         if outlook is not None:
             self._outlooks[instrument] = outlook
             self._own[instrument] = outlook
@@ -304,30 +292,6 @@ class Appraiser:
             if len(self._answered) > _MOST_OPEN:
                 self._answered.popitem(last=False)
         self._regression.learn(held.appraisal.inputs, held.appraisal.claim, claim)
-        if held.propensity < 1.0:
-            weight = 1.0 / held.propensity - 1.0
-            self.refused_nats += weight * claim * held.appraisal.reliability
-
-    def _claim(
-        self,
-        before: Outlook | None,
-        standing: tuple[Forecast, ...],
-        outlook: Outlook | None,
-        now: int,
-    ) -> float:
-        """Return the nats that an answer claims to gain over what stands, by as often as it is counted."""
-        if outlook is None:
-            return 0.0
-        total = 0.0
-        for forecast in standing:
-            sizes = [
-                _divergence(forecast, outlook, before, now + int(at * outlook.half_life_ns))
-                for at in _AT
-            ]
-            for i in range(len(_AT) - 1):
-                rows = (_AT[i + 1] - _AT[i]) * outlook.half_life_ns / self._every
-                total += 0.5 * (sizes[i] + sizes[i + 1]) * rows
-        return total
 
     def learn(self, forecast: Forecast, outcome: Outcome) -> None:
         """Learn from what became of a forecast that an outlook had moved: against what stood before it."""
@@ -380,6 +344,28 @@ class Appraiser:
             InputError: If the bytes are not such a state.
         """
         restore(state, self._regression, self._names, self.reliability, self.threshold)
+
+
+def claim_of(
+    before: Outlook | None,
+    standing: tuple[Forecast, ...],
+    outlook: Outlook | None,
+    now: int,
+    every_ns: int,
+) -> float:
+    """Return the nats that an answer claims to gain over what stands, by as often as it is counted."""
+    if outlook is None:
+        return 0.0
+    total = 0.0
+    for forecast in standing:
+        sizes = [
+            _divergence(forecast, outlook, before, now + int(at * outlook.half_life_ns))
+            for at in _AT
+        ]
+        for i in range(len(_AT) - 1):
+            rows = (_AT[i + 1] - _AT[i]) * outlook.half_life_ns / every_ns
+            total += 0.5 * (sizes[i] + sizes[i + 1]) * rows
+    return total
 
 
 def _divergence(forecast: Forecast, after: Outlook, before: Outlook | None, at: int) -> float:

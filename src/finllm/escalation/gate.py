@@ -280,7 +280,7 @@ class Gate:
             propensity = 1.0 if is_worth_it else s.explore
             question = self._ask(notice, option, now, propensity)
             learnt.threshold.credit -= 1.0
-            learnt.ask(question.question_id, standing, appraisal, propensity)
+            learnt.ask(question.question_id, standing, appraisal)
             return question
         if not can_ask:
             spent = self._spent if learnt.threshold.can_spend else self._share_spent

@@ -12,7 +12,7 @@ from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.forecast import Forecast, Outcome, Rung
 from finllm.domain.protocol import Escalate, Hold, Outlook, OutlookBand
 from finllm.domain.revise import tilted
-from finllm.escalation.appraise import Appraiser, Prices, Tier
+from finllm.escalation.appraise import Appraiser, Prices, Tier, claim_of
 from finllm.escalation.gate import Gate, GateSettings, conflict_of
 from finllm.escalation.learnt import Names, Regression, Reliability, State, Threshold
 
@@ -155,17 +155,6 @@ def test_what_is_refused_stays_measured_and_says_with_what_chance() -> None:
     assert all(a.propensity == 0.1 for a in refused)
 
 
-def test_what_is_refused_is_estimated_without_bias() -> None:
-    gate = learning(explore=0.1, call_share=0.3)
-    found = live(gate, 2_000, shift_of={"sound": 0.5, "loud": 0.5})
-    refused = sum(isinstance(answer, Hold) and answer.propensity > 0.0 for _, answer in found)
-    by_chance = [a for _, a in found if isinstance(a, Escalate) and a.propensity < 1.0]
-    assert gate.appraiser is not None
-    each = gate.appraiser.refused_nats / (9.0 * len(by_chance))
-    assert gate.appraiser.refused_nats == pytest.approx(each * refused, rel=0.35)
-    assert each > 0.0
-
-
 @pytest.mark.parametrize(("explore", "share"), [(0.3, 0.2), (0.0, 1.5)])
 def test_shares_that_cannot_be_are_refused(explore: float, share: float) -> None:
     with pytest.raises(SettingsError):
@@ -274,26 +263,13 @@ def test_what_waits_its_turn_is_in_time_as_one_that_has_so_much_less_of_it() -> 
 
 
 def test_a_claim_is_what_the_forecasts_of_its_time_claim_together() -> None:
-    appraiser, said = Appraiser(1.0, 0.0, 10 * S, Prices()), outlook(1, 0.8, NOW)
-    standing = (forecast(60.0),)
+    said, standing = outlook(1, 0.8, NOW), (forecast(60.0),)
     p = np.array(standing[0].base)
     rows = 0.0
     for ts in range(NOW, said.expires, 10 * S):
         tilted_p, _ = tilted(standing[0], *said.at(MIN, ts))
         rows += float((np.array(tilted_p) * np.log(np.array(tilted_p) / p)).sum())
-    appraisal = appraiser.appraise(
-        notice(),
-        standing,
-        NOW,
-        hand=0.01,
-        asked_at=None,
-        tier=Tier(latency=belief()),
-        deadline_ns=MIN,
-    )
-    appraiser.ask("q", standing, appraisal, 0.25)
-    appraiser.hear("q", "test:A", said, NOW)
-    # One asked with a chance of a quarter stands for three that were refused.
-    assert appraiser.refused_nats == pytest.approx(3.0 * rows * appraisal.reliability, rel=0.12)
+    assert claim_of(None, standing, said, NOW, 10 * S) == pytest.approx(rows, rel=0.12)
 
 
 def test_a_void_outcome_teaches_nothing() -> None:
