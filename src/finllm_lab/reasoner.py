@@ -252,10 +252,11 @@ def fit_scale(data: Rows) -> Fit:
     names, has_text = SCALE[1:], data.scale[:, 0] > 0.0
     fit = _fit(Exponential, data.scale[:, 1:], names, data, data.size)
     weights = [0.0 if _is_sudden(name) else fit.weights.get(name, 0.0) for name in names]
-    usual = (data.scale[has_text, 1:] @ np.array(weights)).mean() / data.scale[has_text, 0].mean()
-    if not usual:
+    if not any(weights):
         return fit
-    return msgspec.structs.replace(fit, weights={"present": _round(-float(usual))} | fit.weights)
+    effect = data.scale[has_text, 1:] @ np.array(weights)
+    usual = float(effect.mean() / data.scale[has_text, 0].mean())
+    return msgspec.structs.replace(fit, weights={"present": _round(-usual)} | fit.weights)
 
 
 def _is_sudden(measure: str) -> bool:

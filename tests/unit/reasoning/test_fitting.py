@@ -1,5 +1,6 @@
 """Laws of the fusion's fit, on made-up rows with planted effects."""
 
+import msgspec
 import numpy as np
 
 from finllm.domain.units import NS_PER_S
@@ -46,6 +47,16 @@ def test_usual_news_moves_nothing_on_average() -> None:
     weights = fit_scale(data).weights
     log_scale = sum(w * data.scale[:, SCALE.index(name)] for name, w in weights.items())
     assert abs(float(np.mean(log_scale))) < 1e-4
+
+
+def test_a_release_takes_nothing_from_usual_news() -> None:
+    data = made_rows(5, 8_000, burst=0.0, stance=0.0)
+    is_released = np.arange(8_000) % 16 == 0
+    data.scale[:, SCALE.index("release")] = is_released
+    louder = np.where(is_released, np.exp(0.8), 1.0)
+    fit = fit_scale(msgspec.structs.replace(data, z=data.z * louder, size=data.size * louder))
+    assert set(fit.weights) == {"release"}
+    assert abs(fit.weights["release"] - 0.8) < 0.15
 
 
 def test_where_there_is_nothing_the_weights_are_zero_and_the_t_values_stand() -> None:
