@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from finllm.app.recording import Input, read_start, recorded
-from finllm.app.replay import Inputs, replay
+from finllm.app.replay import Inputs, replay, write_summary
 from finllm.app.settings import Settings
 from finllm.app.wiring import open_pipeline
 from finllm.domain.errors import InputError
@@ -110,6 +110,24 @@ def test_a_recording_in_many_segments_replays_to_the_same_digest(
     again = replay(Inputs(tapes=(tmp_path / "live",)), settings, tmp_path / "again")
     assert again.digest == pipeline.emission.digest
     assert again.revisions.applied > 0
+
+
+def test_a_replay_that_comes_to_something_else_says_so(
+    synthetic: Path, tmp_path: Path, settings: Settings
+) -> None:
+    live = Inputs(tapes=(tmp_path / "live",))
+    with open_pipeline(*live.tapes, settings) as pipeline:
+        for document in read_documents(synthetic / "documents.jsonl", tally=Tally()):
+            pipeline.expect(document, document.ts_recv)
+        for frame in islice(read_chain(tapes_of(synthetic), Tally()), 2_000):
+            pipeline.push(frame)
+    first = replay(live, settings, tmp_path / "first")
+    write_summary(*live.tapes, first)
+    assert replay(live, settings, tmp_path / "same").notes == first.notes == ()
+    few = msgspec.structs.replace(settings.escalation, budget_per_min=1)
+    other = msgspec.structs.replace(settings, escalation=few)
+    (note,) = replay(live, other, tmp_path / "other").notes
+    assert "another digest" in note
 
 
 def test_a_run_that_recorded_no_frames_cannot_be_replayed(

@@ -136,6 +136,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a run's summary that says how it ended."""
 
     ledger: LedgerHead
+    digest: str = ""
     recording: str
     """`ok`, or why recording stopped."""
     explained: bool = True

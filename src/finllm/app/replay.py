@@ -21,6 +21,7 @@ from finllm.app.recording import (
     Traces,
     discard,
     read_completions,
+    read_ending,
     read_start,
     recorded,
 )
@@ -29,7 +30,7 @@ from finllm.app.settings import Settings
 from finllm.app.tiers import TierSettings
 from finllm.app.wiring import Tallies, Wired, new_tallies, wire
 from finllm.domain.completion import Completion
-from finllm.domain.errors import InputError
+from finllm.domain.errors import InputError, TamperedError
 from finllm.domain.evidence import Document, Refusal
 from finllm.domain.market import Bar, Frame
 from finllm.domain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S, iso
@@ -271,7 +272,8 @@ def replay(
             mend="Give an earlier instant.",
         )
     summary = summarise(wired, tallies, run, span, stopwatch_ns() - started)
-    return write_summary(run, summary, on_failure)
+    notes = *summary.notes, *_unlike(inputs, summary.digest)
+    return write_summary(run, msgspec.structs.replace(summary, notes=notes), on_failure)
 
 
 def write_summary(
@@ -289,6 +291,22 @@ def write_summary(
             on_failure(why)
         return msgspec.structs.replace(summary, recording=why)
     return summary
+
+
+def _unlike(inputs: Inputs, digest: str) -> tuple[str, ...]:
+    """Return a note where a run's whole recording has not come to what the run itself came to."""
+    if len(inputs.tapes) != 1 or inputs != Inputs(tapes=inputs.tapes):
+        return ()
+    (tape,) = inputs.tapes
+    if not (tape / "ledger").is_dir():
+        return ()
+    try:
+        ended = read_ending(tape)
+    except TamperedError as why:
+        return (f"what {tape} came to is not known: {why}",)
+    if ended is None or ended.digest in {"", digest}:
+        return ()
+    return (f"{tape} came to another digest: give the settings that it ran with (--config)",)
 
 
 def _check(inputs: Inputs) -> None:
