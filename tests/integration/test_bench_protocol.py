@@ -4,7 +4,9 @@ import itertools
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +27,10 @@ from finllm.app.bench.protocol import (
 )
 from finllm.app.bench.slowpath import SlowPath
 from finllm.app.cli import app
+from finllm.app.routed import Route, Routed, route_world
+from finllm.app.settings import Settings
 from finllm.domain.errors import InputError
+from finllm.escalation.gate import GateSettings
 from finllm.market.known.law import LAW
 from finllm.market.known.minds import MINDS, Answer, Seeing
 from finllm.narrative.room import NarrativeSettings
@@ -228,10 +233,59 @@ def test_a_dry_run_over_a_world_that_is_none_is_refused(seed: str) -> None:
     assert isinstance(ran.exception, InputError)
 
 
-def test_a_dry_run_over_a_known_world_names_estimate_deadline_tier_and_reason() -> None:
-    ran = CliRunner().invoke(app, ["route", "--dry-run", "--learn", "--limit", "40", "--json"])
-    found = msgspec.json.decode(ran.stdout)
-    assert found["tiers"] == ["embedded", "small", "ensemble"]
-    assert found["escalated"] + found["held"] == len(found["questions"]) == 40
-    asked = [one for one in found["questions"] if one["escalates"]]
-    assert all(one["tier"] in found["tiers"] and one["deadline"] > one["ts"] for one in asked)
+TIERS = tuple(mind.name for mind in MINDS)
+
+
+def routed(limit: int, **gate: Any) -> Route:
+    return route_world(1, Settings(escalation=GateSettings(**gate)), limit)
+
+
+def test_a_dry_run_over_a_known_world_climbs_from_tier_to_tier_up_to_the_first_hold() -> None:
+    found = routed(40, learn=True)
+    assert found.tiers == TIERS
+    assert found.escalated + found.held == len(found.questions)
+    climbs: dict[str, list[Routed]] = {}
+    for one in found.questions:
+        climbs.setdefault(one.notice_id, []).append(one)
+    assert len(climbs) == 40
+    for climb in climbs.values():
+        assert tuple(one.tier for one in climb) == TIERS[: len(climb)]
+        assert all(one.escalates and one.deadline > one.ts for one in climb[:-1])
+        assert len(climb) == len(TIERS) or not climb[-1].escalates
+        assert all(one.reason for one in climb)
+
+
+def test_each_tier_of_a_known_world_spends_its_share_of_what_is_put_to_its_own_gate() -> None:
+    found = routed(400, learn=True, call_share=0.25)
+    put = Counter(one.tier for one in found.questions)
+    asked = Counter(one.tier for one in found.questions if one.escalates)
+    below = "embedded"
+    for tier in TIERS[1:]:
+        assert put[tier] == asked[below]
+        assert 0 < asked[tier] <= 0.25 * put[tier] + 1  # a gate begins with credit for one
+        below = tier
+
+
+def test_a_learnt_estimate_begins_at_eighty_times_what_is_set_by_hand_less_the_price() -> None:
+    by_hand, learnt = routed(1).questions, routed(1, learn=True).questions
+    assert [one.is_learnt for one in by_hand] == [False] * 3
+    assert [one.is_learnt for one in learnt] == [False, True, True]
+    for hand, all_in, mind in zip(by_hand[1:], learnt[1:], MINDS[1:], strict=True):
+        assert all_in.expected_gain == pytest.approx(80.0 * hand.expected_gain - mind.usd)
+
+
+def test_a_known_world_leaves_what_gates_have_learnt_of_others_alone(tmp_path: Path) -> None:
+    state = tmp_path / "gate.state"
+    state.write_bytes(b"nonsense")
+    assert routed(5, learn=True, state=str(state)) == routed(5, learn=True)
+    assert state.read_bytes() == b"nonsense"
+
+
+def test_a_dry_run_prints_by_hand_and_learnt_nats_apart_and_what_each_tier_is_asked() -> None:
+    ran = CliRunner().invoke(app, ["route", "--dry-run", "--learn", "--limit", "1"])
+    *lines, last = ran.stdout.splitlines()
+    assert " nats counted once; ask embedded " in lines[0]
+    assert all(" nats in all; " in line for line in lines[1:])
+    assert len(lines) > 1
+    assert last.startswith("known world 1: ")
+    assert all(f"{tier} 1" in last for tier in TIERS)

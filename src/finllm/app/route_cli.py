@@ -1,5 +1,6 @@
 """`finllm route`: parse, ask the gate and nobody else, render."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,13 +30,27 @@ def route(
         typer.Option("--learn/--by-hand", help="Which estimate. Default: as the settings say."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the known world, where no run is named.")] = 1,
-    limit: Annotated[int, typer.Option(help="At most so many questions.", min=1)] = 1_000,
+    limit: Annotated[int, typer.Option(help="At most so many notices.", min=1)] = 1_000,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Tell for each question the gate's estimate, the deadline, who would be asked and why.
+    """Tell for each question, tier by tier, the gate's estimate, the deadline, who would be asked and why.
 
-    Nothing is asked and nothing is learnt: a gate that learns shows the estimate that it starts with.
+    Nothing is asked, so answers teach nothing: a gate that learns keeps the
+    estimate that it starts with, and a higher tier's is asked as if the one
+    below had said nothing. The level from which a gate asks and the credit of
+    its share move from question to question. No file is written.
+
+    Over a RUN the settings of --config and FINLLM_* count, else the defaults:
+    not those that the run was made with. Its gates begin with what the file of
+    escalation.state holds. In a known world the tiers are three simulated
+    reasoners, each behind a gate of its own, and of the settings the section
+    escalation alone counts, without its state: no tier, and no reasoning.
+
+    Estimates come in two kinds of nats, which are not to be compared. By hand
+    each forecast that stands counts once, and the outlook as one more ("nats
+    counted once"). Learnt they are summed over every forecast while the answer
+    lasts, less the price ("nats in all").
 
     Example: finllm route --dry-run runs/demo-0001 --learn
     """
@@ -63,14 +78,21 @@ def _show(found: "Route", console: Console) -> None:
     by = "learnt" if found.learns else "set by hand"
     console.print(
         f"{found.source}: {found.escalated:,} would be asked, {found.held:,} held; estimate {by}; "
-        f"reasoners {', '.join(found.tiers)}",
+        f"asked of {_by_tier(found)}",
         highlight=False,
         soft_wrap=True,
     )
 
 
+def _by_tier(found: "Route") -> str:
+    """Return how many questions each tier would be asked."""
+    asked = Counter(one.tier for one in found.questions if one.escalates)
+    return ", ".join(f"{tier} {asked[tier]:,}" for tier in found.tiers)
+
+
 def _line(one: "Routed") -> str:
-    head = f"{iso(one.ts)} {one.instrument} {one.event_type}: {one.expected_gain:.5f} nats"
+    gain = f"{one.expected_gain:.5f} nats {'in all' if one.is_learnt else 'counted once'}"
+    head = f"{iso(one.ts)} {one.instrument} {one.event_type}: {gain}"
     if not one.escalates:
         return f"{head}; hold {one.tier}: {one.reason}"
     left_s = (one.deadline - one.ts) / NS_PER_S

@@ -1,7 +1,7 @@
 """What the gate would do, and why, without doing it: over a run's notices, or a day of a known world.
 
-Nothing is asked, so nothing is learnt: each question is appraised by what the gate knows at its start, which
-is what the file of the settings holds, if it holds anything.
+Nothing is asked, so answers teach nothing: each question is appraised by what the gate knows at its start.
+The level from which a gate that learns asks, and the credit of its share, move from question to question.
 """
 
 import heapq
@@ -13,16 +13,16 @@ import msgspec
 
 from finllm.app.records import open_ledger
 from finllm.app.settings import Settings
-from finllm.app.tiers import Believed, silent
+from finllm.app.tiers import Believed, Spending, silent
 from finllm.app.wiring import cascade, open_gates
 from finllm.domain.evidence import EvidenceNotice
-from finllm.domain.forecast import Forecast
+from finllm.domain.forecast import Cost, Forecast
 from finllm.domain.protocol import Escalate, Hold, Revision
-from finllm.escalation.appraise import Tier
 from finllm.escalation.gate import Gate
 from finllm.escalation.latency import LatencyBelief, LatencySettings
 from finllm.features.bar_spec import BAR_SPEC
 from finllm.ledger.reader import LedgerReader
+from finllm.market.known.minds import Mind
 
 Question = tuple[EvidenceNotice, tuple[Forecast, ...], int]
 """A notice, the forecasts that stood, and when."""
@@ -38,7 +38,10 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
     notice_id: str
     escalates: bool
     expected_gain: float
-    """Nats, less the price where the gate learns."""
+    """Nats. By hand each forecast that stands counts once, and the outlook as one more; learnt it is the sum
+    over every forecast while the answer lasts, less the price."""
+    is_learnt: bool
+    """Whether its estimate is learnt, or set by hand."""
     deadline: int
     """An answer after it is worth nothing, ns UTC; 0 where nothing is asked."""
     tier: str
@@ -99,14 +102,16 @@ def _climbed(
             if step.is_free
             else gate.decide(notice, standing, now, tier.latency, tiers=(tier,), below=below)
         )
-        yield _routed(notice, answer, now)
+        yield _routed(notice, answer, now, is_learnt=gate.appraiser is not None)
         if isinstance(answer, Hold):
             return
         below = silent(notice.instrument, now)
 
 
 def route_world(seed: int, settings: Settings, most: int) -> Route:
-    """Return what the gate would do on the first day of a known world, with its simulated reasoners.
+    """Return what the gates would do on the first day of a known world, simulated reasoner by reasoner.
+
+    Of the settings `escalation` counts, but for what was kept: that was learnt of others.
 
     Raises:
         InputError: If the seed is none.
@@ -117,29 +122,32 @@ def route_world(seed: int, settings: Settings, most: int) -> Route:
 
     check_seed(seed, "--seed")
     read = next(read_world(LAW, seed, 1))
-    tiers = tuple(
-        Tier(
-            name=mind.name,
-            latency=LatencyBelief(
-                LatencySettings(p50_ms=mind.p50_s * 1e3, p95_ms=mind.p95_s * 1e3)
-            ),
-            tokens=mind.tokens,
-            usd=mind.usd,
-            energy_j=mind.energy_j,
-        )
-        for mind in MINDS
+    steps = tuple(_simulated(mind, is_free=mind is MINDS[0]) for mind in MINDS)
+    learn = settings.escalation.learn
+    gates = tuple(
+        Gate(msgspec.structs.replace(settings.escalation, learn=learn and not step.is_free))
+        for step in steps
     )
-    asked = (
-        (o.notice, standing_at(read, o.instrument, o.ts), o.ts)
-        for o in read.occasions
-        if o.notice is not None
-    )
-    gate = Gate(settings.escalation)
+    asked = ((o.notice, o) for o in read.occasions if o.notice is not None)
     found = [
-        _routed(notice, gate.decide(notice, standing, now, tiers[0].latency, tiers=tiers), now)
-        for notice, standing, now in islice(asked, most)
+        one
+        for notice, o in islice(asked, most)
+        for one in _climbed(gates, notice, standing_at(read, o.instrument, o.ts), o.ts, steps)
     ]
-    return _told(f"known world {seed}", gate, tuple(tier.name for tier in tiers), found)
+    return _told(f"known world {seed}", gates[-1], tuple(step.name for step in steps), found)
+
+
+def _simulated(mind: Mind, *, is_free: bool) -> Believed:
+    """Return a simulated reasoner as the gate knows it."""
+    latency = LatencySettings(p50_ms=mind.p50_s * 1e3, p95_ms=mind.p95_s * 1e3)
+    return Believed(
+        name=mind.name,
+        assumed=latency,
+        latency=LatencyBelief(latency),
+        spending=Spending(Cost(tokens=mind.tokens, usd=mind.usd, energy_j=mind.energy_j)),
+        slots=mind.slots,
+        is_free=is_free,
+    )
 
 
 def _told(source: str, gate: Gate, tiers: tuple[str, ...], found: list[Routed]) -> Route:
@@ -154,7 +162,9 @@ def _told(source: str, gate: Gate, tiers: tuple[str, ...], found: list[Routed]) 
     )
 
 
-def _routed(notice: EvidenceNotice, answer: Escalate | Hold, now: int) -> Routed:
+def _routed(
+    notice: EvidenceNotice, answer: Escalate | Hold, now: int, *, is_learnt: bool
+) -> Routed:
     asked = answer if isinstance(answer, Escalate) else None
     return Routed(
         ts=now,
@@ -163,6 +173,7 @@ def _routed(notice: EvidenceNotice, answer: Escalate | Hold, now: int) -> Routed
         notice_id=notice.notice_id,
         escalates=asked is not None,
         expected_gain=answer.expected_gain,
+        is_learnt=is_learnt,
         deadline=asked.deadline if asked else 0,
         tier=answer.tier,
         n_asked=len(asked.standing) if asked else 0,
