@@ -18,6 +18,8 @@ from finllm.app.bench.interference import LoadProcess
 from finllm.app.bench.learning import Gated
 from finllm.app.bench.policies import Ask, Chance, Life, Took
 from finllm.app.bench.protocol import (
+    MAIN,
+    SHARES,
     WARM_SEED,
     Plan,
     ProtocolFigures,
@@ -134,6 +136,7 @@ def test_the_figures_of_a_bench_hang_together(figures: ProtocolFigures) -> None:
     assert {"gate", "gate, advised", "random", "uncertainty", "any document"} <= set(points)
     assert points["cascade"].calls > points["gate"].calls
     gated = [point for point in figures.curve if point.policy == "gate"]
+    assert [point.budget for point in gated] == list(SHARES)
     assert [round(point.call_share, 1) for point in gated] == [0.0, 0.1, 0.2, 0.5]
     cascades = [point for point in figures.curve if point.policy == "cascade"]
     assert all(point.token_share < 0.7 for point in cascades)
@@ -142,6 +145,26 @@ def test_the_figures_of_a_bench_hang_together(figures: ProtocolFigures) -> None:
     assert figures.judgement.startswith("simulated")
     assert 0 < figures.n_eff <= figures.forecasts
     assert figures.stages["decide"].p50 > 0
+
+
+def test_a_curve_is_shown_whole_in_80_columns_each_row_with_its_budget(
+    figures: ProtocolFigures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finllm.app.bench.protocol.bench_protocol", lambda *_: figures)
+    ran = CliRunner().invoke(app, ["bench", "protocol"], env={"COLUMNS": "80"})
+    lines = ran.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = [line.split() for line in lines]
+    for point in figures.curve:
+        budget = "-" if point.budget is None else f"{point.budget:.0%}"
+        p_value = "-" if point.p_value is None else f"{point.p_value:.1e}"
+        figure = [f"{share:.1%}" for share in (point.call_share, point.token_share)]
+        whole = [budget, *point.policy.split(), *figure]
+        assert any(row[: len(whole)] == whole and row[-1] == p_value for row in shown)
+    said = " ".join(" ".join(lines[-2:]).split())
+    for name in ("gate", "cascade"):
+        (point,) = (p for p in figures.curve if (p.policy, p.budget) == (name, MAIN))
+        assert f"the {name} {point.gain_share:.1%} and {point.oracle_share:.1%}" in said
 
 
 def test_an_edge_beside_the_slow_path_is_held_against_one_alone(figures: ProtocolFigures) -> None:

@@ -1,5 +1,6 @@
 """Settings: one file, overrides, and errors that teach."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,47 @@ def test_a_value_out_of_range_names_its_file_section_and_key(
 def test_a_wrong_file_names_the_mend(tmp_path: Path, text: str, named: str) -> None:
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(SettingsError, match=named):
+        load_settings(tmp_path / "a.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[[tier]]\nreasoner = 'embedded'\n[[tier]]\nreasoner = 'lm'\n",
+            "[[tier]] number 2, reasoner: Invalid enum value 'lm'. "
+            "Write one of 'embedded', 'llm', 'ensemble'.",
+        ),
+        ("[edge]\nprovider = 'gpu'\n", "Write one of 'auto', 'cpu', 'cuda', 'tensorrt'."),
+        ("[reasoning.llm]\nschema_mode = 'xml'\n", "[reasoning.llm], schema_mode: "),
+        ("[[tier]]\nshare = 0.1\n", "[[tier]] number 1: Object missing required field `reasoner`"),
+        ("tier = 3\n", "[[tier]]: Expected `array`, got `int`"),
+        (
+            "[[feed.connections]]\nvenue = 'okx'\nsymbols = ['a', 3]\n",
+            "[[feed.connections]] number 1, symbols number 2: Expected `str`, got `int`",
+        ),
+        (
+            "[[source]]\nname = 'a'\nkind = 'rss'\nheaders = {key = 1}\n",
+            "[[source]] number 1, headers: Expected `str`, got `int`",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_names_where_it_stands_and_what_would(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(SettingsError, match=rf"a\.toml.*{re.escape(said)}"):
+        load_settings(tmp_path / "a.toml", {})
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["reasoner = 'llm'\nshares = 0.1\n", "reasoner = 'lm'\n", "reasoner = 'llm'\nshare = 2.0\n"],
+    ids=["key", "choice", "range"],
+)
+def test_keys_and_values_of_tables_are_counted_alike(tmp_path: Path, second: str) -> None:
+    (tmp_path / "a.toml").write_text(f"[[tier]]\nreasoner = 'embedded'\n[[tier]]\n{second}")
+    with pytest.raises(SettingsError, match=r"\[\[tier\]\] number 2"):
         load_settings(tmp_path / "a.toml", {})
 
 

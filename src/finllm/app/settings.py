@@ -6,10 +6,11 @@ file is a good file. An override is named by section and key: `FINLLM_RECORD__GR
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -25,6 +26,10 @@ from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
 from finllm.reasoning.llm.settings import LlmSettings
 
 _PREFIX = "FINLLM_"
+_MISFIT = re.compile(r"(.*) - at `\$\.(.*)`", re.DOTALL)
+"""What msgspec says of a value, and the path at which it stands."""
+_STEP = re.compile(r"(\w+)(?:\[(\d+)\])?")
+"""One name of such a path, with the place in an array, from 0."""
 
 
 class RecordSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -335,13 +340,46 @@ def _merged(table: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+def _standing(path: str) -> tuple[str, object]:
+    """Return where a value stands as a file says it, arrays counted from 1, and the type wanted there.
+
+    `tier[1].reasoner` stands in "[[tier]] number 2, reasoner".
+    """
+    wanted: Any = Settings
+    names: list[str] = []
+    said = ""
+    for name, index in _STEP.findall(path):
+        wanted = _fields(_inner(wanted) or wanted)[name].type
+        names.append(name)
+        number = f" number {int(index) + 1}" if index else ""
+        if _inner(wanted) is not None:
+            said = f"[[{'.'.join(names)}]]{number}"
+        elif _is_record(wanted):
+            said = f"[{'.'.join(names)}]"
+        else:
+            said += f", {name}{number}"
+    return said, wanted
+
+
+def _misfit(error: msgspec.ValidationError, place: str) -> SettingsError:
+    """Return the error of a value that does not fit, with what would."""
+    found = _MISFIT.fullmatch(str(error))
+    if found is None:
+        return SettingsError(str(error), place=place, mend="Mend the value.")
+    what, path = found.groups()
+    said, wanted = _standing(path)
+    allowed = ", ".join(map(repr, get_args(wanted))) if get_origin(wanted) is Literal else ""
+    mend = f"Write one of {allowed}." if allowed else "Mend the value."
+    return SettingsError(what, place=f"{place} {said}", mend=mend)
+
+
 def _convert(table: Mapping[str, Any], place: str) -> Settings:
     try:
         return msgspec.convert(table, Settings, strict=False)
     except SettingsError as error:  # from a room, which knows its section and no file
         raise SettingsError(error.what, place=f"{place}: {error.place}", mend=error.mend) from error
     except msgspec.ValidationError as error:
-        raise SettingsError(str(error), place=place, mend="Mend the value.") from error
+        raise _misfit(error, place) from error
 
 
 def load_settings(path: Path | None, environment: Mapping[str, str] | None = None) -> Settings:

@@ -32,7 +32,8 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            help="`train` (in sample), or `validate`: opens that part, which is counted and logged."
+            help="`train` (in sample), or `validate`: opens that part, which is counted, logged and refused "
+            "after three times; this project's own record has them all for `book`."
         ),
     ] = TRAIN,
     model: Annotated[
@@ -64,7 +65,7 @@ def evaluate(
     A figure too good to be true raises a leak alarm: the report is still written, and the exit code is 3
     until a hunt has ended in a waiver with its reason.
 
-    Example: finllm_lab evaluate --split validate --model book=models/mine --out mine.html
+    Example: finllm_lab evaluate --model book=models/mine --out mine.html
     """
     reasons = reasons_of(waive or [])
     models = models_of(model or [])

@@ -57,7 +57,10 @@ def real(
     ] = None,
     part: Annotated[
         Literal["train", "val", "later"],
-        typer.Option(help="`val` is counted; `later` is whatever comes after it in the files."),
+        typer.Option(
+            help="`later` is whatever the files hold after validation; `val` is counted, and refused after "
+            "three openings, which this project's own record has had."
+        ),
     ] = "train",
     record: Annotated[Path, typer.Option("--record", help="The experiment record.")] = FILE,
     *,
@@ -68,7 +71,7 @@ def real(
     One line a set and policy: rows, calls, where it spoke, what it took off the edge's volatility error there
     and over all rows, and direction apart. `?` = inconclusive.
 
-    Example: finllm_lab worth real --data ../shared/data --set fomc --part val
+    Example: finllm_lab worth real --data FOLDER --set fomc --part later
     """
     from finllm_lab.worth.real import VALIDATE, ready, sets_of, table
     from finllm_lab.worth.words import in_words

@@ -164,7 +164,7 @@ def ready(data: Path, sets: Iterable[RealSet]) -> None:
 
 
 def table(data: Path, one: RealSet, part: str) -> list[Line]:
-    """Return a set's lines: the edge alone, the gate as served, always asking, chance as often as the gate.
+    """Return a set's lines: the edge alone, the gate as served, always asking, chance by the gate's share.
 
     Args:
         data: Folder that holds `text_price/`.

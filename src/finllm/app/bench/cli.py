@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -324,8 +325,9 @@ def protocol(
 ) -> None:
     """What asking is worth: the gate and other policies in worlds of which everything is known.
 
-    The reasoner is simulated: nothing is said here of a language model's judgement. Takes a minute or so a
-    day of a world. Leave the machine alone for pairs of edge runs, which take half a minute each.
+    The reasoner is simulated: nothing is said here of a language model's judgement. A budget is the share
+    that a policy may take: of the calls, a cascade's of the tokens; gain is a share of always asking's. Takes
+    some 15 s a day of a world. Leave the machine alone for pairs of edge runs, which take half a minute each.
 
     Example: finllm bench protocol --seeds 811 --days 1 --warm-days 1 --json
     """
@@ -359,28 +361,11 @@ def protocol(
 
 
 def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
-    table = Table(
-        "policy", "calls", "of the occasions", "tokens", "gain", "harm", "outlook", "late", "p",
-        title=f"{figures.forecasts:,} forecasts, {figures.documents:,} documents; "
-        f"reasoner {figures.reasoner} ({figures.judgement})",
-    )  # fmt: skip
-    for point in figures.curve:
-        table.add_row(
-            point.policy,
-            f"{point.calls:,}",
-            f"{point.call_share:.1%}",
-            f"{point.token_share:.1%}",
-            f"{point.gain_share:.1%}",
-            f"{point.harm_share:.1%}",
-            f"{point.outlook_share:.1%}",
-            f"{point.late}",
-            "-" if point.p_value is None else f"{point.p_value:.1e}",
-        )
-    console.print(table)
+    console.print(_curve(figures))
     decide = figures.stages["decide"]
     console.print(
-        f"{figures.n_eff:,} independent forecasts; at a fifth of the calls {figures.of_oracle:.1%} of the "
-        f"oracle's gain; a decision takes {decide.p50:.0f} us (p99 {decide.p99:.0f})",
+        f"{figures.n_eff:,} independent forecasts; a decision takes {decide.p50:.0f} us "
+        f"(p99 {decide.p99:.0f})",
         highlight=False,
     )
     for one in figures.moved:
@@ -392,3 +377,45 @@ def _show_protocol(figures: "ProtocolFigures", console: Console) -> None:
     if figures.edge_beside is not None:
         _show_beside(figures.edge_beside, "the slow path", figures.targets, console)
         _show_quiet(figures.quiet, console)
+    console.print(_at_main_budget(figures), highlight=False)
+
+
+def _curve(figures: "ProtocolFigures") -> Table:
+    """Return the curve as a table of at most 80 columns, ruled off by budget."""
+    table = Table(
+        title=f"{figures.forecasts:,} forecasts, {figures.documents:,} documents; "
+        f"reasoner {figures.reasoner} ({figures.judgement})",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("budget", justify="right")
+    table.add_column("policy")
+    for name in ("calls", "tokens", "gain", "harm", "outlook", "late", "p"):
+        table.add_column(name, justify="right")
+    budgets = [point.budget for point in figures.curve]
+    for point, following in zip(figures.curve, [*budgets[1:], None], strict=True):
+        table.add_row(
+            "-" if point.budget is None else f"{point.budget:.0%}",
+            point.policy,
+            f"{point.call_share:.1%}",
+            f"{point.token_share:.1%}",
+            f"{point.gain_share:.1%}",
+            f"{point.harm_share:.1%}",
+            f"{point.outlook_share:.1%}",
+            f"{point.late}",
+            "-" if point.p_value is None else f"{point.p_value:.1e}",
+            end_section=following != point.budget,
+        )
+    return table
+
+
+def _at_main_budget(figures: "ProtocolFigures") -> str:
+    """Return what the gate, and the cascade where there is one, reach at the budget that is reported."""
+    from finllm.app.bench.protocol import CASCADE, GATE, MAIN
+
+    said = [
+        f"the {point.policy} {point.gain_share:.1%} and {point.oracle_share:.1%}"
+        for point in figures.curve
+        if point.budget == MAIN and point.policy in (GATE, CASCADE)
+    ]
+    return f"of always asking's gain and the oracle's, at a budget of {MAIN:.0%}: {', '.join(said)}"

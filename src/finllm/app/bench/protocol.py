@@ -75,6 +75,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One policy at one share of the calls."""
 
     policy: str
+    budget: float | None
+    """Share that it may take: of the calls, or for a cascade of the tokens; None = it has none."""
     call_share: float
     """Questions over the occasions that the gate is asked about."""
     token_share: float
@@ -357,6 +359,7 @@ class _Run:
         p_value = diebold_mariano(sums, counts)
         return Point(
             policy=name,
+            budget=share if share in SHARES else None,
             call_share=round(life.asked / life.occasions, 4),
             token_share=round(life.tokens / max(1, always.tokens), 4),
             gain_share=round(life.expected / always.expected, 4),
