@@ -85,13 +85,14 @@ def test_every_failure_ends_in_a_verdict_that_holds_or_an_honest_fallback(
     assert b"sk-secret" not in canonical(completion)
     if completion.end is End.ANSWER:
         assert {v.reasoner for v in judgement.verdicts} == {LLM_NAME}
-        assert {v.fallback for v in judgement.verdicts} == {""}
+        assert {v.fallback for v in judgement.verdicts} == {judgement.fallback} == {""}
     else:
         plain = case.judged_by(EmbeddedReasoner())
         assert judgement.outlook == plain.outlook
         assert [v.shift for v in judgement.verdicts] == [v.shift for v in plain.verdicts]
         assert {v.reasoner for v in judgement.verdicts} == {EmbeddedReasoner().name}
         assert {v.fallback for v in judgement.verdicts} == {ENDS[name].value}
+        assert judgement.fallback == ENDS[name].value
     replayed = LlmReasoner(settings, Journalled({"q": completion}))
     assert canonical(case.judged_by(replayed)) == canonical(judgement)
 
