@@ -106,6 +106,16 @@ def test_nobody_there_is_an_honest_fallback(
     assert {v.fallback for v in judgement.verdicts} == {"unreachable"}
 
 
+def test_a_fallback_is_told_of_also_where_the_outlook_alone_is_asked_for(
+    case: Any, llm_settings: Callable[..., LlmSettings]
+) -> None:
+    settings = llm_settings("http://127.0.0.1:9/v1")
+    with Client(settings) as client:
+        reasoner = LlmReasoner(settings, client)
+        judgement = reasoner.judge(case.question, (), case.pack, case.pack.as_of + S, 3)
+    assert (judgement.verdicts, judgement.fallback) == ((), "unreachable")
+
+
 def test_a_retry_comes_only_before_the_first_byte(
     case: Any, llm_settings: Callable[..., LlmSettings]
 ) -> None:
