@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from finllm.app.settings import (
     load_settings,
 )
 from finllm.app.status import Status
-from finllm.app.tiers import TierSettings
+from finllm.app.tiers import TierSettings, fallen
 from finllm.domain.errors import InputError, SettingsError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast
 from finllm.domain.protocol import Escalate, Hold, Outlook, Revision, Verdict
 from finllm.domain.revise import tilted
+from finllm.escalation.appraise import Appraiser, Prices
 from finllm.escalation.gate import GateSettings
+from finllm.escalation.latency import LatencyBelief
+from finllm.escalation.learnt import State
 from finllm.market.synthetic import SyntheticMarket, generate
 from finllm.reasoning.ensemble.settings import EnsembleSettings, MemberSettings
 from finllm.reasoning.llm.settings import LlmSettings
@@ -215,6 +219,78 @@ def test_a_gate_goes_on_from_what_it_learnt_and_its_run_replays_from_there(
     (tmp_path / "second" / BEGINNING).write_bytes(learnt[:-1])
     with pytest.raises(InputError, match="journal says"):
         replay(from_there, learning(path), tmp_path / "never")
+
+
+def learnt_by_gates(path: Path) -> dict[str, State]:
+    """Return what gates have learnt, by gate, as a file keeps it."""
+    _, gates = msgspec.msgpack.decode(path.read_bytes(), type=tuple[int, dict[str, bytes]])
+    return {name: msgspec.msgpack.decode(state, type=State) for name, state in gates.items()}
+
+
+@pytest.mark.parametrize("play", ["hangs_up_at_once", "free_text"])
+def test_where_endpoints_fail_the_run_says_so_and_no_gate_learns_an_answers_worth(
+    play: str, climbed: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[LatencyBelief, list[bool]] = defaultdict(list)
+    observe = LatencyBelief.observe
+
+    def counted(belief: LatencyBelief, duration_ns: int) -> None:
+        told[belief].append(duration_ns > belief.p50_ns)
+        observe(belief, duration_ns)
+
+    monkeypatch.setattr(LatencyBelief, "observe", counted)
+    path = tmp_path / "gate.state"
+    with ExitStack() as stack:
+        url = stack.enter_context(Endpoint(plays()[play])).url
+        settings = Settings(
+            reasoning=ReasoningSettings(
+                llm=LlmSettings(base_url=url, model="tiny", retry_s=0.01),
+                member=(MemberSettings(name="able", base_url=url, model="large", retry_s=0.01),),
+            ),
+            escalation=GateSettings(learn=True, call_share=1.0, state=str(path)),
+        )
+        run = replay(climbed.inputs, settings, tmp_path / "run")
+    own = run.tiers["embedded"]
+    assert "fell_back" not in own
+    embedded, *others = told.values()
+    assert len(embedded) == own["answered"] + own.get("late", 0)
+    assert all(map(all, others)), "that nothing came makes nobody quicker"
+    for name in (SMALL, LARGE):
+        ends = run.tiers[name]
+        assert ends["fell_back"] == ends["escalated"] - ends.get("cancelled", 0) > 0
+        assert "answered" not in ends
+        assert sum(f"tier {name} fell back" in note for note in run.notes) == 1
+    fresh = Appraiser(1.0, 0.0, 1, Prices()).state
+    unlearnt = msgspec.msgpack.decode(fresh, type=State)
+    for state in learnt_by_gates(path).values():
+        assert (state.weights, state.spread) == (unlearnt.weights, unlearnt.spread)
+        assert state.reliability == []
+    from_there = msgspec.structs.replace(climbed.inputs, answers=tmp_path / "run")
+    again = replay(from_there, settings, tmp_path / "again")
+    assert (again.digest, again.tiers, again.notes) == (run.digest, run.tiers, run.notes)
+
+
+def test_where_endpoints_answer_no_fallback_is_told_of_and_gates_learn(
+    climbed: Asked, tmp_path: Path
+) -> None:
+    path = tmp_path / "gate.state"
+    with ExitStack() as stack:
+        settings = asking(stack, learn=True, call_share=1.0, state=str(path))
+        run = replay(climbed.inputs, settings, tmp_path / "run")
+    assert not any("fell_back" in ends for ends in run.tiers.values())
+    assert not any("fell back" in note for note in run.notes)
+    unlearnt = msgspec.msgpack.decode(Appraiser(1.0, 0.0, 1, Prices()).state, type=State)
+    gates = learnt_by_gates(path)
+    assert any(state.weights != unlearnt.weights for state in gates.values())
+
+
+def test_a_note_tells_of_a_tier_once_most_of_its_questions_fell_back() -> None:
+    ends = {"escalated": 6, "fell_back": 2, "answered": 1, "late": 1, "cancelled": 2}
+    assert fallen({"m": ends}) == ()
+    assert fallen({"m": ends | {"fell_back": 3}, "embedded": {"answered": 9}}) == (
+        "tier m fell back on the embedded reasoner: 3 of 5 answers",
+    )
+    assert fallen({"m": {"held": 3}}) == ()
 
 
 @pytest.mark.parametrize("held", [b"nonsense", b"\x92\x09\x80"])

@@ -174,7 +174,7 @@ class Pipeline:
         self._order = 0
         self._waiting = 0
         self.tiers = {step.name: Counter[str]() for step in parts.tiers}
-        """By tier, how often it was asked, held, answered, late or cancelled."""
+        """By tier, how often it was escalated to, held, answered, fell_back, late or cancelled."""
         self._explaining = (
             None if parts.explainer is None else Explaining(parts.explainer, self._text)
         )
@@ -613,7 +613,8 @@ class Pipeline:
         asked, now = reply.asked, self.now
         step, is_late = self._parts.tiers[asked.number], now > asked.question.deadline
         step.believed.spending.observe(reply.judgement)
-        self.tiers[step.name]["late" if is_late else "answered"] += 1
+        end = "fell_back" if reply.judgement.fallback else "late" if is_late else "answered"
+        self.tiers[step.name][end] += 1
         if asked.number + 1 < len(self._parts.tiers):
             outlook = None if is_late else reply.judgement.outlook
             said = outlook or silent(asked.notice.instrument, now)
@@ -622,10 +623,14 @@ class Pipeline:
     def _gates_of(self, instrument: str) -> tuple[Gate, ...]:
         return (self._parts.bar if instrument in self._bar_lanes else self._parts.book).gates
 
-    def _tell_gates(self, asked: _Asked, outlook: Outlook | None) -> None:
-        """Tell the gate of a tier what it has answered, and those of all others what stands."""
+    def _tell_gates(self, reply: _Reply, outlook: Outlook | None) -> None:
+        """Tell the gate of a tier what it has answered, and those of all others what stands.
+
+        Of a fallback a tier's own gate learns nothing but what stands: it is no answer of that tier's.
+        """
+        asked = reply.asked
         for number, gate in enumerate(self._gates_of(asked.notice.instrument)):
-            if number == asked.number:
+            if number == asked.number and not reply.judgement.fallback:
                 gate.hear(asked.question, outlook, self.now)
             elif outlook is not None:
                 gate.stand(outlook)
@@ -692,7 +697,11 @@ class Pipeline:
     def _answer(self, reply: _Reply) -> None:
         parts, asked, question = self._parts, reply.asked, reply.asked.question
         self._waiting -= 1
-        parts.tiers[asked.number].believed.latency.observe(self.now - question.ts - reply.queued_ns)
+        latency = parts.tiers[asked.number].believed.latency
+        took_ns = self.now - question.ts - reply.queued_ns
+        # That nothing came tells no more than that an answer takes no less.
+        if not reply.judgement.fallback or took_ns > latency.p50_ns:
+            latency.observe(took_ns)
         is_late = self.now > question.deadline
         end = "late" if is_late else "answer"
         parts.recorder.reply(question.question_id, question.ts, self.now, end)
@@ -709,7 +718,7 @@ class Pipeline:
         if not is_late:
             said = reply.judgement.outlook
             put = None if said is None else self._take_outlook(lane, said, asked.pack.as_of)
-            self._tell_gates(asked, put)
+            self._tell_gates(reply, put)
 
     def _publish(
         self,

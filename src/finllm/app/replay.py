@@ -194,7 +194,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     memory: MemoryCounts | None = None
     """What became of what memory was given; None = none was kept."""
     tiers: dict[str, dict[str, int]] = {}
-    """By tier, how often it was escalated to, held, answered, late or cancelled."""
+    """By tier, how often it was escalated to, held, answered, fell_back, late or cancelled."""
     hedges: dict[str, int] = {}
     """Second requests to a language model that were sent, and those whose answer came first."""
     members: dict[str, dict[str, int]] = {}

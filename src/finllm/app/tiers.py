@@ -4,7 +4,7 @@ A tier's answer goes in force when it comes, and the gate is then asked whether 
 alone is asked when the gate says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -212,6 +212,22 @@ def _together(costs: Iterable[Cost]) -> Cost:
     for cost in costs:
         whole = total(whole, cost)
     return whole
+
+
+def fallen(tiers: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """Return a note on each tier in whose place another answered most of its questions.
+
+    Args:
+        tiers: By tier, how its questions ended, as `run.json` counts it.
+    """
+    notes = []
+    for name, ends in tiers.items():
+        n = ends.get("fell_back", 0)
+        whole = n + ends.get("answered", 0) + ends.get("late", 0)
+        if 2 * n > whole:
+            told = f"{n:,} of {whole:,} answers"
+            notes.append(f"tier {name} fell back on the embedded reasoner: {told}")
+    return tuple(notes)
 
 
 def silent(instrument: str, now: int) -> Outlook:

@@ -14,7 +14,17 @@ from finllm.app.reader import open_room
 from finllm.app.recording import Recorder, Start
 from finllm.app.records import track_record
 from finllm.app.settings import EdgeSettings, ReasoningSettings, Settings, secret
-from finllm.app.tiers import EMBEDDED, ENSEMBLE, LLM, Believed, Step, TierSettings, believed, priced
+from finllm.app.tiers import (
+    EMBEDDED,
+    ENSEMBLE,
+    LLM,
+    Believed,
+    Step,
+    TierSettings,
+    believed,
+    fallen,
+    priced,
+)
 from finllm.domain.completion import Completion
 from finllm.domain.errors import LedgerError
 from finllm.domain.market import Frame
@@ -99,7 +109,8 @@ class Wired(msgspec.Struct, frozen=True, kw_only=True):
         told = () if ensemble is None else ensemble.notes
         unkept = self.keeper.failed
         forgot = (f"what the gates learnt is not kept: {unkept}",) if unkept else ()
-        return (*self.parts.narrative.notes, *stopped, *told, *forgot)
+        fell_back = fallen(self.pipeline.tiers)
+        return (*self.parts.narrative.notes, *stopped, *told, *fell_back, *forgot)
 
     @property
     def members(self) -> dict[str, dict[str, int]]:

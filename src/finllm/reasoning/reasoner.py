@@ -31,6 +31,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """One per forecast, in the order in which they were handed in."""
     outlook: Outlook | None
     """Its opinion by itself, on all that it read; None leaves what stands alone."""
+    fallback: str = ""
+    """Why another spoke in its place, as on the verdicts; empty = it had its own say."""
 
 
 class Reasoner(Protocol):

@@ -261,7 +261,7 @@ class EnsembleReasoner(DeferredReasoner):
             )
             for verdict, forecast, cost in zip(judgement.verdicts, forecasts, costs, strict=True)
         )
-        return Judgement(verdicts=verdicts, outlook=judgement.outlook)
+        return Judgement(verdicts=verdicts, outlook=judgement.outlook, fallback=fallback)
 
     def _hear(
         self,

@@ -145,17 +145,17 @@ class LlmReasoner(DeferredReasoner):
         heard = self.hear(question, forecasts, pack, completion)
         if isinstance(heard, End):
             judgement = self._embedded.judge(question, forecasts, pack, now, outlook_version)
-            changes: dict[str, object] = {"fallback": str(heard)}
+            fallback = str(heard)
         else:
             judgement = self._embedded.judge_as(
                 heard.voice, question, forecasts, pack, now, outlook_version
             )
-            changes = {}
+            fallback = ""
         verdicts = tuple(
-            amended(verdict, cost=cost, **changes)
+            amended(verdict, cost=cost, fallback=fallback)
             for verdict, cost in zip(judgement.verdicts, costs, strict=True)
         )
-        return msgspec.structs.replace(judgement, verdicts=verdicts)
+        return msgspec.structs.replace(judgement, verdicts=verdicts, fallback=fallback)
 
     def hear(
         self,

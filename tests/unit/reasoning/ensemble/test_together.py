@@ -67,7 +67,7 @@ def test_whatever_the_others_do_the_pool_comes_by_the_deadline_and_is_replayed_f
     for verdict in judgement.verdicts:
         assert outcomes(verdict) == ENDS | {EMBEDDED: "answer"}
         assert verdict.reasoner == reasoner.name
-        assert verdict.fallback == ""
+        assert verdict.fallback == judgement.fallback == ""
         shares = weights(verdict)
         assert {name for name, share in shares.items() if share} == {"able", "weak", EMBEDDED}
         assert shares["able"] == shares["weak"] == 1.0 / 9.0
@@ -230,6 +230,7 @@ def test_where_none_has_a_say_the_embedded_reasoner_answers_and_says_for_whom(ca
         judgement = case.judged_by(ensemble(*members, deadline_s=30.0))
     plain = case.judged_by(EmbeddedReasoner())
     assert judgement.outlook == plain.outlook
+    assert judgement.fallback == "cut, invalid"
     for verdict, own in zip(judgement.verdicts, plain.verdicts, strict=True):
         assert (verdict.reasoner, verdict.fallback) == (EMBEDDED, "cut, invalid")
         assert verdict.citations == own.citations

@@ -85,13 +85,14 @@ def test_every_failure_ends_in_a_verdict_that_holds_or_an_honest_fallback(
     assert b"sk-secret" not in canonical(completion)
     if completion.end is End.ANSWER:
         assert {v.reasoner for v in judgement.verdicts} == {LLM_NAME}
-        assert {v.fallback for v in judgement.verdicts} == {""}
+        assert {v.fallback for v in judgement.verdicts} == {judgement.fallback} == {""}
     else:
         plain = case.judged_by(EmbeddedReasoner())
         assert judgement.outlook == plain.outlook
         assert [v.shift for v in judgement.verdicts] == [v.shift for v in plain.verdicts]
         assert {v.reasoner for v in judgement.verdicts} == {EmbeddedReasoner().name}
         assert {v.fallback for v in judgement.verdicts} == {ENDS[name].value}
+        assert judgement.fallback == ENDS[name].value
     replayed = LlmReasoner(settings, Journalled({"q": completion}))
     assert canonical(case.judged_by(replayed)) == canonical(judgement)
 
@@ -103,6 +104,16 @@ def test_nobody_there_is_an_honest_fallback(
     with Client(settings) as client:
         judgement = case.judged_by(LlmReasoner(settings, client))
     assert {v.fallback for v in judgement.verdicts} == {"unreachable"}
+
+
+def test_a_fallback_is_told_of_also_where_the_outlook_alone_is_asked_for(
+    case: Any, llm_settings: Callable[..., LlmSettings]
+) -> None:
+    settings = llm_settings("http://127.0.0.1:9/v1")
+    with Client(settings) as client:
+        reasoner = LlmReasoner(settings, client)
+        judgement = reasoner.judge(case.question, (), case.pack, case.pack.as_of + S, 3)
+    assert (judgement.verdicts, judgement.fallback) == ((), "unreachable")
 
 
 def test_a_retry_comes_only_before_the_first_byte(
