@@ -271,8 +271,10 @@ def _band(opinions: Opinions, limit_ns: int, said: list[tuple[float, float]]) ->
         for o in opinions
         if limit_ns <= o.reaches[-1].up_to_ns
     ]
-    shift = _held(math.fsum(one[0] for one in said), max(reach.max_shift for reach in reaches))
-    scale = _held(math.fsum(one[1] for one in said), max(reach.max_log_scale for reach in reaches))
+    shift = bounded(math.fsum(one[0] for one in said), max(reach.max_shift for reach in reaches))
+    scale = bounded(
+        math.fsum(one[1] for one in said), max(reach.max_log_scale for reach in reaches)
+    )
     return OutlookBand(up_to_ns=limit_ns, shift=shift, vol_scale=math.exp(scale))
 
 
@@ -285,5 +287,6 @@ def _mean_half_life(opinions: Opinions, weights: list[float]) -> int:
     return max(1, round(total / math.fsum(rates)))
 
 
-def _held(x: float, most: float) -> float:
+def bounded(x: float, most: float) -> float:
+    """Return a number held to at most `most`, either way."""
     return min(most, max(-most, x))

@@ -15,6 +15,7 @@ import msgspec
 from finllm.domain.errors import SettingsError
 from finllm.domain.evidence import EvidenceNotice
 from finllm.domain.forecast import Forecast, Outcome
+from finllm.domain.outlook import bounded
 from finllm.domain.protocol import Outlook
 from finllm.domain.tilt import P_FLOOR, tilt
 from finllm.domain.units import NS_PER_MIN
@@ -229,11 +230,11 @@ class Appraiser:
             lean += abs(math.log(max(forecast.base[2], P_FLOOR) / max(forecast.base[0], P_FLOOR)))
         numbers = (
             1.0,
-            _held(math.log(max(hand, 1e-9) / _USUAL_HAND), 4.0),
+            bounded(math.log(max(hand, 1e-9) / _USUAL_HAND), 4.0),
             _log_share(notice.credibility),
             _log_share(notice.novelty),
             _log_share(notice.relevance),
-            _held(math.log(max(notice.burst, 0.1)), 2.0),
+            bounded(math.log(max(notice.burst, 0.1)), 2.0),
             min(1.0, max(0.0, notice.conflict)),
             min(1.0, abs(notice.stance)),
             math.log1p(min(60.0, max(0.0, since_min))) - 2.5,
@@ -250,7 +251,7 @@ class Appraiser:
         claim = claim_of(self._own.get(instrument), standing, below, now, self._every)
         if claim <= _LEAST_CLAIM:
             return 0.0, 0.0
-        return 1.0, _held(math.log(claim / _USUAL_CLAIM), 4.0)
+        return 1.0, bounded(math.log(claim / _USUAL_CLAIM), 4.0)
 
     def _look(self, instrument: str, now: int) -> str:
         return AGAIN if self._stands(instrument, now) > _SPEAKS else FIRST
@@ -394,7 +395,3 @@ def _tilted(forecast: Forecast, shift: float, vol_scale: float) -> list[float]:
 def _log_share(x: float) -> float:
     """Return the log of a share held to 0.05..1."""
     return math.log(min(1.0, max(0.05, x if math.isfinite(x) else 0.0)))
-
-
-def _held(x: float, most: float) -> float:
-    return min(most, max(-most, x))
